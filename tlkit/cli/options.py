@@ -1,0 +1,121 @@
+"""Options that are shared by commands; their texts and defaults come from `RunSpec`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlkit.progress import Progress
+from tlkit.spec import BackboneSpec, RunSpec, merge, read_recipe
+
+# Options of the command line that stand for a field of the spec; the rest is reached by --set.
+_FIELDS = {
+    "--out": "out",
+    "--regime": "regime",
+    "--freeze": "freeze",
+    "--image-size": "image_size",
+    "--batch-size": "batch_size",
+    "--epochs": "epochs",
+    "--val": "val",
+    "--test": "test",
+    "--seed": "seed",
+    "--device": "device",
+    "--precision": "precision",
+}
+_INTEGERS = {"image_size", "batch_size", "epochs", "seed"}
+
+
+def spec_options(command: Callable) -> Callable:
+    """Add the options that describe a run."""
+    decorators = [
+        click.option(
+            "--backbone",
+            metavar="NAME",
+            help=f"{BackboneSpec.model_fields['name'].description} "
+            f"[default: {BackboneSpec.model_fields['name'].default}]",
+        ),
+        *(_option(flag, name) for flag, name in _FIELDS.items()),
+        click.option("--deterministic", is_flag=True, default=None, help=_text("deterministic")),
+        click.option("--strict", is_flag=True, default=None, help=_text("strict")),
+        click.option(
+            "--recipe",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Read options from a YAML file; what stands on the command line wins.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set any field of the spec, such as head.dropout=0.5 (tlkit schema lists them).",
+        ),
+    ]
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def _option(flag: str, name: str) -> Callable:
+    kind = click.INT if name in _INTEGERS else click.STRING
+    return click.option(flag, name, type=kind, help=_text(name), metavar=_metavar(name))
+
+
+def _text(name: str) -> str:
+    field = RunSpec.model_fields[name]
+    unit = (field.json_schema_extra or {}).get("unit")
+    parts = [f"unit: {unit}"] if unit else []
+    if field.default not in (None, False):
+        parts.append(f"default: {field.default}")
+    return field.description + (f" [{'; '.join(parts)}]" if parts else "")
+
+
+def _metavar(name: str) -> str:
+    choices = RunSpec.model_json_schema()["properties"][name].get("enum")
+    if choices:
+        return "|".join(choices)
+    return {
+        "val": "DATA|FRACTION",
+        "test": "DATA|FRACTION",
+        "out": "DIR",
+        "freeze": "SPEC",
+        "device": "auto|cpu|gpu|gpu:N",
+    }.get(name, "N")
+
+
+def spec_fields(
+    data: str | None, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Merge recipe, options and `--set`, the later over the earlier, into the spec's fields."""
+    fields = read_recipe(recipe) if recipe else {}
+    backbone = options.pop("backbone", None)
+    fields |= {name: value for name, value in options.items() if value is not None}
+    if data is not None:
+        fields["data"] = data
+    if backbone is not None:
+        fields = merge(fields, [f"backbone.name={backbone}"])
+    return merge(fields, list(settings))
+
+
+@contextlib.contextmanager
+def output(as_json: bool) -> Iterator[tuple[Progress, Callable[[Any], None]]]:
+    """Give the progress display and a function that prints a result.
+
+    With `as_json` standard output carries the JSON and nothing else: whatever is printed in
+    between, by Keras too, goes to standard error.
+    """
+    real = sys.stdout
+    if not as_json:
+        yield Progress(), lambda value: click.echo(value, file=real)
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield (
+            Progress(stderr=True),
+            lambda value: click.echo(json.dumps(value, ensure_ascii=False), file=real),
+        )

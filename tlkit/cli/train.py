@@ -1,0 +1,124 @@
+"""`tlkit train` and `tlkit plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlkit.cli.options import output, spec_fields, spec_options
+from tlkit.cli.quiet import import_tensorflow
+from tlkit.errors import SpecError
+from tlkit.progress import Progress
+
+
+@click.command(
+    epilog="Examples: tlkit train flowers/   |   tlkit train flowers/ --backbone ResNet50 "
+    "--regime medium --out runs/first   |   tlkit train --recipe recipes/last-blocks.yaml flowers/"
+    "   |   tlkit train --resume runs/first"
+)
+@click.argument("data", required=False)
+@spec_options
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with a run that was stopped, at the phase in which it was.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
+def train(
+    data: str | None,
+    recipe: Path | None,
+    settings: tuple[str, ...],
+    resume: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train on DATA and test the result.
+
+    DATA is a folder of class folders, or a folder with train, validation (val, valid) and test
+    folders; what is missing is split off. The result is a run folder with the model, its metrics,
+    predictions, a confusion matrix and learning curves.
+    """
+    given = [data, recipe, *settings, *options.values()]
+    if resume and any(value not in (None, ()) for value in given):
+        raise SpecError(f"--resume: takes no other option; the run {resume} knows its own")
+    with output(as_json) as (progress, show):
+        run = (
+            _resume(resume, progress)
+            if resume
+            else _train(spec_fields(data, recipe, settings, options), progress)
+        )
+        if as_json:
+            show(run.metrics)
+        else:
+            say_next(run.folder, progress)
+
+
+def _train(fields: dict[str, Any], progress: Progress):
+    from tlkit.spec import make_spec
+
+    make_spec(fields)  # a wrong option is answered before TensorFlow's seconds of import
+    import_tensorflow()
+    from tlkit import run
+
+    return run.train(fields.pop("data", None), progress=progress, **fields)
+
+
+def _resume(folder: Path, progress: Progress):
+    import_tensorflow()
+    from tlkit import run
+
+    return run.resume(folder, progress)
+
+
+def say_next(folder: Path | str, progress: Progress) -> None:
+    """Print the commands that a person would type next with a run folder."""
+    progress.say("next", f"tlkit predict {folder} photo.jpg")
+    progress.say("", f"tlkit export {folder} --format savedmodel")
+
+
+@click.command(epilog="Example: tlkit plan flowers/ --freeze until=block_9")
+@click.argument("data", required=False)
+@spec_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(
+    data: str | None,
+    recipe: Path | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say what train would do with DATA and the same options, and why; runs nothing."""
+    fields = spec_fields(data, recipe, settings, options)
+    from tlkit.spec import make_spec
+
+    make_spec(fields)
+    with output(as_json) as (progress, show):
+        import_tensorflow()
+        from tlkit import run
+
+        made = run.plan(fields.pop("data", None), progress=progress, **fields)
+        if as_json:
+            show(made.to_json())
+        else:
+            _show_plan(made, progress)
+
+
+def _show_plan(made, progress: Progress) -> None:
+    from rich.table import Table
+
+    progress.say("regime", f"{made.regime.value} ({made.regime.reason})")
+    for phase in made.phases:
+        progress.say(phase.name, f"{phase.describe()}; BatchNorm {phase.freeze.batchnorm}")
+        for reason in phase.reasons:
+            progress.say("", f"  {reason}")
+    last = made.phases[-1].freeze
+    table = Table("block", "layers", "parameters", "state", "BatchNorm")
+    for row in last.table():
+        norm = (
+            "-" if not row.batchnorms else ("frozen" if row.state == "frozen" else last.batchnorm)
+        )
+        table.add_row(row.block, str(row.layers), f"{row.parameters:,}", row.state, norm)
+    progress.console.print(table)

@@ -1,0 +1,175 @@
+"""`tlkit evaluate`, `predict` and `export`: what is done with a run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlkit.cli.options import output
+from tlkit.cli.quiet import import_tensorflow
+from tlkit.errors import RunFolderError, SpecError
+from tlkit.progress import Progress
+
+
+@click.command(epilog="Examples: tlkit evaluate runs/first   |   tlkit evaluate runs/first new/")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
+def evaluate(run: Path, data: str | None, as_json: bool) -> None:
+    """Measure RUN on its own test part, or on DATA (its test part, where it has one)."""
+    _check_run(run)
+    with output(as_json) as (progress, show):
+        import_tensorflow()
+        import tlkit
+
+        metrics = tlkit.open_run(run).evaluate(data, progress=progress)
+        if as_json:
+            show(metrics)
+        else:
+            _show_metrics(metrics, progress)
+
+
+def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
+    from rich.table import Table
+
+    low, high = metrics["interval95"]
+    progress.say(
+        "accuracy",
+        f"{metrics['accuracy']:.3f} of {metrics['examples']:,} right "
+        f"(95% interval {low:.3f}-{high:.3f}), loss {metrics['loss']:.3f}",
+    )
+    tops = [f"top-{k} {share:.3f}" for k, share in metrics["top_k"].items() if k != "1"]
+    if tops:
+        progress.say("", ", ".join(tops))
+    table = Table("class", "precision", "recall", "F1", "pictures")
+    for label, row in metrics["per_class"].items():
+        shares = (f"{row[name]:.3f}" for name in ("precision", "recall", "f1"))
+        table.add_row(label, *shares, str(row["support"]))
+    table.add_section()
+    table.add_row("mean", "", "", f"{metrics['macro_f1']:.3f}", str(metrics["examples"]))
+    progress.console.print(table)
+    for item in metrics["left_out"][:5]:
+        progress.say("left out", f"{item['id']}: {item['reason']}")
+
+
+@click.command(
+    epilog="Examples: tlkit predict runs/first photo.jpg   |   tlkit predict served/ pictures/ "
+    "--csv labels.csv"
+)
+@click.argument("model", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
+@click.argument("items", metavar="FILES_OR_FOLDERS...", nargs=-1, required=True)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Labels shown for each picture in the table.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write path, label, score, probabilities and error.",
+)
+def predict(
+    model: Path, items: tuple[str, ...], top: int, as_json: bool, csv_file: Path | None
+) -> None:
+    """Label pictures with a run folder or an exported SavedModel.
+
+    Pictures are answered in the order given, those of a folder by name. One that cannot be
+    decoded is named with its reason and never stops the others.
+    """
+    if as_json and csv_file:
+        raise SpecError("--json, --csv: choose one of them")
+    if csv_file and not csv_file.resolve().parent.is_dir():
+        raise SpecError(f"--csv {csv_file}: its folder does not exist")
+    _check_run(model, export=True)
+    with output(as_json) as (progress, show):
+        results = _predict(model, items, progress)
+        if as_json:
+            show(results)
+        elif csv_file:
+            _write_csv(results, csv_file)
+            progress.say("predict", f"{len(results)} pictures in {csv_file}")
+        else:
+            _show_predictions(results, top, progress)
+
+
+def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[dict[str, Any]]:
+    import_tensorflow()
+    from tlkit import run
+    from tlkit.export.savedmodel import SavedModel, is_savedmodel
+
+    if not is_savedmodel(model):
+        return run.open_run(model).predict(items, progress=progress)
+    exported = SavedModel(model)
+    return run.predict_with(exported.predict_bytes, exported.labels, items, progress)
+
+
+def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("picture", "label", "score", "next")
+    for row in results:
+        if row["error"]:
+            table.add_row(Text(row["path"]), Text("-"), "", Text(row["error"]))
+            continue
+        ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
+        others = ", ".join(f"{label} {p:.3f}" for label, p in ranked[1:top])
+        table.add_row(Text(row["path"]), Text(row["label"]), f"{row['score']:.3f}", Text(others))
+    progress.console.print(table)
+    bad = sum(row["error"] is not None for row in results)
+    if bad:
+        progress.say("left out", f"{bad} of {len(results)} files could not be used")
+
+
+def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
+    labels = next((list(r["probabilities"]) for r in results if r["probabilities"]), [])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "score", *(f"p_{label}" for label in labels), "error"])
+        for row in results:
+            p = row["probabilities"] or {}
+            writer.writerow(
+                [row["path"], row["label"], row["score"], *(p.get(x) for x in labels), row["error"]]
+            )
+
+
+@click.command(epilog="Example: tlkit export runs/first --format savedmodel --out served/")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "kind",
+    default="savedmodel",
+    show_default=True,
+    help="savedmodel: encoded pictures in, probabilities, label and score out.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new folder [default: export/FORMAT in the run folder].",
+)
+def export(run: Path, kind: str, out: Path | None) -> None:
+    """Write RUN's model for serving, and check that it answers as the run does."""
+    _check_run(run)
+    import_tensorflow()
+    import tlkit
+
+    path = tlkit.open_run(run).export(out, kind)
+    click.echo(f"{'export':<10}{path}")
+
+
+def _check_run(path: Path, export: bool = False) -> None:
+    """Answer a mistyped path before TensorFlow's seconds of import."""
+    if (path / "spec.yaml").is_file() or (export and (path / "saved_model.pb").is_file()):
+        return
+    problem = "holds no spec.yaml" if path.is_dir() else "is no folder"
+    allowed = "a folder made by tlkit train" + (" or tlkit export" if export else "")
+    raise RunFolderError(f"run {path}: {problem}. Allowed: {allowed}")

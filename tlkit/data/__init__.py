@@ -1,0 +1,1 @@
+"""From a person's pictures to batches: sources, scan, split, decoding, pipeline."""

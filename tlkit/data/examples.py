@@ -1,0 +1,86 @@
+"""The embedded example data: solar cells (ELPV) and handwritten digits, as folders of classes.
+
+They are laid out once below the cache folder, so that every command works on them as it does on
+a person's own pictures.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from tlkit.errors import DataError, did_you_mean
+
+ELPV_LICENCE = (
+    "ELPV solar cells (Buerhop-Lutz et al. 2018, Deitsch et al. 2019): licence CC BY-NC-SA 4.0, "
+    "not for commercial use"
+)
+DEFECTIVE = 0.5
+"""Cells whose defect probability (0, 1/3, 2/3 or 1) is above this count as defective."""
+
+
+def cache_folder() -> Path:
+    """Return tlkit's cache folder: `TLKIT_CACHE`, or `tlkit` in the user's cache folder."""
+    return Path(os.environ.get("TLKIT_CACHE") or platformdirs.user_cache_dir("tlkit"))
+
+
+def prepare_example(name: str) -> Path:
+    """Return the folder of `example:elpv` or `example:digits`; made at the first use.
+
+    Raises:
+        DataError: there is no such example, or the package that carries it is not installed.
+    """
+    key = name.removeprefix("example:")
+    if key not in EXAMPLES:
+        raise DataError(
+            f"data {name}: unknown example.{did_you_mean(key, EXAMPLES)} "
+            f"Allowed: {', '.join(f'example:{known}' for known in EXAMPLES)}"
+        )
+    folder = cache_folder() / "examples" / key
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
+        try:
+            EXAMPLES[key](draft)
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker, with the same pictures
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _elpv(folder: Path) -> None:
+    found = importlib.util.find_spec("elpv_dataset")
+    if found is None:
+        raise DataError(
+            "data example:elpv: the package elpv-dataset is not installed; install it with: "
+            "pip install 'tlkit[quickstart]'"
+        )
+    root = Path(found.submodule_search_locations[0]) / "data"
+    for line in (root / "labels.csv").read_text().splitlines():
+        file, probability, _cell_type = line.split()
+        label = "defective" if float(probability) > DEFECTIVE else "intact"
+        (folder / label).mkdir(exist_ok=True)
+        shutil.copyfile(root / file, folder / label / Path(file).name)
+
+
+def _digits(folder: Path) -> None:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for i, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        grey = Image.fromarray((pixels * (255 / 16)).astype("uint8"))  # values are 0-16
+        grey.save(folder / str(label) / f"digit{i:04d}.png")
+
+
+EXAMPLES: dict[str, Callable[[Path], None]] = {"elpv": _elpv, "digits": _digits}

@@ -1,0 +1,62 @@
+"""tf.data pipelines: examples in, batches of RGB 0-255 pictures out."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tlkit.data.augment import light
+from tlkit.data.decode import decode, resize
+from tlkit.data.sources import Example
+
+
+def batches(
+    examples: list[Example],
+    labels: tuple[str, ...],
+    size: int,
+    batch_size: int,
+    *,
+    shuffle_seed: int | None = None,
+    augment: bool = False,
+) -> tf.data.Dataset:
+    """Return batches of images float32 (n, size, size, 3), 0-255, and class indices int32 (n,).
+
+    Args:
+        labels: their order gives the class indices; examples without a label get index -1.
+        shuffle_seed: reshuffles all examples in every pass; None keeps the order given.
+        augment: applies `tlkit.data.augment.light`, other draws in every pass.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    classes = tf.constant([index.get(e.label, -1) for e in examples], tf.int32)
+    load = _loader(examples)
+    dataset = tf.data.Dataset.range(len(examples))
+    if shuffle_seed is not None:
+        dataset = dataset.shuffle(len(examples), shuffle_seed, reshuffle_each_iteration=True)
+    if augment:
+        draws = tf.data.Dataset.random(shuffle_seed or 0, rerandomize_each_iteration=True)
+        dataset = tf.data.Dataset.zip(dataset, draws.batch(2))
+
+    def make(i, seed=None):
+        image = load(i)
+        image = resize(image, size) if seed is None else light(image, size, seed)
+        return image, classes[i]
+
+    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _loader(examples: list[Example]):
+    """Return a graph function: index -> decoded picture (height, width, 3)."""
+    if all(example.path is not None for example in examples):
+        paths = tf.constant([str(example.path) for example in examples], tf.string)
+        return lambda i: decode(tf.io.read_file(paths[i]))
+
+    def fetch(i: np.int64) -> np.ndarray:
+        return examples[i].pixels.astype(np.float32)
+
+    def load(i):
+        image = tf.numpy_function(fetch, [i], tf.float32, stateful=False)
+        image.set_shape((None, None, 3))
+        return image
+
+    return load

@@ -1,0 +1,169 @@
+"""Where examples come from: folders, the embedded example sets, arrays, tf.data sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.data.decode import EXTENSIONS
+from tlkit.errors import DataError
+
+PARTS = {
+    "train": ("train",),
+    "val": ("validation", "val", "valid"),
+    "test": ("test",),
+}
+"""The parts of a data set and the names of the folders that may hold them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One picture with its label.
+
+    Attributes:
+        id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
+        label: the class; None where only the picture is known.
+        path: the file, or None for an array.
+        pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for a file.
+    """
+
+    id: str
+    label: str | None
+    path: Path | None = None
+    pixels: np.ndarray | None = None
+
+    def read(self) -> bytes:
+        """Return the bytes that tell this picture's content from another's."""
+        if self.path is not None:
+            return self.path.read_bytes()
+        return str(self.pixels.shape).encode() + self.pixels.tobytes()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its name, the labels in order, and the examples of each part that it holds."""
+
+    name: str
+    labels: tuple[str, ...]
+    parts: dict[str, list[Example]]
+
+
+def open_source(data: Any, val: Any = None, test: Any = None) -> Source:
+    """List the examples of `data`, and of `val` and `test` where these are data of their own.
+
+    Args:
+        data: a folder, `example:NAME`, an `(images, labels)` pair or a `tf.data.Dataset`.
+        val, test: the same, or None where they are to be split off.
+
+    Raises:
+        DataError: nothing is there, there are fewer than two classes, or `val` or `test` have
+            classes that the training data lacks.
+    """
+    name, parts = _open(data)
+    for part, given in (("val", val), ("test", test)):
+        if given is not None:
+            parts[part] = [replace(e, id=f"{part}/{e.id}") for e in _whole(given)]
+    labels = sorted_labels(example.label for example in parts["train"])
+    if len(labels) < 2:
+        raise DataError(
+            f"{name}: needs at least two classes, each a folder of pictures. Received: {labels}"
+        )
+    for part in ("val", "test"):
+        _check_labels(name, part, parts.get(part, []), labels)
+    return Source(name, tuple(labels), parts)
+
+
+def open_labelled(data: Any, labels: tuple[str, ...]) -> list[Example]:
+    """List all examples of `data` (its test part where it has one) for an evaluation."""
+    name, parts = _open(data)
+    examples = parts.get("test", parts["train"])
+    _check_labels(name, "evaluation", examples, list(labels))
+    return examples
+
+
+def sorted_labels(labels: Iterable[str]) -> list[str]:
+    """Sort labels; those that are all whole numbers by their value, so that 2 precedes 10."""
+    found = set(labels)
+    numeric = all(label.isdigit() for label in found)
+    return sorted(found, key=lambda label: (int(label) if numeric else 0, label))
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the picture files below `folder`, sorted; hidden files and folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
+    if isinstance(data, str) and data.startswith("example:"):
+        from tlkit.data.examples import prepare_example
+
+        return data.removeprefix("example:"), _folder_parts(prepare_example(data))
+    if isinstance(data, str | Path):
+        folder = Path(data)
+        return folder.resolve().name, _folder_parts(folder)
+    from tlkit.data.arrays import array_examples
+
+    return "arrays", {"train": array_examples(data)}
+
+
+def _whole(data: Any) -> list[Example]:
+    """List all examples of a validation or test source, whatever its own parts."""
+    _, parts = _open(data)
+    return [example for examples in parts.values() for example in examples]
+
+
+def _folder_parts(folder: Path) -> dict[str, list[Example]]:
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(
+            f"data {folder}: {problem}. Allowed: a folder of class folders, or one with train, "
+            "validation (val, valid) and test folders"
+        )
+    names = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
+    if "train" not in names:
+        return {"train": _class_folders(folder, folder)}
+    return {
+        part: _class_folders(names[alias], folder)
+        for part, aliases in PARTS.items()
+        for alias in aliases
+        if alias in names
+    }
+
+
+def _class_folders(folder: Path, root: Path) -> list[Example]:
+    classes = sorted(
+        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )
+    examples = [
+        Example(path.relative_to(root).as_posix(), child.name, path)
+        for child in classes
+        for path in picture_files(child)
+    ]
+    if not examples:
+        loose = len(picture_files(folder))
+        found = f"{loose} pictures outside class folders" if loose else "no pictures"
+        raise DataError(
+            f"data {folder}: needs one folder for each class, with pictures in it "
+            f"({', '.join(EXTENSIONS[:8])}, ...). Received: {found}"
+        )
+    return examples
+
+
+def _check_labels(name: str, part: str, examples: list[Example], labels: list[str]) -> None:
+    unknown = Counter(e.label for e in examples if e.label not in labels)
+    if unknown:
+        raise DataError(
+            f"{name}: the {part} data has classes that the training data lacks. "
+            f"Allowed: {', '.join(labels)}. Received: {', '.join(sorted(unknown))}"
+        )

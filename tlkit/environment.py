@@ -1,0 +1,76 @@
+"""Where a run computes: device, precision, seed; set before the first tensor is made."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tlkit.errors import SpecError
+from tlkit.spec import RunSpec
+
+PACKAGES = ("tlkit", "tensorflow", "keras", "jax", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+def set_environment(spec: RunSpec) -> None:
+    """Set device, seed, precision and determinism as `spec` says.
+
+    Raises:
+        SpecError: a GPU is asked for that is not there.
+    """
+    _set_device(spec.device)
+    keras.utils.set_random_seed(spec.seed)
+    keras.config.set_dtype_policy(
+        "float32" if spec.precision in ("auto", "float32") else f"mixed_{spec.precision}"
+    )
+    if spec.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _set_device(device: str) -> None:
+    if device == "auto":
+        return
+    if keras.backend.backend() != "tensorflow":
+        raise SpecError(
+            f"device: on the {keras.backend.backend()} backend set its own variable, such as "
+            f"JAX_PLATFORMS=cpu. Allowed here: auto. Received: {device}"
+        )
+    gpus = tf.config.list_physical_devices("GPU")
+    number = int(device.partition(":")[2] or 0)
+    if device != "cpu" and number >= len(gpus):
+        raise SpecError(
+            f"device: this machine has {len(gpus)} GPUs that TensorFlow can see. "
+            f"Allowed: auto, cpu{''.join(f', gpu:{i}' for i in range(len(gpus)))}. "
+            f"Received: {device}"
+        )
+    chosen = [] if device == "cpu" else gpus[number : number + 1]
+    try:
+        tf.config.set_visible_devices(chosen, "GPU")
+    except RuntimeError as error:
+        raise SpecError(
+            f"device: {device} cannot be set any more, TensorFlow has already started on another; "
+            "start a new process"
+        ) from error
+
+
+def describe_environment(spec: RunSpec) -> dict[str, Any]:
+    """Return `env.json`: versions, backend, hardware, precision."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "backend": keras.backend.backend(),
+        "devices": [d.name for d in tf.config.get_visible_devices() if d.device_type != "CPU"]
+        or ["cpu"],
+        "precision": keras.config.dtype_policy().name,
+        "deterministic": spec.deterministic,
+        "versions": versions,
+    }

@@ -1,0 +1,64 @@
+"""What can go wrong through the user's input, and how it is said.
+
+The command line turns each of these into one message and the exit code of its class; anything
+else that is raised is a bug and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TlkitError(Exception):
+    """Bad input: the message says what, where, what is allowed and what was received."""
+
+    exit_code = 2
+
+
+class SpecError(TlkitError):
+    """A run description (options, recipe, `--set`) that does not hold; lists every problem."""
+
+
+class DataError(TlkitError):
+    """A data source that is missing, empty or cannot be used for the task."""
+
+
+class BackboneError(TlkitError):
+    """An unknown backbone, or one asked for a size or argument that it does not have."""
+
+
+class WeightsError(TlkitError):
+    """Pretrained weights that are neither on disk nor reachable, or that are not what they say."""
+
+
+class FreezeError(TlkitError):
+    """A freeze rule that cannot be read or matches nothing."""
+
+
+class RunFolderError(TlkitError):
+    """A run folder that cannot be made, is not one, or lacks what is asked of it."""
+
+
+class ExportError(TlkitError):
+    """An export that cannot be written where or as it was asked for."""
+
+
+class ParityError(TlkitError):
+    """An exported model that does not answer as its run does; the export has been removed."""
+
+    exit_code = 1
+
+
+class Interrupted(TlkitError):
+    """The user or the system stopped the training; the message says how to go on."""
+
+    exit_code = 130
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the nearest of `options`, or `""` if none is near."""
+    names = list(options)
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return f" Did you mean {lowered[near[0]]!r}?" if near else ""

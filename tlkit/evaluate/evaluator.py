@@ -1,0 +1,26 @@
+"""Runs a model over examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from tlkit.progress import Progress
+
+
+def probabilities(
+    model: keras.Model, batches: Iterable, examples: int, progress: Progress, label: str
+) -> np.ndarray:
+    """Return class probabilities float32 (examples, classes), in the order of `batches`.
+
+    Args:
+        batches: pairs of images (n, size, size, 3), 0-255, and class indices.
+    """
+    parts = []
+    with progress.bar(label, "pictures", examples) as advance:
+        for images, _ in batches:
+            parts.append(np.asarray(model.predict_on_batch(np.asarray(images))))
+            advance(len(parts[-1]))
+    return np.concatenate(parts).astype(np.float32)

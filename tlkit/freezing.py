@@ -1,0 +1,207 @@
+"""From a freeze rule to a plan, from a plan to a model.
+
+A plan is a value: for every layer of the backbone, frozen or trained. It is made without touching
+a model, can be printed, and is applied in one place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tlkit.backbones.catalog import LayerInfo
+from tlkit.errors import FreezeError, did_you_mean
+
+BATCHNORM = ("frozen", "affine", "train")
+FORMS = "auto, all, none, until=BLOCK_OR_LAYER, last=N, layers=A:B, re=PATTERN"
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """One line of a plan's table."""
+
+    block: str
+    layers: int
+    parameters: int
+    frozen_layers: int
+    batchnorms: int
+
+    @property
+    def state(self) -> str:
+        """`frozen`, `trained`, or how many of its layers are frozen."""
+        if self.frozen_layers == self.layers:
+            return "frozen"
+        return f"{self.frozen_layers} frozen" if self.frozen_layers else "trained"
+
+
+@dataclass(frozen=True)
+class FreezePlan:
+    """Which layers of a backbone are frozen.
+
+    Attributes:
+        rule: the rule it was made from.
+        layers: all layers of the backbone in graph order.
+        frozen: the names of the frozen ones.
+        batchnorm: what happens to BatchNorm in the layers that are not frozen.
+    """
+
+    rule: str
+    layers: tuple[LayerInfo, ...]
+    frozen: frozenset[str]
+    batchnorm: str = "frozen"
+
+    @property
+    def cut(self) -> str | None:
+        """The deepest block up to which, itself included, every layer is frozen; None: no block."""
+        deepest = None
+        for row in self.table():
+            if row.frozen_layers < row.layers:
+                return deepest
+            deepest = row.block
+        return deepest
+
+    @property
+    def all_frozen(self) -> bool:
+        """Whether no layer of the backbone is trained."""
+        return len(self.frozen) == len(self.layers)
+
+    def table(self) -> list[BlockPlan]:
+        """Return a row for each block, in graph order."""
+        rows = []
+        for block in block_names(self.layers):
+            inside = [layer for layer in self.layers if layer.block == block]
+            rows.append(
+                BlockPlan(
+                    block,
+                    len(inside),
+                    sum(layer.parameters for layer in inside),
+                    sum(layer.name in self.frozen for layer in inside),
+                    sum(layer.batchnorm for layer in inside),
+                )
+            )
+        return rows
+
+
+def block_names(layers: Sequence[LayerInfo]) -> list[str]:
+    """Return the names of the blocks in graph order."""
+    return list(dict.fromkeys(layer.block for layer in layers))
+
+
+def plan_freeze(layers: Sequence[LayerInfo], rule: str, batchnorm: str = "frozen") -> FreezePlan:
+    """Turn a freeze rule into a plan.
+
+    Args:
+        layers: the backbone's layers in graph order.
+        rule: `all`, `none`, or parts joined by commas, applied from left to right: each adds its
+            layers to the frozen ones, or takes them out with a minus in front.
+            `until=NAME`: the block or layer and all before it; `last=N`: all but the last N
+            blocks; `layers=A:B`: a Python slice of layer indices; `re=PATTERN`: names that match
+            in full.
+        batchnorm: `frozen`, `affine` or `train`.
+
+    Raises:
+        FreezeError: a part cannot be read, or matches nothing.
+
+    Example:
+        >>> layers = [LayerInfo("a", "stem", 1), LayerInfo("b", "top", 1)]
+        >>> sorted(plan_freeze(layers, "until=stem").frozen)
+        ['a']
+    """
+    frozen: set[str] = set()
+    for part in rule.split(","):
+        text = part.strip()
+        names = _matched(layers, text.removeprefix("-"), rule)
+        frozen = frozen - names if text.startswith("-") else frozen | names
+    return FreezePlan(rule, tuple(layers), frozenset(frozen), batchnorm)
+
+
+def _matched(layers: Sequence[LayerInfo], part: str, rule: str) -> set[str]:
+    key, equals, value = part.partition("=")
+    if part == "all":
+        return {layer.name for layer in layers}
+    if part == "none":
+        return set()
+    finders = {"until": _until, "last": _all_but_last, "layers": _slice, "re": _pattern}
+    if not equals or key not in finders:
+        near = did_you_mean(key, ["all", "none", *finders])
+        raise FreezeError(
+            f"freeze rule {rule!r}: cannot read {part!r}.{near} Allowed: {FORMS}, joined by commas"
+        )
+    names = finders[key](layers, value, rule)
+    if not names:
+        raise FreezeError(f"freeze rule {rule!r}: {part!r} matches no layer. Allowed: {FORMS}")
+    return names
+
+
+def _until(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
+    ends = [i for i, layer in enumerate(layers) if value in (layer.block, layer.name)]
+    if not ends:
+        blocks = block_names(layers)
+        near = did_you_mean(value, blocks) or did_you_mean(value, [x.name for x in layers])
+        raise FreezeError(
+            f"freeze rule {rule!r}: no block or layer is called {value!r}.{near} "
+            f"Blocks: {', '.join(blocks)}"
+        )
+    return {layer.name for layer in layers[: ends[-1] + 1]}
+
+
+def _all_but_last(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
+    blocks = block_names(layers)
+    if not value.isdigit() or int(value) >= len(blocks):
+        raise FreezeError(
+            f"freeze rule {rule!r}: last=N takes a number of blocks. "
+            f"Allowed: 0 to {len(blocks) - 1}. Received: {value!r}"
+        )
+    kept = blocks[: len(blocks) - int(value)]
+    return {layer.name for layer in layers if layer.block in kept}
+
+
+def _slice(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
+    if not re.fullmatch(r"-?\d*:-?\d*", value):
+        raise FreezeError(
+            f"freeze rule {rule!r}: layers=A:B takes a Python slice such as layers=0:100. "
+            f"Received: {value!r}"
+        )
+    start, stop = (int(text) if text else None for text in value.split(":"))
+    return {layer.name for layer in layers[start:stop]}
+
+
+def _pattern(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
+    try:
+        pattern = re.compile(value)
+    except re.error as error:
+        raise FreezeError(
+            f"freeze rule {rule!r}: {value!r} is not a regular expression: {error}"
+        ) from error
+    return {layer.name for layer in layers if pattern.fullmatch(layer.name)}
+
+
+def apply_plan(model, plan: FreezePlan) -> None:
+    """Set every backbone layer's `trainable` in `model` to what `plan` says; the head is trained.
+
+    The model must be compiled afterwards: Keras keeps the variables that it found at `compile`.
+
+    BatchNorm that is not frozen by the rule follows `plan.batchnorm`. Only `trainable = False`
+    on the layer itself keeps its statistics from being used and updated by the batch: a
+    `training=False` given when the graph was built is overridden by `fit` (keras#20285).
+    """
+    known = {layer.name: layer for layer in plan.layers}
+    for layer in model.layers:
+        info = known.get(layer.name)
+        if info is None:
+            layer.trainable = True
+        elif info.batchnorm and info.name not in plan.frozen:
+            _apply_batchnorm(layer, plan.batchnorm)
+        else:
+            layer.trainable = info.name not in plan.frozen
+
+
+def _apply_batchnorm(layer, policy: str) -> None:
+    layer.trainable = policy == "train"
+    if policy == "affine":
+        # A frozen layer runs on its moving statistics; its scale and offset are marked by
+        # themselves, since the model collects its trainable variables one by one.
+        for variable in (layer.gamma, layer.beta):
+            if variable is not None:
+                variable.trainable = True

@@ -1,0 +1,53 @@
+"""What a person sees while tlkit works: one line a step, and a bar on anything that takes long.
+
+Everything goes through a `Progress`, so that a command can move it to standard error (`--json`)
+or switch it off. In a notebook rich draws the same bars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+LABEL_WIDTH = 10
+
+
+class Progress:
+    """Prints `label  text` lines and progress bars; silent with `quiet=True`."""
+
+    def __init__(self, quiet: bool = False, stderr: bool = False):
+        self.console = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, label: str, text: str) -> None:
+        """Print one line; `label` is the step's name, at most ten characters."""
+        self.console.print(f"{label:<{LABEL_WIDTH}}{text}", markup=False)
+
+    @contextmanager
+    def bar(self, label: str, what: str, total: int) -> Iterator[Advance]:
+        """Show a bar of `total` steps; call the yielded object with the steps just done."""
+        columns = (
+            TextColumn(f"{label:<{LABEL_WIDTH - 1}}", markup=False),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        # A bar redrawn into a log file is noise: there, only its last state is printed.
+        with RichProgress(*columns, console=self.console, refresh_per_second=4) as bars:
+            yield Advance(bars, bars.add_task(what, total=total, note=""))
+
+
+class Advance:
+    """One bar's handle: `advance(steps, note="...")`."""
+
+    def __init__(self, bars: RichProgress, task: int):
+        self._bars, self._task = bars, task
+
+    def __call__(self, steps: int = 1, note: str | None = None) -> None:
+        fields = {} if note is None else {"note": note}
+        self._bars.update(self._task, advance=steps, **fields)

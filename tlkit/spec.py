@@ -1,0 +1,386 @@
+"""`RunSpec`: the one description of a run. Every option stands here once.
+
+The command line, recipes (YAML), `--set` and Python's keyword arguments all end in a `RunSpec`;
+`spec.yaml` in the run folder is one, with the defaults written out.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tlkit.backbones.catalog import CATALOG, lookup
+from tlkit.errors import BackboneError, SpecError, did_you_mean
+
+ARRAYS = "<arrays>"
+"""What `data`, `val` or `test` say in `spec.yaml` when Python passed arrays or a tf.data set."""
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    source: str = "tlkit",
+    enum: list[str] | None = None,
+    **limits: Any,
+) -> Any:
+    """Declare one option with its description, unit, default and the source of that default."""
+    extra = {"unit": unit, "source": source, "enum": enum}
+    extra = {key: value for key, value in extra.items() if value}
+    factory = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(description=description, json_schema_extra=extra, **factory, **limits)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=False, protected_namespaces=())
+
+
+class BackboneSpec(_Part):
+    """The pretrained network."""
+
+    name: str = option(
+        "MobileNetV2",
+        "The application; `tlkit backbones` lists them.",
+        source="small and quick on a CPU (Sandler et al. 2018)",
+        enum=list(CATALOG),
+    )
+    weights: str = option(
+        "imagenet",
+        "`imagenet`, `none` (random), or the path of a weights file.",
+        source="keras.applications",
+    )
+    alpha: float | None = option(
+        None,
+        "Width multiplier of MobileNet and MobileNetV2; empty: 1.",
+        source="keras.applications",
+        gt=0,
+    )
+
+
+class HeadSpec(_Part):
+    """What is put in the place of the FC/softmax top."""
+
+    pooling: Literal["avg", "max"] = option(
+        "avg", "Global pooling of the last feature map.", source="Lin et al. 2013, section 3.2"
+    )
+    hidden: list[Annotated[int, Field(gt=0)]] = option(
+        list, "Units of each hidden FC layer, such as [256]; empty: a linear classifier."
+    )
+    activation: Literal["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "swish"] = option(
+        "relu", "Activation of the hidden layers."
+    )
+    dropout: float = option(
+        0.2,
+        "Dropout before the classifier in fitted phases.",
+        unit="share of the features, 0 to below 1",
+        source="MobileNetV2's and EfficientNet-B0's own top",
+        ge=0,
+        lt=1,
+    )
+    solver: Literal["auto", "lbfgs", "fit"] = option(
+        "auto",
+        "How a linear head on frozen features is trained: `lbfgs` solves it as a multinomial "
+        "logistic regression, `fit` by gradient steps; `auto` solves unless there are hidden "
+        "layers, or the head is all that is trained and epochs, augmentation or callbacks are "
+        "given.",
+        source="Kornblith et al. 2019, appendix A.4",
+    )
+
+
+class OptimizerSpec(_Part):
+    """How a fitted phase goes down its loss."""
+
+    name: Literal["auto", "sgd", "adam"] = option(
+        "auto",
+        "Optimizer (adam with weight decay is AdamW); `auto`: Adam for a new head, SGD with "
+        "Nesterov momentum for fine-tuning.",
+        source="Kornblith et al. 2019, appendix A.5",
+    )
+    learning_rate: float | None = option(
+        None, "Peak rate; empty: by rule from phase, optimizer and batch size.", gt=0
+    )
+    momentum: float = option(0.9, "Momentum of SGD.", ge=0, lt=1, source="Sutskever et al. 2013")
+    weight_decay: float = option(
+        1e-4, "Decoupled weight decay on kernels; biases and norms are left out.", ge=0
+    )
+    schedule: Literal["auto", "cosine", "plateau", "constant"] = option(
+        "auto",
+        "`cosine`: warm-up, then cosine to zero; `plateau`: reduce when validation loss stalls; "
+        "`auto`: plateau for the head, cosine for fine-tuning.",
+        source="Loshchilov & Hutter 2017",
+    )
+    warmup: float = option(
+        0.1, "Share of the steps in which the cosine schedule rises.", unit="0 to 1", ge=0, le=1
+    )
+    plateau_factor: float = option(0.3, "Factor on the rate at a plateau.", gt=0, lt=1)
+    plateau_patience: int = option(2, "Epochs without gain at a plateau.", unit="epochs", ge=1)
+    patience: int = option(
+        6, "Stop a phase after this many epochs without gain; 0: never.", unit="epochs", ge=0
+    )
+
+
+def _name_alone(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _share_or_folder(value: Any) -> Any:
+    """Read `"0.2"` as a share and anything else that is text as a folder."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Path):
+        raise ValueError(f"should be a share or a folder. Received: {value!r}")
+    try:
+        return float(value)
+    except ValueError:
+        return str(value)
+
+
+ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
+
+
+class RunSpec(_Part):
+    """One run, whole: data, backbone, head, freezing, training, machine."""
+
+    data: str | None = option(
+        None,
+        "A folder of class folders, one with train / validation (val, valid) / test folders, or "
+        "example:elpv, example:digits.",
+    )
+    val: ShareOrFolder = option(
+        0.15, "Validation data: a folder, or the share to split off.", unit="0 to below 1, or path"
+    )
+    test: ShareOrFolder = option(
+        0.15,
+        "Test data: a folder, or the share to split off; 0: none.",
+        unit="0 to below 1, or path",
+    )
+    strict: bool = option(False, "Stop at a file that cannot be decoded instead of leaving it out.")
+    out: str | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
+    backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
+        BackboneSpec, "The pretrained network, by name or with its arguments."
+    )
+    image_size: int | None = option(
+        None,
+        "Side of the square that pictures are resized to; empty: the backbone's own.",
+        unit="pixels",
+        gt=0,
+    )
+    head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
+    regime: Literal["auto", "small", "medium", "large"] = option(
+        "auto",
+        "By size of the data: small trains the head, medium also the last blocks, large all.",
+        source="https://cs231n.github.io/transfer-learning/",
+    )
+    freeze: str = option(
+        "auto",
+        "Layers to freeze: auto, all, none, or rules joined by commas: until=BLOCK, last=N, "
+        "layers=A:B, re=PATTERN; a minus in front takes layers out again.",
+    )
+    batchnorm: Literal["auto", "frozen", "affine", "train"] = option(
+        "auto",
+        "BatchNorm in trained blocks: frozen as a whole, affine (scale and offset are trained, "
+        "statistics held), or train; auto: frozen, but train from random weights.",
+        source="measured: frozen 90.6%, train 87.1% (MobileNetV2, 3,068 pictures)",
+    )
+    augment: Literal["auto", "none", "light"] = option(
+        "auto",
+        "light: mirrored and slightly shifted, zoomed and brightened copies; auto: light where "
+        "the whole network is trained, none where frozen features can be computed once.",
+    )
+    epochs: int | None = option(
+        None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0
+    )
+    batch_size: int = option(32, "Pictures in one training step.", gt=0)
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
+        OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
+    )
+    feature_memory: float = option(
+        4.0,
+        "Frozen features are kept up to this size, above it computed anew in each epoch.",
+        unit="GiB",
+        ge=0,
+    )
+    seed: int = option(0, "Seed of splits, order, augmentation and initialisation.", ge=0)
+    device: str = option("auto", "auto, cpu, gpu or gpu:N.", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "Computation in backbone layers; auto: float32. The head is always float32."
+    )
+    deterministic: bool = option(False, "Only operations that give the same bits each time.")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> RunSpec:
+        problems = [*self._split_problems(), *self._backbone_problems()]
+        if self.head.solver == "lbfgs" and self.head.hidden:
+            problems.append(
+                "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
+                f"fit. Received: lbfgs with hidden {self.head.hidden}"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _split_problems(self) -> list[str]:
+        shares = {k: v for k in ("val", "test") if not isinstance(v := getattr(self, k), str)}
+        problems = [
+            f"{name}: is a share of the data or a folder. "
+            f"Allowed: {'above 0' if name == 'val' else '0'} to below 1. Received: {share:g}"
+            for name, share in shares.items()
+            if not 0 <= share < 1 or (name == "val" and share == 0)
+        ]
+        if not problems and sum(shares.values()) >= 1:
+            problems.append(
+                "val, test: leave nothing to train on. Allowed: together below 1. "
+                f"Received: val {self.val:g} and test {self.test:g}"
+            )
+        return problems
+
+    def _backbone_problems(self) -> list[str]:
+        try:
+            row = lookup(self.backbone.name)
+        except BackboneError as error:
+            return [f"backbone.name: {error}"]
+        problems = []
+        if self.image_size and self.image_size < row.min_size:
+            problems.append(
+                f"image_size: too small for {row.name}. Allowed: {row.min_size} pixels or more. "
+                f"Received: {self.image_size}"
+            )
+        alpha, allowed = self.backbone.alpha, row.arguments.get("alpha")
+        if alpha is not None and allowed is None:
+            problems.append(f"backbone.alpha: {row.name} has none. Received: {alpha}")
+        elif alpha is not None and self.backbone.weights == "imagenet" and alpha not in allowed:
+            problems.append(
+                f"backbone.alpha: there are no ImageNet weights of {row.name} for it. Allowed: "
+                f"{', '.join(map(str, allowed))}. Received: {alpha}"
+            )
+        return problems
+
+    @property
+    def size(self) -> int:
+        """Side of the model's input in pixels."""
+        return self.image_size or lookup(self.backbone.name).default_size
+
+    def to_yaml(self) -> str:
+        """Return the whole spec, defaults written out, as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
+    """Validate `fields` (nested as in YAML) into a `RunSpec`.
+
+    Raises:
+        SpecError: lists every problem with its place, what is allowed and what was received.
+    """
+    try:
+        return RunSpec.model_validate(fields)
+    except ValidationError as error:
+        problems = _problems(fields, error)
+    if len(problems) == 1:
+        raise SpecError(f"{where}: {problems[0]}")
+    raise SpecError("\n  ".join([f"{where}: {len(problems)} problems:", *problems]))
+
+
+def _problems(fields: dict[str, Any], error: ValidationError) -> list[str]:
+    """List what is wrong with single fields, then what is wrong with the rest of them together."""
+    items = error.errors()
+    lines = [line for item in items for line in _explain(item)]
+    rest = fields
+    for item in items:
+        rest = _without(rest, [part for part in item["loc"] if part not in ("float", "str")])
+    if rest != fields:
+        try:
+            RunSpec.model_validate(rest)
+        except ValidationError as more:
+            lines += [line for item in more.errors() for line in _explain(item)]
+    return lines
+
+
+def _without(fields: dict[str, Any], path: list[Any]) -> dict[str, Any]:
+    if not path or not isinstance(fields, dict) or path[0] not in fields:
+        return fields
+    kept = {key: value for key, value in fields.items() if key != path[0]}
+    inner = fields[path[0]]
+    if len(path) > 1 and isinstance(inner, dict):
+        kept[path[0]] = _without(inner, path[1:])
+    return kept
+
+
+def _explain(item: dict[str, Any]) -> list[str]:
+    """Turn one pydantic error into lines of ours."""
+    path = list(item["loc"])
+    place = ".".join(map(str, path))
+    if item["type"] == "value_error":
+        text = str(item["ctx"]["error"])
+        return [f"{place}: {text}"] if place else text.split("\n")
+    if item["type"] == "extra_forbidden":
+        options = _options_at(path[:-1])
+        return [
+            f"{place}: unknown option.{did_you_mean(str(path[-1]), options)} "
+            f"Allowed: {', '.join(options)}. Received: {item['input']!r}"
+        ]
+    message = item["msg"].removeprefix("Input ").replace("String should", "should")
+    return [f"{place}: {message}. Received: {item['input']!r}"]
+
+
+def _options_at(path: list[str | int]) -> list[str]:
+    model: Any = RunSpec
+    for part in path:
+        model = _part_class(model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _part_class(annotation: Any) -> type[_Part]:
+    if typing.get_origin(annotation) in (Annotated, types.UnionType):
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the fields of a recipe file.
+
+    Raises:
+        SpecError: the file is missing, not YAML, or no mapping.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"recipe {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"recipe {path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict):
+        raise SpecError(
+            f"recipe {path}: must be a mapping of options. Received: {type(fields).__name__}"
+        )
+    return fields
+
+
+def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Return `fields` with each `a.b=value` of `settings` put in; values are read as YAML.
+
+    Raises:
+        SpecError: a setting has no `=`, or its value is not YAML.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise SpecError(
+                f"--set: write key=value, such as head.dropout=0.5. Received: {setting!r}"
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"--set {key}: the value is not YAML. Received: {text!r}") from error
+        fields = _with(fields, key.strip().split("."), value)
+    return fields
+
+
+def _with(fields: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    if len(path) == 1:
+        return {**fields, path[0]: value}
+    inner = fields.get(path[0], {})
+    inner = inner if isinstance(inner, dict) else {"name": inner}
+    return {**fields, path[0]: _with(inner, path[1:], value)}

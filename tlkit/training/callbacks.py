@@ -1,0 +1,121 @@
+"""Callbacks of the fitted phases: checkpoints, log, progress."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.progress import Progress
+from tlkit.training.runfolder import RunFolder
+
+WRITE_EVERY = 20.0
+"""Seconds between two checkpoints on disk. A head's epoch on kept features takes milliseconds,
+saving a model up to a second: in between, the best weights are held in memory."""
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Holds the best weights by validation across phases, and writes `best` and `last`.
+
+    Better means a higher validation accuracy, at the same accuracy a lower validation loss.
+    Keras's own callbacks forget their best at each `fit`, or keep it in a way that blocks the
+    next phase; this one belongs to the run.
+    """
+
+    def __init__(self, delivered: keras.Model, folder: RunFolder):
+        super().__init__()
+        self.delivered, self.folder = delivered, folder
+        self.score: tuple[float, float] | None = None
+        self.improved = False
+        self._best: list[np.ndarray] = []
+        self._written = time.monotonic()
+        self._unwritten = False
+
+    def offer(self, accuracy: float, loss: float) -> bool:
+        """Keep the delivered model's present weights if they are the best yet."""
+        score = (accuracy, -loss)
+        self.improved = self.score is None or score > self.score
+        if self.improved:
+            self.score, self._unwritten = score, True
+            self._best = self.delivered.get_weights()
+        return self.improved
+
+    def restore(self) -> None:
+        """Put the best weights back into the model."""
+        if self._best:
+            self.delivered.set_weights(self._best)
+
+    def write(self) -> None:
+        """Write both checkpoints; `best` only if it changed."""
+        self.folder.save_model(self.delivered, self.folder.last)
+        if self._unwritten or not self.folder.best.exists():
+            present = self.delivered.get_weights()
+            self.restore()
+            self.folder.save_model(self.delivered, self.folder.best)
+            self.delivered.set_weights(present)
+            self._unwritten = False
+        self._written = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare, and write when the last write is some time ago."""
+        self.offer(logs["val_accuracy"], logs["val_loss"])
+        if time.monotonic() - self._written > WRITE_EVERY:
+            self.write()
+
+
+class Log(keras.callbacks.Callback):
+    """Adds a row to `log.csv` after each epoch."""
+
+    def __init__(self, folder: RunFolder, phase: str):
+        super().__init__()
+        self._folder, self._phase = folder, phase
+        self._start = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the row."""
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        self._folder.append_log(
+            {
+                "phase": self._phase,
+                "epoch": epoch + 1,
+                **{name: f"{logs[name]:.6g}" for name in names},
+                "learning_rate": f"{float(self.model.optimizer.learning_rate):.6g}",
+                "seconds": f"{time.monotonic() - self._start:.3f}",
+            }
+        )
+
+
+class Bar(keras.callbacks.Callback):
+    """Shows the phase's steps as one bar, with the epoch and its validation accuracy."""
+
+    def __init__(self, progress: Progress, phase: str, epochs: int, steps: int, best: Checkpoints):
+        super().__init__()
+        self._context = progress.bar(phase, "fitting", epochs * steps)
+        self._epochs, self._best = epochs, best
+        self._advance = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Open the bar."""
+        self._advance = self._context.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Advance by a step."""
+        self._advance(1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the epoch's result."""
+        mark = "  best" if self._best.improved else ""
+        note = f"epoch {epoch + 1}/{self._epochs}  validation {logs['val_accuracy']:.3f}{mark}"
+        self._advance(0, note=note)
+
+    def close(self) -> None:
+        """Close the bar; called by the trainer also after an interruption."""
+        if self._advance is not None:
+            self._context.__exit__(None, None, None)
+            self._advance = None

@@ -1,0 +1,158 @@
+"""The run folder: the one thing that crosses from training to evaluation, export and serving."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import yaml
+
+from tlkit.errors import RunFolderError
+from tlkit.spec import RunSpec, make_spec
+
+LOG_COLUMNS = (
+    "phase",
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "l2",
+    "seconds",
+)
+
+
+class RunFolder:
+    """Paths, and atomic reading and writing of a run's files."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.model = self.path / "model.keras"
+        self.best = self.path / "checkpoints" / "best.keras"
+        self.last = self.path / "checkpoints" / "last.keras"
+        self.log = self.path / "log.csv"
+        self.tensorboard = self.path / "tensorboard"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunFolderError: it cannot be made, or holds something already.
+        """
+        check_free(self.path)
+        try:
+            self.best.parent.mkdir(parents=True)
+        except OSError as error:
+            raise RunFolderError(f"--out {self.path}: cannot be made: {error.strerror}") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write `value` as `name`, atomically."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write `text` as `name`, atomically: a reader sees the old file or the new one."""
+        handle, draft = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, self.path / name)
+
+    def save_model(self, model: keras.Model, target: Path) -> None:
+        """Save `model` as `target`, atomically."""
+        draft = target.with_name(f".{target.name}-draft.keras")
+        model.save(draft)
+        os.replace(draft, target)
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of `name`.
+
+        Raises:
+            RunFolderError: the file is missing: this is no run folder, or the run did not get far.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"run {self.path}: {name} is missing or unreadable") from error
+
+    def read_spec(self) -> RunSpec:
+        """Return the run's spec.
+
+        Raises:
+            RunFolderError: there is no `spec.yaml`.
+        """
+        try:
+            fields = yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8"))
+        except OSError as error:
+            problem = (
+                "is no run folder (spec.yaml is missing)"
+                if self.path.is_dir()
+                else ("does not exist")
+            )
+            raise RunFolderError(
+                f"run {self.path}: {problem}. Allowed: a folder made by tlkit train"
+            ) from error
+        return make_spec(fields, f"{self.path}/spec.yaml")
+
+    def load_model(self) -> keras.Model:
+        """Return the delivered model, or the best checkpoint of a run that was stopped.
+
+        Raises:
+            RunFolderError: there is neither.
+        """
+        for path in (self.model, self.best):
+            if path.is_file():
+                return keras.models.load_model(path, compile=False)
+        raise RunFolderError(
+            f"run {self.path}: holds no model yet. Go on with: tlkit train --resume {self.path}"
+        )
+
+    def append_log(self, row: dict[str, Any]) -> None:
+        """Add a row to `log.csv`."""
+        new = not self.log.exists()
+        with self.log.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def read_log(self) -> list[dict[str, str]]:
+        """Return the rows of `log.csv`."""
+        if not self.log.exists():
+            return []
+        with self.log.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+def check_free(path: Path) -> None:
+    """Check that a run folder can be made at `path`.
+
+    Raises:
+        RunFolderError: it holds something already, or a parent is a file.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise RunFolderError(
+            f"--out {path}: is not empty. Allowed: a new or empty folder, or --resume {path}"
+        )
+    for parent in (path, *path.parents):
+        if parent.exists():
+            if not parent.is_dir():
+                raise RunFolderError(
+                    f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
+                )
+            return
+
+
+def next_folder(data: str, backbone: str, root: Path = Path("runs")) -> Path:
+    """Return the first unused `runs/DATA-BACKBONE-NNNN`."""
+    stem = re.sub(r"[^a-z0-9]+", "-", f"{data}-{backbone}".lower()).strip("-")
+    number = 1
+    while (root / f"{stem}-{number:04d}").exists():
+        number += 1
+    return root / f"{stem}-{number:04d}"
