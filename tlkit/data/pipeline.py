@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.data.augment import light
-from tlkit.data.decode import decode, resize
+from tlkit.data.decode import decode, decode_and_resize, resize
 from tlkit.data.sources import Example
 
 
@@ -28,7 +28,7 @@ def batches(
     """
     index = {label: i for i, label in enumerate(labels)}
     classes = tf.constant([index.get(e.label, -1) for e in examples], tf.int32)
-    load = _loader(examples)
+    load, load_resized = _loaders(examples, size)
     dataset = tf.data.Dataset.range(len(examples))
     if shuffle_seed is not None:
         dataset = dataset.shuffle(len(examples), shuffle_seed, reshuffle_each_iteration=True)
@@ -37,19 +37,25 @@ def batches(
         dataset = tf.data.Dataset.zip(dataset, draws.batch(2))
 
     def make(i, seed=None):
-        image = load(i)
-        image = resize(image, size) if seed is None else light(image, size, seed)
+        image = load_resized(i) if seed is None else light(load(i), size, seed)
         return image, classes[i]
 
     dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _loader(examples: list[Example]):
-    """Return a graph function: index -> decoded picture (height, width, 3)."""
+def _loaders(examples: list[Example], size: int):
+    """Return two graph functions of an index: the decoded picture, and the resized one.
+
+    The resized one is the exported graph's own `decode_and_resize`, so that the same file gives
+    the same pixels at training and at serving time, to the bit.
+    """
     if all(example.path is not None for example in examples):
         paths = tf.constant([str(example.path) for example in examples], tf.string)
-        return lambda i: decode(tf.io.read_file(paths[i]))
+        return (
+            lambda i: decode(tf.io.read_file(paths[i])),
+            lambda i: decode_and_resize(tf.io.read_file(paths[i]), size),
+        )
 
     def fetch(i: np.int64) -> np.ndarray:
         return examples[i].pixels.astype(np.float32)
@@ -59,4 +65,4 @@ def _loader(examples: list[Example]):
         image.set_shape((None, None, 3))
         return image
 
-    return load
+    return load, lambda i: resize(load(i), size)

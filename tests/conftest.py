@@ -1,0 +1,129 @@
+"""Generated pictures, a finished tiny run, and the guard of tests that need real weights.
+
+Test files take what they need by name: `from conftest import TINY, needs_shared`.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports TensorFlow: the tests are about the CPU, whatever the machine has.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real weights and images, next to the checkout; tests that need them are skipped without."""
+
+TINY = {"backbone": {"name": "MobileNet", "weights": "none", "alpha": 0.25}, "image_size": 32}
+"""Fields of a spec for the quickest real training there is. Frozen, this random net gives no
+features worth the name (they vanish); `tiny_weights` is the cure."""
+
+CLASSES = ("disc", "square", "stripes")
+PER_CLASS = 12
+WIDTH, HEIGHT = 40, 48
+COLOURS = {"disc": (210, 60, 50), "square": (60, 190, 70), "stripes": (60, 80, 210)}
+
+needs_shared = pytest.mark.needs_shared
+"""`@needs_shared`, or `@needs_shared("data/flowers12")` for a path below `SHARED`."""
+
+
+def shared_env(**changes: str) -> dict[str, str]:
+    """Return the environment of a subprocess that finds the real weights in `SHARED`."""
+    return {**os.environ, "KERAS_HOME": str(SHARED / "keras_home"), **changes}
+
+
+@pytest.fixture
+def shared_keras_home() -> dict[str, str]:
+    return shared_env()
+
+
+def draw_picture(label: str, random: np.random.Generator) -> Image.Image:
+    """One picture of a class: its shape in its colour, somewhere on noise."""
+    noise = random.integers(90, 160, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    pen = ImageDraw.Draw(picture)
+    colour = tuple(int(c) for c in np.add(COLOURS[label], random.integers(-20, 21, 3)))
+    x, y, side = (int(v) for v in random.integers((2, 2, 24), (10, 14, 32)))
+    if label == "disc":
+        pen.ellipse((x, y, x + side, y + side), fill=colour)
+    elif label == "square":
+        pen.rectangle((x, y, x + side, y + side), fill=colour)
+    else:
+        for top in range(y % 8, HEIGHT, 8):
+            pen.rectangle((0, top, WIDTH, top + 3), fill=colour)
+    return picture
+
+
+def write_pictures(folder: Path, labels=CLASSES, count: int = PER_CLASS, seed: int = 0) -> Path:
+    """Write `count` pictures of each class into class folders; no two are alike."""
+    random = np.random.default_rng(seed)
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            draw_picture(label, random).save(folder / label / f"{label}{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of three class folders with twelve pictures each, 40 x 48 pixels; do not change."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(pictures, tmp_path_factory) -> str:
+    """The path of random weights for TINY's backbone whose features tell `pictures` apart.
+
+    One pass with momentum 0 sets BatchNorm's statistics to those of the data; as they start, the
+    signal would shrink from layer to layer until nothing is left.
+    """
+    import keras
+
+    keras.utils.set_random_seed(0)
+    net = keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
+    )
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    files = sorted(pictures.rglob("*.png"))
+    batch = np.stack([np.asarray(Image.open(f).resize((32, 32)), np.float32) for f in files])
+    net(batch / 127.5 - 1, training=True)
+    path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
+    net.save_weights(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(pictures, tiny_weights, tmp_path_factory):
+    """A finished run on `pictures`: backbone frozen, head solved, accurate. Do not change it."""
+    import tlkit
+
+    fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    return tlkit.train(pictures, out=out, regime="small", progress=False, **fields)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs_shared"):
+        for path in mark.args or (".",):
+            if not (SHARED / path).exists():
+                pytest.skip(f"needs ../shared/{path}: real weights and images")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI no test may be skipped for lack of files while their folder is there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or not SHARED.is_dir() or reporter is None:
+        return
+    skipped = [r for r in reporter.stats.get("skipped", []) if "needs_shared" in r.keywords]
+    if skipped:
+        names = ", ".join(report.nodeid for report in skipped)
+        reporter.write_line(f"skipped although {SHARED.name} is there: {names}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
