@@ -45,11 +45,11 @@ def shared_keras_home() -> dict[str, str]:
 
 def draw_picture(label: str, random: np.random.Generator) -> Image.Image:
     """One picture of a class: its shape in its colour, somewhere on noise."""
-    noise = random.integers(90, 160, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    noise = random.integers(110, 140, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     pen = ImageDraw.Draw(picture)
     colour = tuple(int(c) for c in np.add(COLOURS[label], random.integers(-20, 21, 3)))
-    x, y, side = (int(v) for v in random.integers((2, 2, 24), (10, 14, 32)))
+    x, y, side = (int(v) for v in random.integers((2, 2, 26), (8, 12, 32)))
     if label == "disc":
         pen.ellipse((x, y, x + side, y + side), fill=colour)
     elif label == "square":
@@ -81,7 +81,8 @@ def tiny_weights(pictures, tmp_path_factory) -> str:
     """The path of random weights for TINY's backbone whose features tell `pictures` apart.
 
     One pass with momentum 0 sets BatchNorm's statistics to those of the data; as they start, the
-    signal would shrink from layer to layer until nothing is left.
+    signal would shrink from layer to layer until nothing is left. The offset of 3 keeps it in the
+    linear part of ReLU6, and blurring depthwise filters keep colours apart.
     """
     import keras
 
@@ -92,6 +93,9 @@ def tiny_weights(pictures, tmp_path_factory) -> str:
     for layer in net.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
+            layer.beta.assign(np.full(layer.beta.shape, 3.0))
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            layer.kernel.assign(np.full(layer.kernel.shape, 1 / 9))
     files = sorted(pictures.rglob("*.png"))
     batch = np.stack([np.asarray(Image.open(f).resize((32, 32)), np.float32) for f in files])
     net(batch / 127.5 - 1, training=True)
