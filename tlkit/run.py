@@ -30,9 +30,11 @@ from tlkit.evaluate.report import draw_confusion, draw_curves, predictions_csv
 from tlkit.heads.classification import attach
 from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec, make_spec
+from tlkit.training.cache import features_folder
 from tlkit.training.phases import HEAD, TrainPlan, make_plan
+from tlkit.training.prefix import Examples
 from tlkit.training.runfolder import RunFolder, check_free, next_folder
-from tlkit.training.trainer import Examples, PhaseResult, Trainer
+from tlkit.training.trainer import PhaseResult, Trainer
 
 EXPORT_FORMATS = ("savedmodel",)
 CLASSES_SHOWN = 5
@@ -48,15 +50,18 @@ class Prepared:
     split: Split
     seconds: float
 
-    def batches(self, part: str, shuffle: bool = False, augment: bool = False):
-        """Return the tf.data pipeline of one part."""
-        return batches(
-            getattr(self.split, part),
-            self.source.labels,
-            self.spec.size,
-            self.spec.batch_size,
-            shuffle_seed=self.spec.seed if shuffle else None,
-            augment=augment,
+    def examples(self, part: str) -> Examples:
+        """Return one part as training sees it."""
+        group = getattr(self.split, part)
+        labels, spec = self.source.labels, self.spec
+        pipeline = functools.partial(
+            batches, labels=labels, size=spec.size, batch_size=spec.batch_size
+        )
+        return Examples(
+            [self.scan.digests[e.id] for e in group],
+            np.array([labels.index(e.label) for e in group], np.int32),
+            lambda chosen: pipeline([group[i] for i in chosen]),
+            lambda augment: pipeline(group, shuffle_seed=spec.seed, augment=augment),
         )
 
     def scan_json(self) -> dict[str, Any]:
@@ -488,14 +493,15 @@ def _execute(
     resumed: bool = False,
 ) -> Run:
     start = time.monotonic()
-    parts = {
-        part: Examples(
-            len(getattr(prepared.split, part)), functools.partial(prepared.batches, part)
-        )
-        for part in ("train", "val")
-    }
     trainer = Trainer(
-        model, prepared.spec, parts["train"], parts["val"], folder, progress, callbacks
+        model,
+        prepared.spec,
+        prepared.examples("train"),
+        prepared.examples("val"),
+        folder,
+        features_folder(),
+        progress,
+        callbacks,
     )
     finished = _restore(trainer, folder) if resumed else _start(prepared, plan, folder)
     try:
@@ -582,8 +588,9 @@ def _test_metrics(
     prepared: Prepared, model: keras.Model, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
     test, labels = prepared.split.test, prepared.source.labels
-    p = probabilities(model, prepared.batches("test"), len(test), progress, "test")
-    truth = np.array([labels.index(e.label) for e in test])
+    part = prepared.examples("test")
+    truth = part.classes
+    p = probabilities(model, part.pictures(range(len(test))), len(test), progress, "test")
     rows = predictions_csv([e.id for e in test], [e.label for e in test], p, labels)
     folder.write_text("predictions.csv", rows)
     metrics = classification_metrics(truth, p, labels)

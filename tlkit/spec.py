@@ -135,7 +135,7 @@ def _share_or_folder(value: Any) -> Any:
         raise ValueError(f"should be a share or a folder. Received: {value!r}")
     try:
         return float(value)
-    except ValueError:
+    except (TypeError, ValueError):  # the former: a Path
         return str(value)
 
 
@@ -198,9 +198,10 @@ class RunSpec(_Part):
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
         OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
     )
-    feature_memory: float = option(
-        4.0,
-        "Frozen features are kept up to this size, above it computed anew in each epoch.",
+    cache_size: float = option(
+        10.0,
+        "Frozen features are kept on disk, in tlkit's cache folder, up to this size in all; what "
+        "does not fit is computed anew in each epoch.",
         unit="GiB",
         ge=0,
     )

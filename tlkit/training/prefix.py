@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,67 +16,163 @@ import numpy as np
 from tlkit.freezing import FreezePlan
 from tlkit.heads.classification import POOLED
 from tlkit.progress import Progress
+from tlkit.training.cache import FeatureCache, Rows, make_room
+
+HALF_FROM = 2**30
+"""Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
+(a test), and twice as many pictures stay in memory."""
+
+Batches = Iterable[tuple[Any, Any]]
 
 
-def cut_tensor(model: keras.Model, plan: FreezePlan) -> keras.KerasTensor | None:
-    """Return the tensor that crosses from frozen to trained; None if nothing is frozen first."""
+@dataclass(frozen=True)
+class Examples:
+    """One part of the data as training sees it.
+
+    Attributes:
+        digests: content hash of each picture, in order.
+        classes: class index of each, int32 (n,).
+        pictures: makes a pipeline of (images, class indices) of the pictures with these indices,
+            unchanged and in order.
+        stream: makes the endless-order pipeline of a fitted phase: all pictures, reshuffled in
+            each pass; argument: whether they are augmented.
+    """
+
+    digests: Sequence[str]
+    classes: np.ndarray
+    pictures: Callable[[Sequence[int]], Batches]
+    stream: Callable[[bool], Batches]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where frozen ends: its name, and the tensor that crosses it."""
+
+    name: str
+    tensor: keras.KerasTensor
+
+
+def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
+    """Return where `model` can be cut under `plan`; None if nothing is frozen first."""
     if plan.all_frozen:
-        return model.get_layer(POOLED).output
+        return Cut("pooled", model.get_layer(POOLED).output)
     if plan.cut is None:
         return None
     last = [layer.name for layer in plan.layers if layer.block == plan.cut][-1]
-    return model.get_layer(last).output
+    return Cut(plan.cut, model.get_layer(last).output)
 
 
-def split_at(
-    model: keras.Model, tensor: keras.KerasTensor | None
-) -> tuple[keras.Model | None, keras.Model]:
+def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:
     """Return prefix and suffix; both share `model`'s layers and weights.
 
     The suffix is a model of its own even where there is no prefix, so that compiling it leaves
     the delivered model uncompiled and free of tlkit's schedule.
     """
-    if tensor is None:
+    if cut is None:
         return None, keras.Model(model.input, model.output)
-    return keras.Model(model.input, tensor), keras.Model(tensor, model.output)
+    return keras.Model(model.input, cut.tensor), keras.Model(cut.tensor, model.output)
 
 
-def feature_bytes(prefix: keras.Model, examples: int) -> int:
-    """Return the size of float32 features of that many examples."""
-    return 4 * examples * math.prod(prefix.output_shape[1:])
+class FeatureStore:
+    """Computes features of a frozen model once, and keeps them on disk.
 
-
-def extract(
-    prefix: keras.Model, batches: Iterable, examples: int, progress: Progress, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute features once.
-
-    Returns:
-        Features float32 (examples, ...) and class indices int32 (examples,).
+    Args:
+        model: the delivered model; its layers below a cut must not change while this is in use.
+        root: the folder of the feature cache.
+        limit: bytes that the cache may hold.
+        examples: number of pictures for which features will be asked, over all parts.
     """
-    features = np.empty((examples, *prefix.output_shape[1:]), np.float32)
-    classes = np.empty(examples, np.int32)
-    done = 0
-    with progress.bar("prefix", f"{what} features", examples) as advance:
-        for images, y in batches:
-            # predict_on_batch runs in inference mode: no dropout, no stochastic depth and no batch
-            # statistics, whatever the layers' `trainable` says.
-            part = slice(done, done + len(y))
-            features[part] = prefix.predict_on_batch(np.asarray(images))
-            classes[part] = np.asarray(y)
-            done += len(y)
-            advance(len(y))
-    return features, classes
+
+    def __init__(
+        self, model: keras.Model, root: Path, limit: int, examples: int, progress: Progress
+    ):
+        self._model, self._root, self._limit = model, root, limit
+        self._examples, self._progress = examples, progress
+        self._caches: dict[str, FeatureCache | None] = {}
+
+    def keeps(self, cut: Cut) -> bool:
+        """Tell whether the features at `cut` can be kept; makes room for them."""
+        return self._cache(cut) is not None
+
+    def rows(self, cuts: Sequence[Cut], part: Examples, what: str) -> Rows:
+        """Return the features of `part` at the last of `cuts`.
+
+        Args:
+            cuts: in graph order, each kept; features at a later one are computed from those at
+                the one before, which saves the way from the pictures.
+            what: name of the part, for the progress bar.
+        """
+        below: Cut | None = None
+        source: Rows | None = None
+        for cut in cuts:
+            cache = self._cache(cut)
+            missing = cache.missing(part.digests)
+            if missing:
+                inputs = self._model.input if below is None else below.tensor
+                piece = keras.Model(inputs, cut.tensor)
+                batches = part.pictures(missing) if source is None else _pieces(source, missing)
+                with self._progress.bar("prefix", f"{what}, {cut.name}", len(missing)) as advance:
+                    cache.add([part.digests[i] for i in missing], _run(piece, batches, advance))
+            below, source = cut, cache.rows(part.digests)
+        return source
+
+    def _cache(self, cut: Cut) -> FeatureCache | None:
+        if cut.name not in self._caches:
+            self._caches[cut.name] = self._open(cut)
+        return self._caches[cut.name]
+
+    def _open(self, cut: Cut) -> FeatureCache | None:
+        shape = cut.tensor.shape[1:]
+        whole = 4 * self._examples * math.prod(shape)
+        dtype = "float16" if whole > HALF_FROM else "float32"
+        if not make_room(self._root, whole // (2 if dtype == "float16" else 1), self._limit):
+            self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
+            return None
+        prefix = keras.Model(self._model.input, cut.tensor)
+        title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}"
+        cache = FeatureCache(self._root, _key(prefix), shape, dtype, title)
+        if cache.damaged:
+            self._progress.say("cache", f"{cache.damaged} damaged files removed, computed anew")
+        return cache
+
+
+def _key(prefix: keras.Model) -> dict[str, Any]:
+    """Return all that features depend on except the pictures: graph, weights, versions."""
+    weights = hashlib.blake2b(digest_size=16)
+    for array in prefix.get_weights():
+        weights.update(np.ascontiguousarray(array))
+    graph = hashlib.blake2b(prefix.to_json().encode(), digest_size=16)
+    return {
+        "graph": graph.hexdigest(),
+        "weights": weights.hexdigest(),
+        "backend": keras.backend.backend(),
+        "versions": {name: metadata.version(name) for name in ("tlkit", "keras", "tensorflow")},
+    }
+
+
+def _run(piece: keras.Model, batches: Batches, advance: Callable) -> Iterator[np.ndarray]:
+    for images, _ in batches:
+        # predict_on_batch runs in inference mode: no dropout, no stochastic depth and no batch
+        # statistics, whatever the layers' `trainable` says.
+        features = np.asarray(piece.predict_on_batch(np.asarray(images)))
+        advance(len(features))
+        yield features
+
+
+def _pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
+    for start in range(0, len(chosen), size):
+        yield rows.take(np.asarray(chosen[start : start + size])), None
 
 
 class FeatureBatches(keras.utils.PyDataset):
     """Batches of kept features, in a new order in each epoch where `seed` is given."""
 
-    def __init__(
-        self, features: np.ndarray, classes: np.ndarray, batch_size: int, seed: int | None = None
-    ):
+    def __init__(self, rows: Rows, classes: np.ndarray, batch_size: int, seed: int | None = None):
         super().__init__()
-        self._features, self._classes, self._size = features, classes, batch_size
+        self._rows, self._classes, self._size = rows, classes, batch_size
         self._random = None if seed is None else np.random.default_rng(seed)
         self._order = np.arange(len(classes))
         self.on_epoch_end()
@@ -81,7 +182,7 @@ class FeatureBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._order[index * self._size : (index + 1) * self._size]
-        return self._features[chosen], self._classes[chosen]
+        return self._rows.take(chosen), self._classes[chosen]
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""
@@ -89,7 +190,7 @@ class FeatureBatches(keras.utils.PyDataset):
             self._random.shuffle(self._order)
 
 
-def streamed(prefix: keras.Model, batches: Iterable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (features, class indices) for ever, computed anew in each pass over `batches`."""
     while True:
         for images, y in batches:
