@@ -104,6 +104,7 @@ def test_numbers_as_class_names_are_ordered_by_value(tmp_path):
         (["10", "9", "b"], ["10", "9", "b"]),
         (["007", "10", "7"], ["007", "7", "10"]),
         (["b", "a", "b"], ["a", "b"]),
+        (["2", "\N{SUPERSCRIPT TWO}"], ["2", "\N{SUPERSCRIPT TWO}"]),
     ],
 )
 def test_order_of_labels(labels, order):

@@ -20,9 +20,9 @@ from tlkit.backbones.build import Built, build_backbone
 from tlkit.data.decode import why_undecodable
 from tlkit.data.pipeline import batches
 from tlkit.data.scan import Scan, scan
-from tlkit.data.sources import Example, Source, open_labelled, open_source, picture_files
+from tlkit.data.sources import Example, Source, open_labelled, open_source, picture_files, printable
 from tlkit.data.split import Split, split
-from tlkit.environment import describe_environment, set_environment
+from tlkit.environment import describe_environment, precision, set_environment
 from tlkit.errors import DataError, ExportError, Interrupted, RunFolderError
 from tlkit.evaluate.evaluator import probabilities
 from tlkit.evaluate.metrics import classification_metrics
@@ -110,8 +110,8 @@ def train(
     """
     spec, arrays = _spec_of(data, val, test, fields)
     shown = _progress(progress)
-    prepared = _prepare(spec, arrays, shown)
     set_environment(spec)
+    prepared = _prepare(spec, arrays, shown)
     built, model = _build(prepared)
     plan = _make_plan(prepared, built, bool(callbacks))
     folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.name))
@@ -144,10 +144,13 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
         return run
     if ARRAYS in (run.spec.data, run.spec.val, run.spec.test):
         raise RunFolderError(f"run {folder}: was trained on arrays, which are gone; train anew")
-    prepared = _prepare(run.spec, {}, shown, free=False)
     set_environment(run.spec)
+    prepared = _prepare(run.spec, {}, shown, free=False)
     built, model = _build(prepared)
-    return _execute(prepared, _make_plan(prepared, built, False), model, run.files, (), shown, True)
+    # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
+    fitted = run.plan["phases"][-1]["method"] == "fit"
+    plan = _make_plan(prepared, built, fitted)
+    return _execute(prepared, plan, model, run.files, (), shown, True)
 
 
 def open_run(folder: str | Path) -> Run:
@@ -370,9 +373,9 @@ def _listed(items: Any) -> list[tuple[str, Any]]:
             files = picture_files(path)
             if not files:
                 raise DataError(f"{path}: holds no pictures")
-            found += [(str(file), file) for file in files]
+            found += [(printable(str(file)), file) for file in files]
         else:
-            found.append((str(item), path))
+            found.append((printable(str(item)), path))
     return found
 
 
@@ -471,11 +474,10 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
 def _build(prepared: Prepared) -> tuple[Built, keras.Model]:
     spec = prepared.spec
     keras.backend.clear_session()  # names of earlier models would number this one's layers
-    built = build_backbone(
-        spec.backbone.name, spec.size, spec.backbone.weights, spec.backbone.alpha
-    )
-    labels = prepared.source.labels
-    return built, attach(built.inputs, built.features, len(labels), spec.head)
+    labels, asked = prepared.source.labels, spec.backbone
+    with precision(spec):
+        built = build_backbone(asked.name, spec.size, asked.weights, asked.alpha)
+        return built, attach(built.inputs, built.features, len(labels), spec.head)
 
 
 def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:
@@ -535,6 +537,8 @@ def _restore(trainer: Trainer, folder: RunFolder) -> list[PhaseResult]:
     if not folder.best.is_file() or not (folder.path / "state.json").is_file():
         return []
     state = folder.read_json("state.json")
+    if state["score"] is None:  # stopped before the end of its first epoch
+        return []
     best = keras.models.load_model(folder.best, compile=False)
     trainer.model.set_weights(best.get_weights())
     trainer.checkpoints.offer(state["score"][0], -state["score"][1])

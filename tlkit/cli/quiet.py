@@ -8,7 +8,7 @@ import tempfile
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and start its device with standard error turned away.
+    """Import TensorFlow with standard error turned away.
 
     The C++ side prints a dozen lines on builds and missing GPUs straight to file descriptor 2,
     some of them before `TF_CPP_MIN_LOG_LEVEL` is read. If the start fails, all of it is shown; if
@@ -28,7 +28,6 @@ def import_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            tf.constant(0) + 1
             tf.get_logger().setLevel("ERROR")  # notes on retracing, which only tlkit could act on
         except BaseException:
             os.dup2(kept, 2)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.data.examples import cache_folder
+from tlkit.data.embedded import cache_folder
 from tlkit.errors import CacheError
 
 SHARD_BYTES = 64 * 2**20

@@ -17,7 +17,7 @@ saving a model up to a second: in between, the best weights are held in memory."
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Holds the best weights by validation across phases, and writes `best` and `last`.
+    """Holds the best weights by validation across phases, and writes `best`, `last` and the state.
 
     Better means a higher validation accuracy, at the same accuracy a lower validation loss.
     Keras's own callbacks forget their best at each `fit`, or keep it in a way that blocks the
@@ -29,6 +29,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.delivered, self.folder = delivered, folder
         self.score: tuple[float, float] | None = None
         self.improved = False
+        self.finished: list[dict[str, Any]] = []
         self._best: list[np.ndarray] = []
         self._written = time.monotonic()
         self._unwritten = False
@@ -48,7 +49,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.delivered.set_weights(self._best)
 
     def write(self) -> None:
-        """Write both checkpoints; `best` only if it changed."""
+        """Write both checkpoints, `best` only if it changed, and `state.json` for a resumption."""
         self.folder.save_model(self.delivered, self.folder.last)
         if self._unwritten or not self.folder.best.exists():
             present = self.delivered.get_weights()
@@ -56,6 +57,8 @@ class Checkpoints(keras.callbacks.Callback):
             self.folder.save_model(self.delivered, self.folder.best)
             self.delivered.set_weights(present)
             self._unwritten = False
+        state = {"finished": self.finished, "score": self.score}
+        self.folder.write_json("state.json", state)
         self._written = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -66,15 +66,13 @@ class Trainer:
     def run(self, plan: TrainPlan, finished: Sequence[PhaseResult] = ()) -> list[PhaseResult]:
         """Run the phases that are not `finished`; each starts from the best weights so far."""
         results = list(finished)
+        self.checkpoints.finished = [asdict(result) for result in results]
         try:
             for i in range(len(results), len(plan.phases)):
                 results.append(self._run_phase(plan.phases[i], plan.phases[i + 1 :]))
+                self.checkpoints.finished = [asdict(result) for result in results]
                 self.checkpoints.restore()
                 self.checkpoints.write()
-                self.folder.write_json(
-                    "state.json",
-                    {"finished": [asdict(r) for r in results], "score": self.checkpoints.score},
-                )
         except KeyboardInterrupt:
             self.checkpoints.write()
             raise
