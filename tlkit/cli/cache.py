@@ -9,7 +9,7 @@ import click
 from tlkit.progress import Progress
 
 
-@click.group()
+@click.group(epilog="Examples: tlkit cache list   |   tlkit cache clear")
 def cache() -> None:
     """List or clear the frozen features kept on disk.
 

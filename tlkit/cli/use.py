@@ -102,13 +102,14 @@ def predict(
 
 def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[dict[str, Any]]:
     import_tensorflow()
-    from tlkit import run
+    from tlkit.evaluate.predictor import predict_items
     from tlkit.export.savedmodel import SavedModel, is_savedmodel
+    from tlkit.opened import open_run
 
     if not is_savedmodel(model):
-        return run.open_run(model).predict(items, progress=progress)
+        return open_run(model).predict(items, progress=progress)
     exported = SavedModel(model)
-    return run.predict_with(exported.predict_bytes, exported.labels, items, progress)
+    return predict_items(exported.predict_bytes, exported.labels, items, progress)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan
 from tlkit.heads.classification import POOLED
 from tlkit.progress import Progress
@@ -21,30 +22,6 @@ from tlkit.training.cache import FeatureCache, Rows, make_room
 HALF_FROM = 2**30
 """Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
 (a test), and twice as many pictures stay in memory."""
-
-Batches = Iterable[tuple[Any, Any]]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """One part of the data as training sees it.
-
-    Attributes:
-        digests: content hash of each picture, in order.
-        classes: class index of each, int32 (n,).
-        pictures: makes a pipeline of (images, class indices) of the pictures with these indices,
-            unchanged and in order.
-        stream: makes the endless-order pipeline of a fitted phase: all pictures, reshuffled in
-            each pass; argument: whether they are augmented.
-    """
-
-    digests: Sequence[str]
-    classes: np.ndarray
-    pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[[bool], Batches]
-
-    def __len__(self) -> int:
-        return len(self.digests)
 
 
 @dataclass(frozen=True)
@@ -102,13 +79,16 @@ class FeatureStore:
 
         Args:
             cuts: in graph order, each kept; features at a later one are computed from those at
-                the one before, which saves the way from the pictures.
+                the one before, which saves the way from the pictures. The last may be one that
+                the cache has no room for: its features are held in memory.
             what: name of the part, for the progress bar.
         """
         below: Cut | None = None
         source: Rows | None = None
         for cut in cuts:
             cache = self._cache(cut)
+            if cache is None:
+                return self._in_memory(cut, part, what)
             missing = cache.missing(part.digests)
             if missing:
                 inputs = self._model.input if below is None else below.tensor
@@ -118,6 +98,12 @@ class FeatureStore:
                     cache.add([part.digests[i] for i in missing], _run(piece, batches, advance))
             below, source = cut, cache.rows(part.digests)
         return source
+
+    def _in_memory(self, cut: Cut, part: Examples, what: str) -> Rows:
+        piece = keras.Model(self._model.input, cut.tensor)
+        with self._progress.bar("prefix", f"{what}, {cut.name}", len(part)) as advance:
+            features = list(_run(piece, part.pictures(range(len(part))), advance))
+        return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
 
     def _cache(self, cut: Cut) -> FeatureCache | None:
         if cut.name not in self._caches:

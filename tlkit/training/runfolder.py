@@ -85,7 +85,7 @@ class RunFolder:
         """Return the run's spec.
 
         Raises:
-            RunFolderError: there is no `spec.yaml`.
+            RunFolderError: there is no `spec.yaml`, or it is no YAML.
         """
         try:
             fields = yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8"))
@@ -98,6 +98,8 @@ class RunFolder:
             raise RunFolderError(
                 f"run {self.path}: {problem}. Allowed: a folder made by tlkit train"
             ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"run {self.path}: spec.yaml is damaged") from error
         return make_spec(fields, f"{self.path}/spec.yaml")
 
     def load_model(self) -> keras.Model:

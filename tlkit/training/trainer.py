@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from tlkit.data.prepare import Examples
 from tlkit.freezing import apply_plan
 from tlkit.heads.classification import PREDICTIONS, loss, metrics
 from tlkit.progress import Progress
@@ -19,7 +20,6 @@ from tlkit.training.callbacks import Bar, Checkpoints, Log
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import (
     Cut,
-    Examples,
     FeatureBatches,
     FeatureStore,
     cut_of,
