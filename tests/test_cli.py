@@ -407,7 +407,13 @@ def test_weights_that_cannot_be_had(here, pictures):
 # What works
 
 
-ALL_COMMANDS = [*([name] for name in COMMANDS), ["data", "scan"], ["cache", "list"], ["cache", "clear"], []]
+ALL_COMMANDS = [
+    *([name] for name in COMMANDS),
+    ["data", "scan"],
+    ["cache", "list"],
+    ["cache", "clear"],
+    [],
+]
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS, ids=" ".join)
@@ -555,24 +561,38 @@ def test_evaluate_json_and_text_say_the_same(here, tiny_run):
     assert f"{metrics['accuracy']:.3f} of {metrics['examples']} right" in text
 
 
-def test_the_cache_is_listed_and_cleared(here, pictures):
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory) -> tuple[Path, Result]:
+    """A working folder in which `tlkit train --out run` was called, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TLKIT_CACHE", str(folder / "cache"))
+        return folder, call("train", pictures, "--regime", "small", "--out", "run", *QUICK)
+
+
+def test_train_prints_what_a_person_needs(trained):
+    _, done = trained
+    assert (done.exit_code, done.stderr) == (0, "")
+    for line in ("data      ", "plan      small", "test      ", "run       run", "next      tlkit"):
+        assert f"\n{line}" in f"\n{done.stdout}"
+
+
+def test_train_json_is_the_runs_metrics(here, pictures, trained, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(trained[0] / "cache"))
+    done = call("train", pictures, "--regime", "small", "--out", "run", "--json", *QUICK)
+    assert json.loads(done.stdout) == json.loads((here / "run" / "metrics.json").read_text())
+
+
+def test_the_cache_is_listed_and_cleared(here, trained):
     assert "0.0 MiB" in call("cache", "list").stdout
-    done = call("train", pictures, "--regime", "small", "--out", "run", *QUICK)
-    assert done.exit_code == 0, done.output
+    shutil.copytree(trained[0] / "cache", here / "cache", dirs_exist_ok=True)
     listed = call("cache", "list").stdout
     assert " 30 " in listed  # 24 training and 6 validation pictures
     assert str(here / "cache" / "features") in listed
     assert "MiB removed" in call("cache", "clear").stdout
     assert " 30 " not in call("cache", "list").stdout
-
-
-def test_train_prints_what_a_person_needs_and_json_what_a_program_needs(here, pictures):
-    done = call("train", pictures, "--regime", "small", "--out", "run", *QUICK)
-    assert done.exit_code == 0, done.output
-    for line in ("data      ", "plan      small", "test      ", "run       run", "next      tlkit"):
-        assert f"\n{line}" in f"\n{done.stdout}"
-    told = call("train", pictures, "--regime", "small", "--out", "again", "--json", *QUICK)
-    assert json.loads(told.stdout) == json.loads((here / "again" / "metrics.json").read_text())
+    assert not [path for path in (here / "cache").rglob("*") if path.is_file()]
 
 
 def test_resuming_a_finished_run_says_so(here, tiny_run):

@@ -8,7 +8,7 @@ import pytest
 
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.errors import FreezeError
-from tlkit.spec import make_spec
+from tlkit.recipe import make_spec
 from tlkit.training.phases import TrainPlan, make_plan
 
 LAYERS = tuple(

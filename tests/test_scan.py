@@ -74,7 +74,9 @@ def test_duplicates_are_found_by_content(messy):
 
 def test_a_file_that_is_gone_is_left_out(tmp_path):
     gone = Example("a/gone.jpg", "a", tmp_path / "gone.jpg")
-    assert scan([gone], QUIET).left_out == {"a/gone.jpg": "cannot be read: No such file or directory"}
+    assert scan([gone], QUIET).left_out == {
+        "a/gone.jpg": "cannot be read: No such file or directory"
+    }
 
 
 def test_arrays_are_compared_by_shape_and_content():

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tlkit.errors import SpecError, did_you_mean
-from tlkit.spec import RunSpec, make_spec, merge, read_recipe
+from tlkit.recipe import make_spec, merge, read_recipe
+from tlkit.spec import RunSpec
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 

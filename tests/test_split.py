@@ -119,9 +119,7 @@ def test_new_pictures_do_not_move_most_others(count, more, seed):
     fewer = [e for e in examples if not (e.label == "a" and int(e.id[2:]) >= count)]
     one = split({"train": fewer}, digests, SHARES, seed)
     other = split({"train": examples}, digests, SHARES, seed)
-    moved = [
-        e.id for part in PARTS for e in getattr(one, part) if e.id not in other.ids()[part]
-    ]
+    moved = [e.id for part in PARTS for e in getattr(one, part) if e.id not in other.ids()[part]]
     assert all(id_.startswith("a/") for id_ in moved)
     assert len(moved) <= 2 * more + 2
 

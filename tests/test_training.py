@@ -22,8 +22,8 @@ from tlkit.errors import Interrupted
 from tlkit.freezing import apply_plan
 from tlkit.heads.classification import PREDICTIONS, attach
 from tlkit.progress import Progress
+from tlkit.recipe import make_spec
 from tlkit.run import resume
-from tlkit.spec import make_spec
 from tlkit.training.phases import make_plan
 from tlkit.training.prefix import Examples, cut_of, split_at, streamed
 from tlkit.training.runfolder import LOG_COLUMNS, RunFolder

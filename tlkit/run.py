@@ -21,7 +21,8 @@ from tlkit.evaluate.report import draw_confusion, draw_curves, predictions_csv
 from tlkit.heads.classification import attach
 from tlkit.opened import Run, open_run
 from tlkit.progress import Progress, as_progress
-from tlkit.spec import ARRAYS, RunSpec, make_spec
+from tlkit.recipe import make_spec
+from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import HEAD, TrainPlan, make_plan
 from tlkit.training.runfolder import RunFolder, check_free, next_folder

@@ -113,10 +113,12 @@ def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[di
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("picture", "label", "score", "next")
+    table = Table(
+        Column("picture", overflow="fold", ratio=3), "label", "score", Column("next", ratio=2)
+    )
     for row in results:
         if row["error"]:
             table.add_row(Text(row["path"]), Text("-"), "", Text(row["error"]))

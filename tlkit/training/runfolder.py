@@ -14,7 +14,8 @@ import keras
 import yaml
 
 from tlkit.errors import RunFolderError
-from tlkit.spec import RunSpec, make_spec
+from tlkit.recipe import make_spec
+from tlkit.spec import RunSpec
 
 LOG_COLUMNS = (
     "phase",
