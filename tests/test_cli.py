@@ -59,6 +59,13 @@ def refusal(folder: Path, *arguments: object) -> str:
     return said
 
 
+def fail_with(error: BaseException) -> Callable:
+    def fail(*_args, **_fields):
+        raise error
+
+    return fail
+
+
 # Bad input: data
 
 
@@ -170,6 +177,20 @@ def test_a_gpu_that_is_not_there(here, pictures):
     assert "Allowed: auto, cpu. Received: gpu" in said
 
 
+def test_a_device_that_comes_too_late(here, pictures, monkeypatch):
+    # What TensorFlow answers once it has started on its devices.
+    late = fail_with(RuntimeError("Visible devices cannot be modified after being initialized"))
+    monkeypatch.setattr("tensorflow.config.set_visible_devices", late)
+    said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
+    assert "device: cpu cannot be set any more, TensorFlow has already started" in said
+
+
+def test_devices_are_tensorflows_business_alone(here, pictures, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
+    assert "on the jax backend set its own variable" in said
+
+
 def test_a_recipe_with_two_mistakes_is_told_both(here):
     (here / "recipe.yaml").write_text("regim: small\nhead: {dropout: 7}\n")
     said = refusal(here, "train", "data", "--recipe", "recipe.yaml")
@@ -223,6 +244,11 @@ def test_out_that_is_not_empty(here, pictures):
     (here / "run" / "notes.txt").touch()
     said = refusal(here, "train", pictures, "--out", "run", *QUICK)
     assert "--out run: is not empty. Allowed: a new or empty folder, or --resume run" in said
+
+
+def test_out_with_a_name_that_the_disk_does_not_take(here, pictures):
+    said = refusal(here, "train", pictures, "--out", "x" * 300, *QUICK)
+    assert "cannot be made: File name too long" in said
 
 
 # Bad input: commands on runs
@@ -336,6 +362,41 @@ def test_a_run_without_model_says_how_to_go_on(here, tiny_run):
     assert f"holds no model yet. Go on with: tlkit train --resume {run}" in said
 
 
+def test_evaluate_when_the_test_pictures_have_gone(here, pictures, tiny_run):
+    data = shutil.copytree(pictures, here / "data")
+    run = shutil.copytree(tiny_run.folder, here / "run")
+    spec = (run / "spec.yaml").read_text().replace(str(pictures), str(data))
+    (run / "spec.yaml").write_text(spec)
+    gone = json.loads((run / "scan.json").read_text())["splits"]["test"][0]
+    (data / gone).unlink()
+    said = refusal(here, "evaluate", run)
+    assert f"1 of its 6 test pictures are no longer in {data}" in said
+
+
+def test_evaluate_without_test_part_asks_for_data(here, tiny_run):
+    run = shutil.copytree(tiny_run.folder, here / "run")
+    scan = json.loads((run / "scan.json").read_text())
+    scan["splits"]["test"] = []
+    (run / "scan.json").write_text(json.dumps(scan))
+    assert "has no test part; say what to evaluate on" in refusal(here, "evaluate", run)
+
+
+def test_a_run_on_arrays_cannot_find_its_data_again(here, pictures, tiny_run):
+    run = shutil.copytree(tiny_run.folder, here / "run")
+    spec = (run / "spec.yaml").read_text().replace(str(pictures), "<arrays>")
+    (run / "spec.yaml").write_text(spec)
+    assert "was trained on arrays; say what to evaluate on" in refusal(here, "evaluate", run)
+    (run / "metrics.json").unlink()
+    assert "was trained on arrays, which are gone" in refusal(here, "train", "--resume", run)
+
+
+def test_predict_with_a_damaged_export(here):
+    (here / "served").mkdir()
+    (here / "served" / "saved_model.pb").write_bytes(b"nothing of the kind")
+    said = refusal(here, "predict", "served", "a.jpg")
+    assert "export served: is not a SavedModel written by tlkit export" in said
+
+
 # Bad input: the command itself
 
 
@@ -353,13 +414,6 @@ def test_unknown_quickstart_data(here):
 
 
 # What else can end a command
-
-
-def fail_with(error: BaseException) -> Callable:
-    def fail(*_args, **_fields):
-        raise error
-
-    return fail
 
 
 def test_an_interruption_exits_with_130(here, pictures, monkeypatch):
@@ -578,12 +632,6 @@ def test_train_prints_what_a_person_needs(trained):
         assert f"\n{line}" in f"\n{done.stdout}"
 
 
-def test_train_json_is_the_runs_metrics(here, pictures, trained, monkeypatch):
-    monkeypatch.setenv("TLKIT_CACHE", str(trained[0] / "cache"))
-    done = call("train", pictures, "--regime", "small", "--out", "run", "--json", *QUICK)
-    assert json.loads(done.stdout) == json.loads((here / "run" / "metrics.json").read_text())
-
-
 def test_the_cache_is_listed_and_cleared(here, trained):
     assert "0.0 MiB" in call("cache", "list").stdout
     shutil.copytree(trained[0] / "cache", here / "cache", dirs_exist_ok=True)
@@ -601,6 +649,12 @@ def test_resuming_a_finished_run_says_so(here, tiny_run):
     assert done.exit_code == 0
     assert "is finished; nothing to do" in done.stdout
     assert contents(tiny_run.folder) == before
+
+
+def test_train_json_is_the_runs_metrics(here, tiny_run):
+    done = call("train", "--resume", tiny_run.folder, "--json")
+    assert json.loads(done.stdout) == tiny_run.metrics
+    assert "is finished" in done.stderr
 
 
 def test_quick_is_the_tiny_spec():

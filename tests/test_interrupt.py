@@ -79,6 +79,7 @@ def test_a_stopped_training_keeps_its_best_model(stopped, pictures):
     assert row["error"] is None
 
 
+@pytest.mark.parametrize("stopped", [signal.SIGINT], indirect=True, ids=lambda s: s.name)
 def test_a_stopped_training_goes_on_to_its_end(stopped):
     _, _, out = stopped
     spec = yaml.safe_load((out / "spec.yaml").read_text())

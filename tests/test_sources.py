@@ -12,7 +12,7 @@ import tensorflow as tf
 from conftest import CLASSES, PER_CLASS, write_pictures
 from PIL import Image
 
-from tlkit.data import examples as embedded
+from tlkit.data import embedded
 from tlkit.data.arrays import array_examples
 from tlkit.data.sources import open_labelled, open_source, sorted_labels
 from tlkit.errors import DataError

@@ -204,7 +204,7 @@ def _metrics(
     progress: Progress,
 ) -> dict[str, Any]:
     """Save the model, evaluate it on the test part, and return `metrics.json`."""
-    folder.save_model(model, folder.model)
+    folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
     draw_curves(folder.read_log(), folder.path / "curves.png")
     accuracy, negative_loss = json.loads((folder.path / "state.json").read_text())["score"]
     by_phase = Counter()

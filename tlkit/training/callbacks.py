@@ -43,22 +43,33 @@ class Checkpoints(keras.callbacks.Callback):
             self._best = self.delivered.get_weights()
         return self.improved
 
-    def restore(self) -> None:
-        """Put the best weights back into the model."""
+    def end_phase(self) -> None:
+        """Put the best weights into the model, for the next phase to start from, and write."""
+        self._restore()
+        self._write_best()
+        self.folder.copy(self.folder.best, self.folder.last)
+        self._write_state()
+
+    def write(self) -> None:
+        """Write both checkpoints and `state.json`, in the middle of a phase."""
+        self.folder.save_model(self.delivered, self.folder.last)
+        present = self.delivered.get_weights()
+        self._restore()
+        self._write_best()
+        self.delivered.set_weights(present)
+        self._write_state()
+
+    def _restore(self) -> None:
         if self._best:
             self.delivered.set_weights(self._best)
 
-    def write(self) -> None:
-        """Write both checkpoints, `best` only if it changed, and `state.json` for a resumption."""
-        self.folder.save_model(self.delivered, self.folder.last)
+    def _write_best(self) -> None:
         if self._unwritten or not self.folder.best.exists():
-            present = self.delivered.get_weights()
-            self.restore()
             self.folder.save_model(self.delivered, self.folder.best)
-            self.delivered.set_weights(present)
             self._unwritten = False
-        state = {"finished": self.finished, "score": self.score}
-        self.folder.write_json("state.json", state)
+
+    def _write_state(self) -> None:
+        self.folder.write_json("state.json", {"finished": self.finished, "score": self.score})
         self._written = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

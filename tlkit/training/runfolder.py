@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ class RunFolder:
         """Save `model` as `target`, atomically."""
         draft = target.with_name(f".{target.name}-draft.keras")
         model.save(draft)
+        os.replace(draft, target)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy `source` to `target`, atomically."""
+        draft = target.with_name(f".{target.name}-draft")
+        shutil.copyfile(source, draft)
         os.replace(draft, target)
 
     def read_json(self, name: str) -> Any:

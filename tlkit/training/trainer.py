@@ -71,8 +71,7 @@ class Trainer:
             for i in range(len(results), len(plan.phases)):
                 results.append(self._run_phase(plan.phases[i], plan.phases[i + 1 :]))
                 self.checkpoints.finished = [asdict(result) for result in results]
-                self.checkpoints.restore()
-                self.checkpoints.write()
+                self.checkpoints.end_phase()
         except KeyboardInterrupt:
             self.checkpoints.write()
             raise
@@ -83,7 +82,10 @@ class Trainer:
         apply_plan(self.model, phase.freeze)
         cut = cut_of(self.model, phase.freeze)
         prefix, suffix = split_at(self.model, cut)
-        kept = cut is not None and not phase.augment and self._must_keep(phase, cut)
+        # Solving needs all features at once: they are pooled, hence small enough for memory.
+        kept = cut is not None and (
+            phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
+        )
         prefix_start = time.monotonic()
         if kept:
             cuts = [*self._cuts_below(cut, later), cut]
@@ -108,10 +110,6 @@ class Trainer:
             accuracy,
             kept,
         )
-
-    def _must_keep(self, phase: Phase, cut: Cut) -> bool:
-        # Solving needs all features at once; pooled ones are small, and fit any cache.
-        return self.store.keeps(cut) or phase.method == "solve"
 
     def _cuts_below(self, cut: Cut, later: Sequence[Phase]) -> list[Cut]:
         """Return the cut of the next phase, if on the way its features can be kept as well."""
