@@ -41,7 +41,8 @@ answers = {
     "pixels": signatures["serve_pixels"](images=tf.constant(np.load(folder / "pixels.npy"))),
 }
 for name, answer in answers.items():
-    np.savez(folder / f"{name}.npz", **{key: np.array(x.numpy().tolist()) for key, x in answer.items()})
+    arrays = {key: np.array(value.numpy().tolist()) for key, value in answer.items()}
+    np.savez(folder / f"{name}.npz", **arrays)
 """
 
 

@@ -159,7 +159,7 @@ def test_a_solved_head_never_sees_augmented_pictures():
 def test_rates_and_epochs_by_rule():
     phase = planned(5_000).phases[-1]
     assert (phase.optimizer, phase.schedule) == ("sgd", "cosine")
-    assert phase.learning_rate == pytest.approx(3e-3)
+    assert phase.learning_rate == pytest.approx(1e-3)
     assert phase.epochs == 4
     assert any(reason.startswith("epochs: ") for reason in phase.reasons)
     assert any(reason.startswith("rate: ") for reason in phase.reasons)
@@ -188,7 +188,7 @@ def test_describe_says_what_is_trained_and_how():
     head, finetune = planned(5_000).phases
     assert head.describe() == "the head on frozen features, solved by L-BFGS"
     assert finetune.describe() == (
-        "the head and all after block_5, sgd at 0.003 (cosine), at most 4 epochs"
+        "the head and all after block_5, sgd at 0.001 (cosine), at most 4 epochs"
     )
     assert planned(50_000).phases[1].describe().startswith("the head and the whole backbone, sgd")
     odd = planned(freeze="re=block_3_.*").phases[1]

@@ -78,7 +78,7 @@ def test_epochs_of_other_phases_are_an_upper_bound(phase):
         ("head", "adam", 1e-3),
         ("head", "sgd", 1e-2),
         ("scratch", "adam", 1e-3),
-        ("finetune", "sgd", 3e-3),
+        ("finetune", "sgd", 1e-3),
         ("finetune", "adam", 1e-4),
     ],
 )

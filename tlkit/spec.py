@@ -107,13 +107,6 @@ class OptimizerSpec(_Part):
     weight_decay: float = option(
         1e-4, "Decoupled weight decay on kernels; biases and norms are left out.", ge=0
     )
-    clip_norm: float = option(
-        1.0,
-        "Bound on the global norm of the gradient; 0: none. Without it SGD at 3e-3 diverged on "
-        "720 pictures of 12 flowers.",
-        source="Dosovitskiy et al. 2021, appendix B.1.1; measured",
-        ge=0,
-    )
     schedule: Literal["auto", "cosine", "plateau", "constant"] = option(
         "auto",
         "`cosine`: warm-up, then cosine to zero; `plateau`: reduce when validation loss stalls; "

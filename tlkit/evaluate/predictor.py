@@ -54,7 +54,9 @@ def predict_items(
 def _listed(items: Any) -> list[tuple[str, Any]]:
     """Return (name, file or array) of every picture in `items`, folders unfolded."""
     if isinstance(items, np.ndarray):
-        items = [items] if items.ndim < 4 else list(items)
+        # (n, height, width) is a batch of grey pictures, as it is for training.
+        batch = items.ndim == 4 or (items.ndim == 3 and items.shape[-1] not in (1, 3, 4))
+        items = list(items) if batch else [items]
     elif isinstance(items, str | Path):
         items = [items]
     found: list[tuple[str, Any]] = []
@@ -75,7 +77,10 @@ def _listed(items: Any) -> list[tuple[str, Any]]:
 
 def _read(name: str, item: Any) -> tuple[str, bytes, str | None]:
     if isinstance(item, np.ndarray):
-        return name, _as_png(item), None
+        try:
+            return name, _as_png(item), None
+        except DataError as error:
+            return name, b"", str(error)
     try:
         content = item.read_bytes()
     except OSError as error:
@@ -84,8 +89,16 @@ def _read(name: str, item: Any) -> tuple[str, bytes, str | None]:
 
 
 def _as_png(pixels: np.ndarray) -> bytes:
+    picture = rgb(pixels)
+    low, high = (float(f(picture, initial=0)) for f in (np.min, np.max))
+    # Values up to 1 were scaled already: answered as they are, they would all look black.
+    if picture.dtype != np.uint8 and not (low >= 0 and high <= 255 and (high > 1 or high == 0)):
+        raise DataError(
+            "pixel values must lie between 0 and 255 (tlkit does the scaling). "
+            f"Received: {low:g} to {high:g}"
+        )
     file = io.BytesIO()
-    Image.fromarray(rgb(pixels).round().astype(np.uint8)).save(file, "PNG")
+    Image.fromarray(picture.round().astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 

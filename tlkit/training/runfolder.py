@@ -146,17 +146,20 @@ def check_free(path: Path) -> None:
     Raises:
         RunFolderError: it holds something already, or a parent is a file.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise RunFolderError(
-            f"--out {path}: is not empty. Allowed: a new or empty folder, or --resume {path}"
-        )
-    for parent in (path, *path.parents):
-        if parent.exists():
-            if not parent.is_dir():
-                raise RunFolderError(
-                    f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
-                )
-            return
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise RunFolderError(
+                f"--out {path}: is not empty. Allowed: a new or empty folder, or --resume {path}"
+            )
+        for parent in (path, *path.parents):
+            if parent.exists():
+                if not parent.is_dir():
+                    raise RunFolderError(
+                        f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
+                    )
+                return
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise RunFolderError(f"--out {path}: cannot be made: {error.strerror}") from error
 
 
 def next_folder(data: str, backbone: str, root: Path = Path("runs")) -> Path:

@@ -17,15 +17,12 @@ def make_optimizer(
     offset has no use (He et al. 2019, section 3.1). The exclusion must be set before `build`.
     """
     rate = _rate(phase, options, steps_per_epoch)
-    shared = {
-        "weight_decay": options.weight_decay or None,
-        "global_clipnorm": options.clip_norm or None,
-    }
+    decay = {"weight_decay": options.weight_decay or None}
     if phase.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, options.momentum, nesterov=True, **shared)
+        optimizer = keras.optimizers.SGD(rate, options.momentum, nesterov=True, **decay)
     else:
         # Keras's Adam decays its weights decoupled as AdamW does, once it is given a decay.
-        optimizer = keras.optimizers.Adam(rate, **shared)
+        optimizer = keras.optimizers.Adam(rate, **decay)
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
     return optimizer
 
