@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -57,7 +58,8 @@ def open_source(data: Any, val: Any = None, test: Any = None) -> Source:
     """List the examples of `data`, and of `val` and `test` where these are data of their own.
 
     Args:
-        data: a folder, `example:NAME`, an `(images, labels)` pair or a `tf.data.Dataset`.
+        data: a folder, a CSV file, `tfds:NAME[/config][:split]`, `example:NAME`, an `(images,
+            labels)` pair or a `tf.data.Dataset`.
         val, test: the same, or None where they are to be split off.
 
     Raises:
@@ -115,9 +117,17 @@ def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
         from tlkit.data.embedded import prepare_example
 
         return data.removeprefix("example:"), _folder_parts(prepare_example(data))
+    if isinstance(data, str) and data.startswith("tfds:"):
+        from tlkit.data.catalogued import tfds_parts
+
+        return re.split(r"[:/]", data)[1], tfds_parts(data)
     if isinstance(data, str | Path):
-        folder = Path(data)
-        return folder.resolve().name, _folder_parts(folder)
+        path = Path(data)
+        if path.suffix.lower() == ".csv" and path.is_file():
+            from tlkit.data.table import table_parts
+
+            return path.stem, table_parts(path)
+        return path.resolve().name, _folder_parts(path)
     from tlkit.data.arrays import array_examples
 
     return "arrays", {"train": array_examples(data)}
@@ -134,7 +144,8 @@ def _folder_parts(folder: Path) -> dict[str, list[Example]]:
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(
             f"data {folder}: {problem}. Allowed: a folder of class folders, or one with train, "
-            "validation (val, valid) and test folders"
+            "validation (val, valid) and test folders; a CSV file with image and label columns; "
+            "tfds:NAME"
         )
     names = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
     if "train" not in names:
