@@ -88,6 +88,11 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
         open_source(str(path))
 
 
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        open_source(str(tmp_path / "labels.csv"))
+
+
 def test_files_of_a_table_that_are_gone_are_left_out(table):
     with table.open("a", encoding="utf-8") as file:
         file.write("all/gone.png,disc\n")

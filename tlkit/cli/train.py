@@ -58,9 +58,6 @@ def train(
 
 
 def _train(fields: dict[str, Any], progress: Progress):
-    from tlkit.recipe import make_spec
-
-    make_spec(fields)  # a wrong option is answered before TensorFlow's seconds of import
     import_tensorflow()
     from tlkit import run
 
@@ -93,9 +90,6 @@ def plan(
 ) -> None:
     """Say what train would do with DATA and the same options, and why; runs nothing."""
     fields = spec_fields(data, recipe, settings, options)
-    from tlkit.recipe import make_spec
-
-    make_spec(fields)
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit import run

@@ -22,6 +22,12 @@ PARTS = {
 """The parts of a data set and the names of the folders that may hold them."""
 
 
+ALLOWED = (
+    "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
+    "file with image and label columns; tfds:NAME"
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """One picture with its label.
@@ -123,7 +129,7 @@ def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
         return re.split(r"[:/]", data)[1], tfds_parts(data)
     if isinstance(data, str | Path):
         path = Path(data)
-        if path.suffix.lower() == ".csv" and path.is_file():
+        if path.suffix.lower() == ".csv" and not path.is_dir():
             from tlkit.data.table import table_parts
 
             return path.stem, table_parts(path)
@@ -140,22 +146,29 @@ def _whole(data: Any) -> list[Example]:
 
 
 def _folder_parts(folder: Path) -> dict[str, list[Example]]:
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f"data {folder}: {problem}. Allowed: a folder of class folders, or one with train, "
-            "validation (val, valid) and test folders; a CSV file with image and label columns; "
-            "tfds:NAME"
-        )
-    names = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
+    try:
+        if not folder.is_dir():
+            problem = "is not a folder" if folder.exists() else "does not exist"
+            raise DataError(f"data {folder}: {problem}. Allowed: {ALLOWED}")
+        names = {
+            child.name.lower(): child
+            for child in folder.iterdir()
+            if child.is_dir() and not child.name.startswith(".")
+        }
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"data {folder}: cannot be read: {error.strerror}") from error
     if "train" not in names:
         return {"train": _class_folders(folder, folder)}
-    return {
-        part: _class_folders(names[alias], folder)
-        for part, aliases in PARTS.items()
-        for alias in aliases
-        if alias in names
+    parts = {
+        part: [alias for alias in aliases if alias in names] for part, aliases in PARTS.items()
     }
+    strange = sorted(set(names) - {alias for aliases in parts.values() for alias in aliases})
+    if strange or any(len(aliases) > 1 for aliases in parts.values()):
+        raise DataError(
+            f"data {folder}: holds a folder called train, so it must hold parts: train, one of "
+            f"validation, val and valid, and test. Received: {', '.join(sorted(names))}"
+        )
+    return {part: _class_folders(names[a[0]], folder) for part, a in parts.items() if a}
 
 
 def _class_folders(folder: Path, root: Path) -> list[Example]:

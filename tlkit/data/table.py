@@ -47,6 +47,8 @@ def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
             reader = csv.DictReader(file)
             rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
             return rows, list(reader.fieldnames or ())
+    except OSError as error:
+        raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"data {path}: is not a CSV file in UTF-8: {error}") from error
 
