@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from conftest import SHARED, needs_shared, shared_env
+
+from tlkit.cli.main import main
 
 FLOWERS = SHARED / "data" / "flowers12"
 NASTY = SHARED / "data" / "nasty"
@@ -14,22 +17,24 @@ WEIGHTS = "keras_home/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0
 pytestmark = needs_shared("data/flowers12", "data/nasty", WEIGHTS)
 
 
-def tlkit(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "tlkit", *map(str, arguments)],
-        env=shared_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
+def call(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")
 def flowers(tmp_path_factory):
     """A run on 12 kinds of flowers: its folder, and what was said."""
     out = tmp_path_factory.mktemp("real") / "flowers"
-    done = tlkit("train", FLOWERS, "--backbone", "MobileNetV2", "--out", out)
+    done = subprocess.run(
+        [sys.executable, "-m", "tlkit", "train", str(FLOWERS), "--backbone", "MobileNetV2"]
+        + ["--out", str(out)],
+        env=shared_env(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     return out, done.stdout
 
 
@@ -51,7 +56,7 @@ def test_a_person_is_told_the_result_and_what_to_type_next(flowers):
 
 def test_evaluate_repeats_the_test(flowers):
     out, _ = flowers
-    got = json.loads(tlkit("evaluate", out, "--json").stdout)
+    got = call("evaluate", out, "--json")
     expected = json.loads((out / "metrics.json").read_text())["test"]
     assert got["accuracy"] == expected["accuracy"]
     assert got["confusion"] == expected["confusion"]
@@ -62,7 +67,7 @@ def test_predict_answers_every_file_or_says_why_not(flowers):
     """Files that other programs stumble over, with a flower at each end."""
     flower = sorted((FLOWERS / "test" / "sunflower").iterdir())[0]
     files = [flower, *sorted(NASTY.iterdir()), flower]
-    rows = json.loads(tlkit("predict", flowers[0], *files, "--json").stdout)
+    rows = call("predict", flowers[0], *files, "--json")
     assert [row["path"] for row in rows] == [str(file) for file in files]
     assert [rows[0]["label"], rows[-1]["label"]] == ["sunflower", "sunflower"]
     assert rows[0]["probabilities"] == pytest.approx(rows[-1]["probabilities"], abs=1e-4)
