@@ -6,10 +6,14 @@ Test files take what they need by name: `from conftest import TINY, needs_shared
 from __future__ import annotations
 
 import os
+import tempfile
 
 # Before anything imports TensorFlow: the tests are about the CPU, whatever the machine has.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A cache of their own: nothing is left behind, nothing is found from an earlier session.
+_CACHE = tempfile.TemporaryDirectory(prefix="tlkit-tests-")
+os.environ["TLKIT_CACHE"] = _CACHE.name
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from tlkit.errors import BackboneError
 from tlkit.freezing import block_names, plan_freeze
 from tlkit.heads.classification import PREDICTIONS, attach
 from tlkit.spec import HeadSpec
-from tlkit.training.prefix import cut_tensor, split_at
+from tlkit.training.prefix import cut_of, split_at
 
 SIZE = 48
 ROWS = ("MobileNet", "MobileNetV2", "ResNet50", "VGG16", "EfficientNetB0", "EfficientNetLite0")
@@ -192,7 +192,7 @@ def test_every_block_boundary_cuts_into_two_that_compose(network, images):
     for block in block_names(built.layers):
         plan = plan_freeze(built.layers, f"until={block}")
         assert plan.cut == block
-        prefix, suffix = split_at(model, cut_tensor(model, plan))
+        prefix, suffix = split_at(model, cut_of(model, plan))
         features = prefix(images, training=False)
         assert relative_difference(suffix(features, training=False), expected) < 1e-5, block
         shuffled = suffix(features[::-1], training=False)

@@ -21,7 +21,7 @@ from tlkit.backbones.catalog import CATALOG, lookup
 from tlkit.backbones.graph import sources
 from tlkit.errors import BackboneError
 from tlkit.freezing import apply_plan, block_names, plan_freeze
-from tlkit.training.prefix import cut_tensor, split_at
+from tlkit.training.prefix import cut_of, split_at
 
 ONE_OF_EACH = (
     "MobileNet",
@@ -161,7 +161,7 @@ def test_a_name_is_in_no_two_blocks(network):
 def boundaries(built, model):
     """What crosses behind each block but the last, by block."""
     return {
-        block: cut_tensor(model, plan_freeze(built.layers, f"until={block}"))
+        block: cut_of(model, plan_freeze(built.layers, f"until={block}")).tensor
         for block in block_names(built.layers)[:-1]
     }
 
@@ -198,7 +198,7 @@ def test_a_cut_in_two_composes_to_the_whole(network):
     for block in {blocks[0], blocks[len(blocks) // 2], blocks[-2]}:
         plan = plan_freeze(built.layers, f"until={block}")
         assert plan.cut == block
-        prefix, suffix = split_at(model, cut_tensor(model, plan))
+        prefix, suffix = split_at(model, cut_of(model, plan))
         features = prefix(images, training=False)
         assert relative_difference(suffix(features, training=False), expected) < 1e-5, block
         swapped = keras.tree.map_structure(lambda x: x[::-1], features)

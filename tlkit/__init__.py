@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "train": "tlkit.run",
     "plan": "tlkit.run",
-    "open_run": "tlkit.run",
-    "Run": "tlkit.run",
+    "open_run": "tlkit.opened",
+    "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",
     "TlkitError": "tlkit.errors",
     "freeze": "tlkit.layers",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -16,18 +18,30 @@ PACKAGES = ("tlkit", "tensorflow", "keras", "jax", "numpy", "scipy", "scikit-lea
 
 
 def set_environment(spec: RunSpec) -> None:
-    """Set device, seed, precision and determinism as `spec` says.
+    """Set device, seed and determinism as `spec` says; before TensorFlow makes its first tensor.
 
     Raises:
         SpecError: a GPU is asked for that is not there.
     """
     _set_device(spec.device)
     keras.utils.set_random_seed(spec.seed)
-    keras.config.set_dtype_policy(
-        "float32" if spec.precision in ("auto", "float32") else f"mixed_{spec.precision}"
-    )
     if spec.deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def precision(spec: RunSpec) -> Iterator[None]:
+    """Layers made inside compute as `spec.precision` says; Keras's own setting is put back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_policy(spec))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _policy(spec: RunSpec) -> str:
+    return "float32" if spec.precision in ("auto", "float32") else f"mixed_{spec.precision}"
 
 
 def _set_device(device: str) -> None:
@@ -70,7 +84,7 @@ def describe_environment(spec: RunSpec) -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "devices": [d.name for d in tf.config.get_visible_devices() if d.device_type != "CPU"]
         or ["cpu"],
-        "precision": keras.config.dtype_policy().name,
+        "precision": _policy(spec),
         "deterministic": spec.deterministic,
         "versions": versions,
     }

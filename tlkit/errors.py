@@ -40,6 +40,10 @@ class RunFolderError(TlkitError):
     """A run folder that cannot be made, is not one, or lacks what is asked of it."""
 
 
+class CacheError(TlkitError):
+    """A feature cache that cannot be written."""
+
+
 class ExportError(TlkitError):
     """An export that cannot be written where or as it was asked for."""
 

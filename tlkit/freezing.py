@@ -204,7 +204,7 @@ def _until(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
 
 def _all_but_last(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
     blocks = block_names(layers)
-    if not value.isdigit() or int(value) >= len(blocks):
+    if not value.isdecimal() or int(value) >= len(blocks):
         raise FreezeError(
             f"freeze rule {rule!r}: last=N takes a number of blocks. "
             f"Allowed: 0 to {len(blocks) - 1}. Received: {value!r}"
@@ -214,7 +214,7 @@ def _all_but_last(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str
 
 
 def _slice(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
-    if not re.fullmatch(r"-?\d*:-?\d*", value):
+    if not re.fullmatch(r"(-?\d+)?:(-?\d+)?", value):
         raise FreezeError(
             f"freeze rule {rule!r}: layers=A:B takes a Python slice such as layers=0:100. "
             f"Received: {value!r}"
@@ -247,17 +247,17 @@ def apply_plan(model, plan: FreezePlan) -> None:
         info = known.get(layer.name)
         if info is None:
             layer.trainable = True
-        elif info.batchnorm and info.name not in plan.frozen:
-            _apply_batchnorm(layer, plan.batchnorm)
+        elif info.batchnorm:
+            _apply_batchnorm(layer, "frozen" if info.name in plan.frozen else plan.batchnorm)
         else:
             layer.trainable = info.name not in plan.frozen
 
 
 def _apply_batchnorm(layer, policy: str) -> None:
     layer.trainable = policy == "train"
-    if policy == "affine":
-        # A frozen layer runs on its moving statistics; its scale and offset are marked by
-        # themselves, since the model collects its trainable variables one by one.
-        for variable in (layer.gamma, layer.beta):
-            if variable is not None:
-                variable.trainable = True
+    # A frozen layer runs on its moving statistics; its scale and offset are marked by themselves,
+    # since the model collects its trainable variables one by one. Always: TensorFlow's tracking
+    # drops an assignment of the value that `trainable` has, and they would stay as they were.
+    for variable in (layer.gamma, layer.beta):
+        if variable is not None:
+            variable.trainable = policy != "frozen"

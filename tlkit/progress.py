@@ -51,3 +51,8 @@ class Advance:
     def __call__(self, steps: int = 1, note: str | None = None) -> None:
         fields = {} if note is None else {"note": note}
         self._bars.update(self._task, advance=steps, **fields)
+
+
+def as_progress(progress: bool | Progress) -> Progress:
+    """Return the display that `progress=True`, `False` or a `Progress` asks for."""
+    return progress if isinstance(progress, Progress) else Progress(quiet=not progress)

@@ -6,16 +6,14 @@ The command line, recipes (YAML), `--set` and Python's keyword arguments all end
 
 from __future__ import annotations
 
-import types
-import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tlkit.backbones.catalog import CATALOG, lookup
-from tlkit.errors import BackboneError, SpecError, did_you_mean
+from tlkit.errors import BackboneError
 
 ARRAYS = "<arrays>"
 """What `data`, `val` or `test` say in `spec.yaml` when Python passed arrays or a tf.data set."""
@@ -135,7 +133,7 @@ def _share_or_folder(value: Any) -> Any:
         raise ValueError(f"should be a share or a folder. Received: {value!r}")
     try:
         return float(value)
-    except ValueError:
+    except (TypeError, ValueError):  # the former: a Path
         return str(value)
 
 
@@ -198,9 +196,10 @@ class RunSpec(_Part):
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
         OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
     )
-    feature_memory: float = option(
-        4.0,
-        "Frozen features are kept up to this size, above it computed anew in each epoch.",
+    cache_size: float = option(
+        10.0,
+        "Frozen features are kept on disk, in tlkit's cache folder, up to this size in all; what "
+        "does not fit is computed anew in each epoch.",
         unit="GiB",
         ge=0,
     )
@@ -267,120 +266,3 @@ class RunSpec(_Part):
     def to_yaml(self) -> str:
         """Return the whole spec, defaults written out, as YAML."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
-
-
-def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
-    """Validate `fields` (nested as in YAML) into a `RunSpec`.
-
-    Raises:
-        SpecError: lists every problem with its place, what is allowed and what was received.
-    """
-    try:
-        return RunSpec.model_validate(fields)
-    except ValidationError as error:
-        problems = _problems(fields, error)
-    if len(problems) == 1:
-        raise SpecError(f"{where}: {problems[0]}")
-    raise SpecError("\n  ".join([f"{where}: {len(problems)} problems:", *problems]))
-
-
-def _problems(fields: dict[str, Any], error: ValidationError) -> list[str]:
-    """List what is wrong with single fields, then what is wrong with the rest of them together."""
-    items = error.errors()
-    lines = [line for item in items for line in _explain(item)]
-    rest = fields
-    for item in items:
-        rest = _without(rest, [part for part in item["loc"] if part not in ("float", "str")])
-    if rest != fields:
-        try:
-            RunSpec.model_validate(rest)
-        except ValidationError as more:
-            lines += [line for item in more.errors() for line in _explain(item)]
-    return lines
-
-
-def _without(fields: dict[str, Any], path: list[Any]) -> dict[str, Any]:
-    if not path or not isinstance(fields, dict) or path[0] not in fields:
-        return fields
-    kept = {key: value for key, value in fields.items() if key != path[0]}
-    inner = fields[path[0]]
-    if len(path) > 1 and isinstance(inner, dict):
-        kept[path[0]] = _without(inner, path[1:])
-    return kept
-
-
-def _explain(item: dict[str, Any]) -> list[str]:
-    """Turn one pydantic error into lines of ours."""
-    path = list(item["loc"])
-    place = ".".join(map(str, path))
-    if item["type"] == "value_error":
-        text = str(item["ctx"]["error"])
-        return [f"{place}: {text}"] if place else text.split("\n")
-    if item["type"] == "extra_forbidden":
-        options = _options_at(path[:-1])
-        return [
-            f"{place}: unknown option.{did_you_mean(str(path[-1]), options)} "
-            f"Allowed: {', '.join(options)}. Received: {item['input']!r}"
-        ]
-    message = item["msg"].removeprefix("Input ").replace("String should", "should")
-    return [f"{place}: {message}. Received: {item['input']!r}"]
-
-
-def _options_at(path: list[str | int]) -> list[str]:
-    model: Any = RunSpec
-    for part in path:
-        model = _part_class(model.model_fields[part].annotation)
-    return list(model.model_fields)
-
-
-def _part_class(annotation: Any) -> type[_Part]:
-    if typing.get_origin(annotation) in (Annotated, types.UnionType):
-        annotation = typing.get_args(annotation)[0]
-    return annotation
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """Return the fields of a recipe file.
-
-    Raises:
-        SpecError: the file is missing, not YAML, or no mapping.
-    """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"recipe {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"recipe {path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(fields, dict):
-        raise SpecError(
-            f"recipe {path}: must be a mapping of options. Received: {type(fields).__name__}"
-        )
-    return fields
-
-
-def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Return `fields` with each `a.b=value` of `settings` put in; values are read as YAML.
-
-    Raises:
-        SpecError: a setting has no `=`, or its value is not YAML.
-    """
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise SpecError(
-                f"--set: write key=value, such as head.dropout=0.5. Received: {setting!r}"
-            )
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SpecError(f"--set {key}: the value is not YAML. Received: {text!r}") from error
-        fields = _with(fields, key.strip().split("."), value)
-    return fields
-
-
-def _with(fields: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    if len(path) == 1:
-        return {**fields, path[0]: value}
-    inner = fields.get(path[0], {})
-    inner = inner if isinstance(inner, dict) else {"name": inner}
-    return {**fields, path[0]: _with(inner, path[1:], value)}

@@ -14,7 +14,8 @@ from tlkit.backbones.catalog import Backbone, lookup
 from tlkit.errors import BackboneError
 from tlkit.heads.classification import PREDICTIONS, attach
 from tlkit.layers import freeze
-from tlkit.spec import HeadSpec, make_spec
+from tlkit.recipe import make_spec
+from tlkit.spec import HeadSpec
 
 _ADDED = """
 

@@ -49,7 +49,7 @@ def backbones(name: str | None) -> None:
     progress.console.print(table)
 
 
-@click.group()
+@click.group(epilog="Example: tlkit data scan flowers/")
 def data() -> None:
     """Look at a data set before training."""
 

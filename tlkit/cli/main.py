@@ -19,6 +19,7 @@ COMMANDS = {
     "export": ("tlkit.cli.use", "Write a run's model as a SavedModel, and check it."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
     "data": ("tlkit.cli.catalog", "Look at a data set before training."),
+    "cache": ("tlkit.cli.cache", "List or clear the frozen features kept on disk."),
     "schema": ("tlkit.cli.catalog", "Print every option of a recipe as JSON schema."),
 }
 BUG, INTERRUPTED = 1, 130

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from tlkit.progress import Progress
-from tlkit.spec import BackboneSpec, RunSpec, merge, read_recipe
+from tlkit.recipe import merge, read_recipe
+from tlkit.spec import BackboneSpec, RunSpec
 
 # Options of the command line that stand for a field of the spec; the rest is reached by --set.
 _FIELDS = {

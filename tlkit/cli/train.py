@@ -57,7 +57,7 @@ def train(
 
 
 def _train(fields: dict[str, Any], progress: Progress):
-    from tlkit.spec import make_spec
+    from tlkit.recipe import make_spec
 
     make_spec(fields)  # a wrong option is answered before TensorFlow's seconds of import
     import_tensorflow()
@@ -92,7 +92,7 @@ def plan(
 ) -> None:
     """Say what train would do with DATA and the same options, and why; runs nothing."""
     fields = spec_fields(data, recipe, settings, options)
-    from tlkit.spec import make_spec
+    from tlkit.recipe import make_spec
 
     make_spec(fields)
     with output(as_json) as (progress, show):

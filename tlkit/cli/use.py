@@ -102,20 +102,23 @@ def predict(
 
 def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[dict[str, Any]]:
     import_tensorflow()
-    from tlkit import run
+    from tlkit.evaluate.predictor import predict_items
     from tlkit.export.savedmodel import SavedModel, is_savedmodel
+    from tlkit.opened import open_run
 
     if not is_savedmodel(model):
-        return run.open_run(model).predict(items, progress=progress)
+        return open_run(model).predict(items, progress=progress)
     exported = SavedModel(model)
-    return run.predict_with(exported.predict_bytes, exported.labels, items, progress)
+    return predict_items(exported.predict_bytes, exported.labels, items, progress)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("picture", "label", "score", "next")
+    table = Table(
+        Column("picture", overflow="fold", ratio=3), "label", "score", Column("next", ratio=2)
+    )
     for row in results:
         if row["error"]:
             table.add_row(Text(row["path"]), Text("-"), "", Text(row["error"]))

@@ -35,7 +35,7 @@ def array_examples(data: Any) -> list[Example]:
             "data: needs as many labels as images, and at least one. "
             f"Received: {len(images)} images, {len(labels)} labels"
         )
-    pictures = [_rgb(np.asarray(image)) for image in images]
+    pictures = [rgb(np.asarray(image)) for image in images]
     _check_range(pictures)
     return [
         Example(f"array/{i:06d}", _label(label), pixels=picture)
@@ -53,7 +53,7 @@ def _from_dataset(dataset: Any) -> tuple[list[np.ndarray], list[Any]]:
     return [image for image, _ in pairs], [label for _, label in pairs]
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
+def rgb(image: np.ndarray) -> np.ndarray:
     """Return `image` as (height, width, 3): grey is repeated, alpha dropped."""
     if image.ndim == 2:
         image = image[..., None]

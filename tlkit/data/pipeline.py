@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import tensorflow as tf
 
@@ -51,7 +53,7 @@ def _loaders(examples: list[Example], size: int):
     the same pixels at training and at serving time, to the bit.
     """
     if all(example.path is not None for example in examples):
-        paths = tf.constant([str(example.path) for example in examples], tf.string)
+        paths = tf.constant([os.fsencode(example.path) for example in examples], tf.string)
         return (
             lambda i: decode(tf.io.read_file(paths[i])),
             lambda i: decode_and_resize(tf.io.read_file(paths[i]), size),

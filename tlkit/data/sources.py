@@ -89,8 +89,14 @@ def open_labelled(data: Any, labels: tuple[str, ...]) -> list[Example]:
 def sorted_labels(labels: Iterable[str]) -> list[str]:
     """Sort labels; those that are all whole numbers by their value, so that 2 precedes 10."""
     found = set(labels)
-    numeric = all(label.isdigit() for label in found)
+    numeric = all(label.isdecimal() for label in found)
     return sorted(found, key=lambda label: (int(label) if numeric else 0, label))
+
+
+def printable(name: str) -> str:
+    """Return a file name that can be written as UTF-8, on one line: odd bytes become escapes."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -106,7 +112,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
     if isinstance(data, str) and data.startswith("example:"):
-        from tlkit.data.examples import prepare_example
+        from tlkit.data.embedded import prepare_example
 
         return data.removeprefix("example:"), _folder_parts(prepare_example(data))
     if isinstance(data, str | Path):
@@ -146,7 +152,7 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
         child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
     )
     examples = [
-        Example(path.relative_to(root).as_posix(), child.name, path)
+        Example(printable(path.relative_to(root).as_posix()), printable(child.name), path)
         for child in classes
         for path in picture_files(child)
     ]

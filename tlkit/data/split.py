@@ -114,10 +114,15 @@ def _deal(
         wanted = {part: 1 for part in list(wanted) if part == "val" or total > len(wanted)}
     rest = list(groups)
     for part, count in sorted(wanted.items()):
+        # Test comes first: it leaves a group to train on and one to validate with.
+        kept = 2 if part == "test" and "val" in wanted else 1
         taken: list[Example] = []
         for group in list(rest):
-            if len(rest) > 1 and len(taken) + len(group) <= count:
+            if len(rest) > kept and len(taken) + len(group) <= count:
                 taken += group
                 rest.remove(group)
+        if not taken and len(rest) > kept:  # copies make every group larger than the share
+            taken = min(rest, key=len)
+            rest.remove(taken)
         drawn[part] += taken
     drawn["train"] += [example for group in rest for example in group]

@@ -17,7 +17,7 @@ saving a model up to a second: in between, the best weights are held in memory."
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Holds the best weights by validation across phases, and writes `best` and `last`.
+    """Holds the best weights by validation across phases, and writes `best`, `last` and the state.
 
     Better means a higher validation accuracy, at the same accuracy a lower validation loss.
     Keras's own callbacks forget their best at each `fit`, or keep it in a way that blocks the
@@ -29,6 +29,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.delivered, self.folder = delivered, folder
         self.score: tuple[float, float] | None = None
         self.improved = False
+        self.finished: list[dict[str, Any]] = []
         self._best: list[np.ndarray] = []
         self._written = time.monotonic()
         self._unwritten = False
@@ -42,20 +43,33 @@ class Checkpoints(keras.callbacks.Callback):
             self._best = self.delivered.get_weights()
         return self.improved
 
-    def restore(self) -> None:
-        """Put the best weights back into the model."""
+    def end_phase(self) -> None:
+        """Put the best weights into the model, for the next phase to start from, and write."""
+        self._restore()
+        self._write_best()
+        self.folder.copy(self.folder.best, self.folder.last)
+        self._write_state()
+
+    def write(self) -> None:
+        """Write both checkpoints and `state.json`, in the middle of a phase."""
+        self.folder.save_model(self.delivered, self.folder.last)
+        present = self.delivered.get_weights()
+        self._restore()
+        self._write_best()
+        self.delivered.set_weights(present)
+        self._write_state()
+
+    def _restore(self) -> None:
         if self._best:
             self.delivered.set_weights(self._best)
 
-    def write(self) -> None:
-        """Write both checkpoints; `best` only if it changed."""
-        self.folder.save_model(self.delivered, self.folder.last)
+    def _write_best(self) -> None:
         if self._unwritten or not self.folder.best.exists():
-            present = self.delivered.get_weights()
-            self.restore()
             self.folder.save_model(self.delivered, self.folder.best)
-            self.delivered.set_weights(present)
             self._unwritten = False
+
+    def _write_state(self) -> None:
+        self.folder.write_json("state.json", {"finished": self.finished, "score": self.score})
         self._written = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

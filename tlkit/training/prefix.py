@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from tlkit.backbones.graph import crossing, sources
+from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.classification import POOLED
 from tlkit.progress import Progress
+from tlkit.training.cache import FeatureCache, Rows, make_room
 
-Cut = keras.KerasTensor | list[keras.KerasTensor]
-"""What crosses a boundary: one tensor, or a list where a block reads those before the last too."""
+HALF_FROM = 2**30
+"""Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
+(a test), and twice as many pictures stay in memory."""
 
 
-def cut_tensor(model: keras.Model, plan: FreezePlan) -> Cut | None:
-    """Return what crosses from frozen to trained; None if nothing is frozen first."""
+@dataclass(frozen=True)
+class Cut:
+    """A place where frozen ends: its name, and what crosses it.
+
+    That is one tensor, or a list of them where a block reads more than the one before (NASNet).
+    """
+
+    name: str
+    tensor: keras.KerasTensor | list[keras.KerasTensor]
+
+
+def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
+    """Return where `model` can be cut under `plan`; None if nothing is frozen first."""
     if plan.all_frozen:
-        return model.get_layer(POOLED).output
+        return Cut("pooled", model.get_layer(POOLED).output)
     if plan.cut is None:
         return None
     tensors = crossing(model, _below(model, plan))
-    return tensors[0] if len(tensors) == 1 else tensors
+    return Cut(plan.cut, tensors[0] if len(tensors) == 1 else tensors)
 
 
 def _below(model: keras.Model, plan: FreezePlan) -> set[str]:
@@ -39,59 +58,127 @@ def _below(model: keras.Model, plan: FreezePlan) -> set[str]:
     return below
 
 
-def split_at(model: keras.Model, tensor: Cut | None) -> tuple[keras.Model | None, keras.Model]:
+def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:
     """Return prefix and suffix; both share `model`'s layers and weights.
 
     The suffix is a model of its own even where there is no prefix, so that compiling it leaves
     the delivered model uncompiled and free of tlkit's schedule.
     """
-    if tensor is None:
+    if cut is None:
         return None, keras.Model(model.input, model.output)
-    return keras.Model(model.input, tensor), keras.Model(tensor, model.output)
+    return keras.Model(model.input, cut.tensor), keras.Model(cut.tensor, model.output)
 
 
-def feature_bytes(prefix: keras.Model, examples: int) -> int:
-    """Return the size of float32 features of that many examples."""
-    return 4 * examples * sum(math.prod(tensor.shape[1:]) for tensor in prefix.outputs)
+class FeatureStore:
+    """Computes features of a frozen model once, and keeps them on disk.
 
-
-Features = np.ndarray | list[np.ndarray]
-"""float32 (examples, ...), or a list of them where several tensors cross the cut."""
-
-
-def extract(
-    prefix: keras.Model, batches: Iterable, examples: int, progress: Progress, what: str
-) -> tuple[Features, np.ndarray]:
-    """Compute features once.
-
-    Returns:
-        Features and class indices int32 (examples,).
+    Args:
+        model: the delivered model; its layers below a cut must not change while this is in use.
+        root: the folder of the feature cache.
+        limit: bytes that the cache may hold.
+        examples: number of pictures for which features will be asked, over all parts.
     """
-    features = [np.empty((examples, *t.shape[1:]), np.float32) for t in prefix.outputs]
-    classes = np.empty(examples, np.int32)
-    done = 0
-    with progress.bar("prefix", f"{what} features", examples) as advance:
-        for images, y in batches:
-            # predict_on_batch runs in inference mode: no dropout, no stochastic depth and no batch
-            # statistics, whatever the layers' `trainable` says.
-            answer = prefix.predict_on_batch(np.asarray(images))
-            part = slice(done, done + len(y))
-            for kept, new in zip(features, keras.tree.flatten(answer), strict=True):
-                kept[part] = new
-            classes[part] = np.asarray(y)
-            done += len(y)
-            advance(len(y))
-    return features[0] if len(features) == 1 else features, classes
+
+    def __init__(
+        self, model: keras.Model, root: Path, limit: int, examples: int, progress: Progress
+    ):
+        self._model, self._root, self._limit = model, root, limit
+        self._examples, self._progress = examples, progress
+        self._caches: dict[str, FeatureCache | None] = {}
+
+    def keeps(self, cut: Cut) -> bool:
+        """Tell whether the features at `cut` can be kept; makes room for them."""
+        return self._cache(cut) is not None
+
+    def rows(self, cuts: Sequence[Cut], part: Examples, what: str) -> Rows:
+        """Return the features of `part` at the last of `cuts`.
+
+        Args:
+            cuts: in graph order, each kept; features at a later one are computed from those at
+                the one before, which saves the way from the pictures. The last may be one that
+                the cache has no room for: its features are held in memory.
+            what: name of the part, for the progress bar.
+        """
+        below: Cut | None = None
+        source: Rows | None = None
+        for cut in cuts:
+            cache = self._cache(cut)
+            if cache is None:
+                return self._in_memory(cut, part, what)
+            missing = cache.missing(part.digests)
+            if missing:
+                inputs = self._model.input if below is None else below.tensor
+                piece = keras.Model(inputs, cut.tensor)
+                batches = part.pictures(missing) if source is None else _pieces(source, missing)
+                with self._progress.bar("prefix", f"{what}, {cut.name}", len(missing)) as advance:
+                    cache.add([part.digests[i] for i in missing], _run(piece, batches, advance))
+            below, source = cut, cache.rows(part.digests)
+        return source
+
+    def _in_memory(self, cut: Cut, part: Examples, what: str) -> Rows:
+        piece = keras.Model(self._model.input, cut.tensor)
+        with self._progress.bar("prefix", f"{what}, {cut.name}", len(part)) as advance:
+            features = list(_run(piece, part.pictures(range(len(part))), advance))
+        return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
+
+    def _cache(self, cut: Cut) -> FeatureCache | None:
+        if cut.name not in self._caches:
+            self._caches[cut.name] = self._open(cut)
+        return self._caches[cut.name]
+
+    def _open(self, cut: Cut) -> FeatureCache | None:
+        if isinstance(cut.tensor, list):
+            what = f"{len(cut.tensor)} tensors cross behind {cut.name}"
+            self._progress.say("cache", f"{what}: features computed each epoch")
+            return None
+        shape = cut.tensor.shape[1:]
+        whole = 4 * self._examples * math.prod(shape)
+        dtype = "float16" if whole > HALF_FROM else "float32"
+        if not make_room(self._root, whole // (2 if dtype == "float16" else 1), self._limit):
+            self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
+            return None
+        prefix = keras.Model(self._model.input, cut.tensor)
+        title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}"
+        cache = FeatureCache(self._root, _key(prefix), shape, dtype, title)
+        if cache.damaged:
+            self._progress.say("cache", f"{cache.damaged} damaged files removed, computed anew")
+        return cache
+
+
+def _key(prefix: keras.Model) -> dict[str, Any]:
+    """Return all that features depend on except the pictures: graph, weights, versions."""
+    weights = hashlib.blake2b(digest_size=16)
+    for array in prefix.get_weights():
+        weights.update(np.ascontiguousarray(array))
+    graph = hashlib.blake2b(prefix.to_json().encode(), digest_size=16)
+    return {
+        "graph": graph.hexdigest(),
+        "weights": weights.hexdigest(),
+        "backend": keras.backend.backend(),
+        "versions": {name: metadata.version(name) for name in ("tlkit", "keras", "tensorflow")},
+    }
+
+
+def _run(piece: keras.Model, batches: Batches, advance: Callable) -> Iterator[np.ndarray]:
+    for images, _ in batches:
+        # predict_on_batch runs in inference mode: no dropout, no stochastic depth and no batch
+        # statistics, whatever the layers' `trainable` says.
+        features = np.asarray(piece.predict_on_batch(np.asarray(images)))
+        advance(len(features))
+        yield features
+
+
+def _pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
+    for start in range(0, len(chosen), size):
+        yield rows.take(np.asarray(chosen[start : start + size])), None
 
 
 class FeatureBatches(keras.utils.PyDataset):
     """Batches of kept features, in a new order in each epoch where `seed` is given."""
 
-    def __init__(
-        self, features: Features, classes: np.ndarray, batch_size: int, seed: int | None = None
-    ):
+    def __init__(self, rows: Rows, classes: np.ndarray, batch_size: int, seed: int | None = None):
         super().__init__()
-        self._features, self._classes, self._size = features, classes, batch_size
+        self._rows, self._classes, self._size = rows, classes, batch_size
         self._random = None if seed is None else np.random.default_rng(seed)
         self._order = np.arange(len(classes))
         self.on_epoch_end()
@@ -99,10 +186,9 @@ class FeatureBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self._order) / self._size)
 
-    def __getitem__(self, index: int) -> tuple[Features, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._order[index * self._size : (index + 1) * self._size]
-        features = keras.tree.map_structure(lambda kept: kept[chosen], self._features)
-        return features, self._classes[chosen]
+        return self._rows.take(chosen), self._classes[chosen]
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""
@@ -110,7 +196,7 @@ class FeatureBatches(keras.utils.PyDataset):
             self._random.shuffle(self._order)
 
 
-def streamed(prefix: keras.Model, batches: Iterable) -> Iterator[tuple[Features, np.ndarray]]:
+def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[Any, np.ndarray]]:
     """Yield (features, class indices) for ever, computed anew in each pass over `batches`."""
     while True:
         for images, y in batches:

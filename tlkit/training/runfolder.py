@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import keras
 import yaml
 
 from tlkit.errors import RunFolderError
-from tlkit.spec import RunSpec, make_spec
+from tlkit.recipe import make_spec
+from tlkit.spec import RunSpec
 
 LOG_COLUMNS = (
     "phase",
@@ -70,6 +72,12 @@ class RunFolder:
         model.save(draft)
         os.replace(draft, target)
 
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy `source` to `target`, atomically."""
+        draft = target.with_name(f".{target.name}-draft")
+        shutil.copyfile(source, draft)
+        os.replace(draft, target)
+
     def read_json(self, name: str) -> Any:
         """Return the content of `name`.
 
@@ -85,7 +93,7 @@ class RunFolder:
         """Return the run's spec.
 
         Raises:
-            RunFolderError: there is no `spec.yaml`.
+            RunFolderError: there is no `spec.yaml`, or it is no YAML.
         """
         try:
             fields = yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8"))
@@ -98,6 +106,8 @@ class RunFolder:
             raise RunFolderError(
                 f"run {self.path}: {problem}. Allowed: a folder made by tlkit train"
             ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"run {self.path}: spec.yaml is damaged") from error
         return make_spec(fields, f"{self.path}/spec.yaml")
 
     def load_model(self) -> keras.Model:
@@ -136,17 +146,20 @@ def check_free(path: Path) -> None:
     Raises:
         RunFolderError: it holds something already, or a parent is a file.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise RunFolderError(
-            f"--out {path}: is not empty. Allowed: a new or empty folder, or --resume {path}"
-        )
-    for parent in (path, *path.parents):
-        if parent.exists():
-            if not parent.is_dir():
-                raise RunFolderError(
-                    f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
-                )
-            return
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise RunFolderError(
+                f"--out {path}: is not empty. Allowed: a new or empty folder, or --resume {path}"
+            )
+        for parent in (path, *path.parents):
+            if parent.exists():
+                if not parent.is_dir():
+                    raise RunFolderError(
+                        f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
+                    )
+                return
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise RunFolderError(f"--out {path}: cannot be made: {error.strerror}") from error
 
 
 def next_folder(data: str, backbone: str, root: Path = Path("runs")) -> Path:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import keras
-import numpy as np
 
+from tlkit.data.prepare import Examples
 from tlkit.freezing import apply_plan
 from tlkit.heads.classification import PREDICTIONS, loss, metrics
 from tlkit.progress import Progress
 from tlkit.spec import RunSpec
+from tlkit.training.cache import Rows
 from tlkit.training.callbacks import Bar, Checkpoints, Log
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import (
+    Cut,
     FeatureBatches,
-    cut_tensor,
-    extract,
-    feature_bytes,
+    FeatureStore,
+    cut_of,
     split_at,
     streamed,
 )
@@ -41,19 +43,6 @@ class PhaseResult:
     cached: bool
 
 
-@dataclass(frozen=True)
-class Examples:
-    """One part of the data as the trainer sees it.
-
-    Attributes:
-        count: number of examples.
-        batches: makes the pipeline; arguments: shuffle, augment.
-    """
-
-    count: int
-    batches: Callable[[bool, bool], Iterable]
-
-
 class Trainer:
     """Trains `model` by `plan`; the best weights by validation are in it at the end."""
 
@@ -64,38 +53,53 @@ class Trainer:
         train: Examples,
         val: Examples,
         folder: RunFolder,
+        cache: Path,
         progress: Progress,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         self.model, self.spec, self.train, self.val = model, spec, train, val
+        limit = int(spec.cache_size * 2**30)
+        self.store = FeatureStore(model, cache, limit, len(train) + len(val), progress)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
         self.checkpoints = Checkpoints(model, folder)
 
     def run(self, plan: TrainPlan, finished: Sequence[PhaseResult] = ()) -> list[PhaseResult]:
         """Run the phases that are not `finished`; each starts from the best weights so far."""
         results = list(finished)
+        self.checkpoints.finished = [asdict(result) for result in results]
         try:
-            for phase in plan.phases[len(results) :]:
-                results.append(self._run_phase(phase))
-                self.checkpoints.restore()
-                self.checkpoints.write()
-                self.folder.write_json(
-                    "state.json",
-                    {"finished": [asdict(r) for r in results], "score": self.checkpoints.score},
-                )
+            for i in range(len(results), len(plan.phases)):
+                results.append(self._run_phase(plan.phases[i], plan.phases[i + 1 :]))
+                self.checkpoints.finished = [asdict(result) for result in results]
+                self.checkpoints.end_phase()
         except KeyboardInterrupt:
             self.checkpoints.write()
             raise
         return results
 
-    def _run_phase(self, phase: Phase) -> PhaseResult:
+    def _run_phase(self, phase: Phase, later: Sequence[Phase]) -> PhaseResult:
         start = time.monotonic()
         apply_plan(self.model, phase.freeze)
-        prefix, suffix = split_at(self.model, cut_tensor(self.model, phase.freeze))
+        cut = cut_of(self.model, phase.freeze)
+        prefix, suffix = split_at(self.model, cut)
+        # Solving needs all features at once: they are pooled, hence small enough for memory.
+        kept = cut is not None and (
+            phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
+        )
         prefix_start = time.monotonic()
-        train, val, cached = self._inputs(phase, prefix)
+        if kept:
+            cuts = [*self._cuts_below(cut, later), cut]
+            train, val = (
+                self.store.rows(cuts, part, what)
+                for part, what in ((self.train, "training"), (self.val, "validation"))
+            )
+        else:
+            train, val = self._streams(phase, prefix)
         prefix_seconds = time.monotonic() - prefix_start
-        (self._solve if phase.method == "solve" else self._fit)(phase, suffix, train, val)
+        if phase.method == "solve":
+            self._solve(phase, train, val)
+        else:
+            self._fit(phase, suffix, train, val)
         accuracy = self.checkpoints.score[0]
         self.progress.say(phase.name, f"validation {accuracy:.3f} is the best so far")
         return PhaseResult(
@@ -104,42 +108,31 @@ class Trainer:
             round(time.monotonic() - start - prefix_seconds, 3),
             round(prefix_seconds, 3),
             accuracy,
-            cached,
+            kept,
         )
 
-    def _inputs(self, phase: Phase, prefix: keras.Model | None):
-        """Return what the suffix is trained and validated on, and whether features were kept."""
+    def _cuts_below(self, cut: Cut, later: Sequence[Phase]) -> list[Cut]:
+        """Return the cut of the next phase, if on the way its features can be kept as well."""
+        for phase in later:
+            below = cut_of(self.model, phase.freeze)
+            if below is None or phase.augment or below.name == cut.name:
+                continue
+            return [below] if self.store.keeps(below) else []
+        return []
+
+    def _streams(self, phase: Phase, prefix: keras.Model | None):
+        """Return endless batches for a phase whose features are not kept."""
+        train, val = self.train.stream(phase.augment), self.val.pictures(range(len(self.val)))
         if prefix is None:
-            return self.train.batches(True, phase.augment), self.val.batches(False, False), False
-        room = self.spec.feature_memory * 2**30
-        must = phase.method == "solve"  # pooled features are small, and solving needs all of them
-        keep_val = must or feature_bytes(prefix, self.val.count) <= room
-        if keep_val:
-            room -= feature_bytes(prefix, self.val.count)
-        keep = must or (not phase.augment and feature_bytes(prefix, self.train.count) <= room)
-        train = (
-            self._kept(prefix, self.train, "training")
-            if keep
-            else (streamed(prefix, self.train.batches(True, phase.augment)))
-        )
-        val = (
-            self._kept(prefix, self.val, "validation")
-            if keep_val
-            else (streamed(prefix, self.val.batches(False, False)))
-        )
-        if not keep and not phase.augment:
-            self.progress.say("prefix", "features do not fit feature_memory: computed each epoch")
-        return train, val, keep
+            return train, val
+        return streamed(prefix, train), streamed(prefix, val)
 
-    def _kept(
-        self, prefix: keras.Model, part: Examples, what: str
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return extract(prefix, part.batches(False, False), part.count, self.progress, what)
-
-    def _solve(self, phase: Phase, suffix: keras.Model, train, val) -> None:
+    def _solve(self, phase: Phase, train: Rows, val: Rows) -> None:
         start = time.monotonic()
         dense = self.model.get_layer(PREDICTIONS)
-        solution = solve(*train, *val, dense.units)
+        solution = solve(
+            train.take(), self.train.classes, val.take(), self.val.classes, dense.units
+        )
         dense.set_weights([solution.kernel, solution.bias])
         for i, step in enumerate(solution.path, start=1):
             row = {name: f"{value:.6g}" for name, value in asdict(step).items()}
@@ -150,7 +143,7 @@ class Trainer:
 
     def _fit(self, phase: Phase, suffix: keras.Model, train, val) -> None:
         batch = self.spec.batch_size
-        steps, val_steps = math.ceil(self.train.count / batch), math.ceil(self.val.count / batch)
+        steps, val_steps = math.ceil(len(self.train) / batch), math.ceil(len(self.val) / batch)
         suffix.compile(
             make_optimizer(phase, self.spec.optimizer, suffix, steps),
             loss(),
@@ -159,10 +152,9 @@ class Trainer:
             # nothing else.
             jit_compile="auto" if keras.backend.backend() == "jax" else False,
         )
-        if isinstance(train, tuple):
-            train = FeatureBatches(*train, batch, self.spec.seed)
-        if isinstance(val, tuple):
-            val = FeatureBatches(*val, batch)
+        if isinstance(train, Rows):
+            train = FeatureBatches(train, self.train.classes, batch, self.spec.seed)
+            val = FeatureBatches(val, self.val.classes, batch)
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
         try:
             suffix.fit(

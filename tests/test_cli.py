@@ -1,0 +1,662 @@
+"""The command line: bad input ends in one clear message and exit code 2, nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import CLASSES, PER_CLASS, TINY, write_pictures
+
+from tlkit.backbones.catalog import CATALOG
+from tlkit.cli.main import COMMANDS, main
+from tlkit.spec import RunSpec
+
+QUICK = ("--backbone", "MobileNet", "--image-size", "32")
+QUICK += ("--set", "backbone.weights=none", "--set", "backbone.alpha=0.25")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working folder with a cache of its own."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TLKIT_CACHE", str(folder / "cache"))
+    return folder
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def refusal(folder: Path, *arguments: object) -> str:
+    """Call with bad input; return the message after checking how it was given."""
+    before = contents(folder)
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    said = result.stderr
+    if "Error: " in said:  # click's own: the form of the command, then the message
+        assert said.count("Error: ") == 1
+    else:
+        assert said.startswith("tlkit: ")
+        assert said.count("tlkit: ") == 1
+    assert contents(folder) == before
+    return said
+
+
+def fail_with(error: BaseException) -> Callable:
+    def fail(*_args, **_fields):
+        raise error
+
+    return fail
+
+
+# Bad input: data
+
+
+def test_missing_folder(here):
+    said = refusal(here, "train", "flowers", *QUICK)
+    assert "data flowers: does not exist. Allowed: a folder of class folders" in said
+
+
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_no_data_at_all(here, command):
+    assert "data: is missing. Allowed: a folder of class folders" in refusal(here, command)
+
+
+def test_empty_folder(here):
+    (here / "empty").mkdir()
+    said = refusal(here, "train", "empty", *QUICK)
+    assert "needs one folder for each class" in said
+    assert "Received: no pictures" in said
+
+
+def test_one_class_only(here):
+    write_pictures(here / "roses", labels=CLASSES[:1], count=3)
+    said = refusal(here, "train", "roses", *QUICK)
+    assert "needs at least two classes" in said
+    assert "Received: ['disc']" in said
+
+
+def test_a_class_with_one_picture(here):
+    write_pictures(here / "data", labels=CLASSES[:2], count=3)
+    write_pictures(here / "data", labels=CLASSES[2:], count=1)
+    said = refusal(here, "train", "data", *QUICK)
+    assert "class 'stripes': needs at least 2 usable pictures" in said
+    assert "Received: 1" in said
+
+
+def test_strict_stops_at_a_broken_file(here):
+    write_pictures(here / "data", count=3)
+    (here / "data" / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    said = refusal(here, "train", "data", "--strict", *QUICK)
+    assert "1 files cannot be used (--strict): disc/broken.jpg" in said
+
+
+def test_a_test_folder_with_unknown_classes(here, pictures):
+    write_pictures(here / "test", labels=CLASSES[:1], count=1)
+    (here / "test" / "disc").rename(here / "test" / "disk")
+    said = refusal(here, "train", pictures, "--test", "test", *QUICK)
+    assert "the test data has classes that the training data lacks" in said
+    assert "Allowed: disc, square, stripes. Received: disk" in said
+
+
+def test_a_validation_folder_that_does_not_exist(here, pictures):
+    assert "data vall: does not exist" in refusal(here, "train", pictures, "--val", "vall", *QUICK)
+
+
+def test_unknown_example(here):
+    assert "Did you mean 'digits'?" in refusal(here, "train", "example:digit", *QUICK)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_scan_of_a_missing_folder(here, options):
+    assert "data flowers: does not exist" in refusal(here, "data", "scan", "flowers", *options)
+
+
+# Bad input: options
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--backbone", "MobileNetV22"], "Unknown backbone. Did you mean 'MobileNetV2'?"),
+        (["--backbone", "resnet50"], "Did you mean 'ResNet50'?"),
+        (["--image-size", "16"], "image_size: too small for MobileNetV2. Allowed: 32 pixels"),
+        (["--val", "1.5"], "val: is a share of the data or a folder. Allowed: above 0 to below 1"),
+        (["--val", "0.9", "--test", "0.5"], "val, test: leave nothing to train on"),
+        (["--precision", "int8"], "precision: should be 'auto', 'float32', 'bfloat16' or 'float1"),
+        (["--regime", "tiny"], "regime: should be 'auto', 'small', 'medium' or 'large'"),
+        (["--device", "tpu"], "device: "),
+        (["--epochs", "0"], "epochs: should be greater than 0. Received: 0"),
+        (["--epochs", "many"], "Invalid value for '--epochs'"),
+        (["--batch-size", "-3"], "batch_size: should be greater than 0. Received: -3"),
+        (["--seed", "-1"], "seed: should be greater than or equal to 0"),
+        (["--set", "epochs"], "--set: write key=value, such as head.dropout=0.5"),
+        (["--set", "head.droput=0.5"], "head.droput: unknown option. Did you mean 'dropout'?"),
+        (["--set", "head.hidden=[1"], "--set head.hidden: the value is not YAML"),
+        (["--set", "head.dropout=1"], "head.dropout: should be less than 1. Received: 1"),
+        (["--recipe", "absent.yaml"], "recipe absent.yaml: cannot be read: No such file"),
+        (["--recpe", "x"], "No such option"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_read(here, command, options, words):
+    assert words in refusal(here, command, "there/is/no/data", *options)
+
+
+def test_unknown_freeze_block(here, pictures):
+    said = refusal(here, "train", pictures, "--freeze", "until=blok_12", *QUICK)
+    assert "freeze rule 'until=blok_12': no block or layer is called 'blok_12'" in said
+    assert "Did you mean 'block_12'?" in said
+
+
+def test_a_freeze_rule_that_cannot_be_read(here, pictures):
+    said = refusal(here, "plan", pictures, "--freeze", "", *QUICK)
+    assert "cannot read ''. Allowed: auto, all, none, until=BLOCK_OR_LAYER" in said
+
+
+def test_a_gpu_that_is_not_there(here, pictures):
+    said = refusal(here, "train", pictures, "--device", "gpu", *QUICK)
+    assert "device: this machine has 0 GPUs" in said
+    assert "Allowed: auto, cpu. Received: gpu" in said
+
+
+def test_a_device_that_comes_too_late(here, pictures, monkeypatch):
+    # What TensorFlow answers once it has started on its devices.
+    late = fail_with(RuntimeError("Visible devices cannot be modified after being initialized"))
+    monkeypatch.setattr("tensorflow.config.set_visible_devices", late)
+    said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
+    assert "device: cpu cannot be set any more, TensorFlow has already started" in said
+
+
+def test_devices_are_tensorflows_business_alone(here, pictures, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
+    assert "on the jax backend set its own variable" in said
+
+
+def test_a_recipe_with_two_mistakes_is_told_both(here):
+    (here / "recipe.yaml").write_text("regim: small\nhead: {dropout: 7}\n")
+    said = refusal(here, "train", "data", "--recipe", "recipe.yaml")
+    assert "2 problems" in said
+    assert "regim: unknown option. Did you mean 'regime'?" in said
+    assert "head.dropout: should be less than 1. Received: 7" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "recipe recipe.yaml: is not YAML"),
+        ("- regime\n", "must be a mapping of options. Received: list"),
+        ("", "must be a mapping of options. Received: NoneType"),
+    ],
+)
+def test_a_recipe_that_is_none(here, text, words):
+    (here / "recipe.yaml").write_text(text)
+    assert words in refusal(here, "train", "data", "--recipe", "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("absent.h5", "no such file. Allowed: imagenet, none, or the path of a weights file"),
+        ("words.h5", "MobileNetV2 weights words.h5: do not fit or cannot be read"),
+    ],
+)
+def test_a_weights_file_that_cannot_be_used(here, pictures, weights, words):
+    (here / "words.h5").write_text("no weights at all")
+    options = ("--image-size", "32", "--set", f"backbone.weights={weights}")
+    assert words in refusal(here, "train", pictures, *options)
+
+
+# Bad input: where to write
+
+
+def test_out_below_a_file(here, pictures):
+    (here / "file").touch()
+    said = refusal(here, "train", pictures, "--out", "file/run", *QUICK)
+    assert "--out file/run: file is a file" in said
+
+
+def test_out_that_is_a_file(here, pictures):
+    (here / "file").touch()
+    assert "--out file: file is a file" in refusal(here, "train", pictures, "--out", "file", *QUICK)
+
+
+def test_out_that_is_not_empty(here, pictures):
+    (here / "run").mkdir()
+    (here / "run" / "notes.txt").touch()
+    said = refusal(here, "train", pictures, "--out", "run", *QUICK)
+    assert "--out run: is not empty. Allowed: a new or empty folder, or --resume run" in said
+
+
+def test_out_with_a_name_that_the_disk_does_not_take(here, pictures):
+    said = refusal(here, "train", pictures, "--out", "x" * 300, *QUICK)
+    assert "cannot be made: File name too long" in said
+
+
+# Bad input: commands on runs
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "predict"])
+@pytest.mark.parametrize(
+    ("run", "problem"), [("absent", "is no folder"), ("folder", "holds no spec.yaml")]
+)
+def test_what_is_no_run(here, command, run, problem):
+    (here / "folder").mkdir()
+    rest = ("photo.jpg",) if command == "predict" else ()
+    allowed = "tlkit train or tlkit export" if command == "predict" else "tlkit train"
+    said = refusal(here, command, run, *rest)
+    assert said.strip() == f"tlkit: run {run}: {problem}. Allowed: a folder made by {allowed}"
+
+
+def test_resume_of_what_is_no_run(here):
+    (here / "folder").mkdir()
+    assert "run absent: does not exist" in refusal(here, "train", "--resume", "absent")
+    said = refusal(here, "train", "--resume", "folder")
+    assert "is no run folder (spec.yaml is missing)" in said
+
+
+@pytest.mark.parametrize(
+    "more", [["data"], ["--epochs", "3"], ["--set", "seed=1"], ["--strict"], ["--recipe", "x.yaml"]]
+)
+def test_resume_takes_no_other_option(here, more):
+    assert "--resume: takes no other option" in refusal(here, "train", "--resume", "run", *more)
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "regim: small\n"])
+@pytest.mark.parametrize("command", [("train", "--resume"), ("evaluate",), ("export",)])
+def test_a_damaged_spec_in_a_run_folder(here, command, text):
+    (here / "run").mkdir()
+    (here / "run" / "spec.yaml").write_text(text)
+    assert "spec.yaml" in refusal(here, *command, "run")
+
+
+def test_json_and_csv_exclude_each_other(here):
+    said = refusal(here, "predict", "run", "a.jpg", "--json", "--csv", "out.csv")
+    assert "--json, --csv: choose one of them" in said
+
+
+def test_csv_into_a_folder_that_does_not_exist(here):
+    said = refusal(here, "predict", "run", "a.jpg", "--csv", "absent/out.csv")
+    assert "--csv absent/out.csv: its folder does not exist" in said
+
+
+@pytest.mark.parametrize("arguments", [["predict", "run"], ["predict"], ["evaluate"], ["export"]])
+def test_missing_arguments(here, arguments):
+    assert "Missing argument" in refusal(here, *arguments)
+
+
+def test_top_must_be_positive(here):
+    assert "--top" in refusal(here, "predict", "run", "a.jpg", "--top", "0")
+
+
+def test_predict_on_a_folder_without_pictures(here, tiny_run):
+    (here / "empty").mkdir()
+    assert "empty: holds no pictures" in refusal(here, "predict", tiny_run.folder, "empty")
+
+
+def test_unknown_export_format(here, tiny_run):
+    said = refusal(here, "export", tiny_run.folder, "--format", "onnnx")
+    assert "format: unknown. Allowed: savedmodel" in said
+    assert "Received: 'onnnx'" in said
+
+
+def test_export_to_where_something_is(here, tiny_run):
+    (here / "full").mkdir()
+    (here / "full" / "notes.txt").touch()
+    (here / "file").touch()
+    said = refusal(here, "export", tiny_run.folder, "--out", "full")
+    assert "--out full: exists already. Allowed: a new or empty folder" in said
+    said = refusal(here, "export", tiny_run.folder, "--out", "file/served")
+    assert "--out file/served: file is a file" in said
+
+
+def test_evaluate_on_classes_that_the_run_does_not_know(here, tiny_run):
+    write_pictures(here / "data", labels=CLASSES[:1], count=1)
+    (here / "data" / "disc").rename(here / "data" / "circle")
+    said = refusal(here, "evaluate", tiny_run.folder, "data")
+    assert "the evaluation data has classes that the training data lacks" in said
+    assert "Received: circle" in said
+
+
+def test_evaluate_where_no_picture_is_usable(here, tiny_run):
+    (here / "data" / "disc").mkdir(parents=True)
+    (here / "data" / "disc" / "empty.jpg").touch()
+    said = refusal(here, "evaluate", tiny_run.folder, "data")
+    assert "no usable pictures. Received: 1 files" in said
+
+
+def copy_of(run, folder: Path, without: str) -> Path:
+    shutil.copytree(run.folder, folder)
+    (folder / without).unlink()
+    return folder
+
+
+def test_runs_that_lack_a_file_say_which(here, tiny_run):
+    run = copy_of(tiny_run, here / "run", "labels.json")
+    write_pictures(here / "data", count=1)
+    assert "labels.json is missing or unreadable" in refusal(here, "evaluate", run, "data")
+
+
+def test_a_run_without_model_says_how_to_go_on(here, tiny_run):
+    run = copy_of(tiny_run, here / "run", "model.keras")
+    shutil.rmtree(run / "checkpoints")
+    said = refusal(here, "evaluate", run)
+    assert f"holds no model yet. Go on with: tlkit train --resume {run}" in said
+
+
+def test_evaluate_when_the_test_pictures_have_gone(here, pictures, tiny_run):
+    data = shutil.copytree(pictures, here / "data")
+    run = shutil.copytree(tiny_run.folder, here / "run")
+    spec = (run / "spec.yaml").read_text().replace(str(pictures), str(data))
+    (run / "spec.yaml").write_text(spec)
+    gone = json.loads((run / "scan.json").read_text())["splits"]["test"][0]
+    (data / gone).unlink()
+    said = refusal(here, "evaluate", run)
+    assert f"1 of its 6 test pictures are no longer in {data}" in said
+
+
+def test_evaluate_without_test_part_asks_for_data(here, tiny_run):
+    run = shutil.copytree(tiny_run.folder, here / "run")
+    scan = json.loads((run / "scan.json").read_text())
+    scan["splits"]["test"] = []
+    (run / "scan.json").write_text(json.dumps(scan))
+    assert "has no test part; say what to evaluate on" in refusal(here, "evaluate", run)
+
+
+def test_a_run_on_arrays_cannot_find_its_data_again(here, pictures, tiny_run):
+    run = shutil.copytree(tiny_run.folder, here / "run")
+    spec = (run / "spec.yaml").read_text().replace(str(pictures), "<arrays>")
+    (run / "spec.yaml").write_text(spec)
+    assert "was trained on arrays; say what to evaluate on" in refusal(here, "evaluate", run)
+    (run / "metrics.json").unlink()
+    assert "was trained on arrays, which are gone" in refusal(here, "train", "--resume", run)
+
+
+def test_predict_with_a_damaged_export(here):
+    (here / "served").mkdir()
+    (here / "served" / "saved_model.pb").write_bytes(b"nothing of the kind")
+    said = refusal(here, "predict", "served", "a.jpg")
+    assert "export served: is not a SavedModel written by tlkit export" in said
+
+
+# Bad input: the command itself
+
+
+def test_unknown_command(here):
+    said = refusal(here, "trian", "data")
+    assert "no such command: 'trian'. Did you mean 'train'? Allowed: quickstart, train" in said
+
+
+def test_unknown_backbone_in_the_catalog(here):
+    assert "Did you mean 'VGG16'?" in refusal(here, "backbones", "VGG61")
+
+
+def test_unknown_quickstart_data(here):
+    assert "'elpv', 'digits'" in refusal(here, "quickstart", "--data", "cats")
+
+
+# What else can end a command
+
+
+def test_an_interruption_exits_with_130(here, pictures, monkeypatch):
+    monkeypatch.setattr("tlkit.run.plan", fail_with(KeyboardInterrupt()))
+    result = call("plan", pictures)
+    assert (result.exit_code, result.stderr) == (130, "tlkit: interrupted; nothing was written\n")
+
+
+def test_a_bug_is_no_user_error(here, pictures, monkeypatch):
+    monkeypatch.setattr("tlkit.run.plan", fail_with(ZeroDivisionError("oh")))
+    result = call("plan", pictures)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def start(folder: Path, *arguments: object, **env: str) -> subprocess.CompletedProcess:
+    """Run the command as a person does, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tlkit", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_weights_that_cannot_be_had(here, pictures):
+    nowhere = "http://127.0.0.1:9"  # the discard port: refused at once, no download is tried
+    home = here / "keras_home"
+    done = start(
+        *(here, "train", pictures, "--backbone", "MobileNetV2", "--out", "run"),
+        **{"KERAS_HOME": str(home), "https_proxy": nowhere, "http_proxy": nowhere},
+    )
+    assert done.returncode == 2, done.stderr
+    file = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+    message = next(line for line in done.stderr.splitlines() if line.startswith("tlkit: "))
+    assert f"MobileNetV2 weights: {file} is not on disk and could not be downloaded" in message
+    assert f"{file} and put it into {home / 'models'}, or choose" in message
+    assert "Traceback" not in done.stderr
+    assert not (here / "run").exists()
+    assert not list(home.rglob("*.h5"))
+
+
+# What works
+
+
+ALL_COMMANDS = [
+    *([name] for name in COMMANDS),
+    ["data", "scan"],
+    ["cache", "list"],
+    ["cache", "clear"],
+    [],
+]
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS, ids=" ".join)
+def test_help_shows_an_example(here, command):
+    for flag in ("--help", "-h"):
+        result = call(*command, flag)
+        assert result.exit_code == 0
+        text = " ".join(result.stdout.split())
+        example = text.partition("Example")[2].lstrip("s: ")
+        assert example.startswith(" ".join(["tlkit", *command]))
+
+
+def test_help_of_the_command_lists_all_commands(here):
+    text = call("--help").stdout
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+
+
+def test_help_of_train_names_every_option_with_its_default(here):
+    text = " ".join(call("train", "--help").stdout.split())
+    for flag in (
+        *("--backbone", "--out", "--regime", "--freeze", "--image-size", "--batch-size"),
+        *("--epochs", "--val", "--test", "--seed", "--device", "--precision", "--recipe", "--set"),
+        *("--deterministic", "--strict", "--resume", "--json"),
+    ):
+        assert f" {flag} " in text
+    assert "[default: MobileNetV2]" in text
+    assert "auto|small|medium|large" in text
+
+
+def test_schema_is_the_specs(here):
+    result = call("schema")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == RunSpec.model_json_schema()
+
+
+def test_backbones_lists_all_with_whole_names(here):
+    result = call("backbones")
+    assert result.exit_code == 0
+    for row in CATALOG.values():
+        line = next(line for line in result.stdout.splitlines() if f" {row.name} " in line)
+        assert f"{row.parameters:,}" in line
+        assert f"{row.top1:.1f}%" in line
+
+
+def test_backbones_of_one_lists_blocks_and_layers(here):
+    result = call("backbones", "MobileNetV2")
+    assert result.exit_code == 0
+    for name in ("stem", "block_16", "block_16_project_BN", "top", "out_relu"):
+        assert f" {name} " in result.stdout
+    assert contents(here) == {}
+
+
+@pytest.fixture
+def messy(here) -> Path:
+    folder = write_pictures(here / "messy", count=3)
+    (folder / "disc" / "empty.jpg").touch()
+    shutil.copy(folder / "disc" / "disc00.png", folder / "disc" / "again.png")
+    return folder
+
+
+def test_data_scan_json(here, messy):
+    result = call("data", "scan", "messy", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "source": "messy",
+        "classes": {"train": {"disc": 5, "square": 3, "stripes": 3}},
+        "left_out": [{"id": "disc/empty.jpg", "reason": "empty file"}],
+        "duplicates": [["disc/again.png", "disc/disc00.png"]],
+    }
+
+
+def test_data_scan_as_text(here, messy):
+    result = call("data", "scan", "messy")
+    assert result.exit_code == 0
+    assert "left out  disc/empty.jpg: empty file\n" in result.stdout
+    assert "twice     disc/again.png, disc/disc00.png\n" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if " disc " in line]
+    assert " 5 " in line
+
+
+def test_plan_json(here, pictures):
+    result = call("plan", pictures, "--json", "--freeze", "until=block_5", "--epochs", 2, *QUICK)
+    assert result.exit_code == 0
+    plan = json.loads(result.stdout)
+    assert list(plan) == ["regime", "reason", "examples", "classes", "phases"]
+    assert (plan["regime"], plan["examples"], plan["classes"]) == ("large", 24, 3)
+    (phase,) = plan["phases"]
+    assert list(phase) == [
+        *("name", "method", "freeze", "cut", "batchnorm", "augment"),
+        *("epochs", "optimizer", "learning_rate", "schedule", "reasons", "blocks"),
+    ]
+    assert (phase["freeze"], phase["cut"], phase["epochs"]) == ("until=block_5", "block_5", 2)
+    assert set(phase["blocks"][0]) == {"block", "layers", "parameters", "state"}
+    assert contents(here) == {}
+
+
+def test_plan_as_text(here, pictures):
+    result = call("plan", pictures, "--regime", "small", *QUICK)
+    assert result.exit_code == 0
+    assert "24 train, 6 validation, 6 test, 3 classes" in result.stdout
+    assert "regime    small (as asked for" in result.stdout
+    assert "head      the head on frozen features, solved by L-BFGS" in result.stdout
+    assert len([line for line in result.stdout.splitlines() if "frozen " in line]) >= 14
+    assert contents(here) == {}
+
+
+def test_options_win_over_the_recipe_and_settings_over_both(here, pictures):
+    recipe = "backbone: {name: MobileNet, weights: none}\nregime: medium\nepochs: 7\nval: 0.5\n"
+    (here / "recipe.yaml").write_text(recipe)
+    options = ("--recipe", "recipe.yaml", "--regime", "large", "--image-size", 32)
+    result = call("plan", pictures, *options, "--set", "val=0.25", "--json")
+    plan = json.loads(result.stdout)
+    assert plan["regime"] == "large"
+    assert plan["phases"][0]["epochs"] == 7
+    assert plan["examples"] == PER_CLASS * 3 - 3 * 3 - 3 * 2
+
+
+def test_standard_output_carries_the_json_alone(here, pictures):
+    done = start(here, "plan", pictures, "--json", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["classes"] == 3
+    assert "24 train" in done.stderr
+
+
+def test_predict_answers_in_the_order_given_and_names_what_is_broken(here, pictures, tiny_run):
+    (here / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    files = [pictures / "stripes" / "stripes00.png", "broken.jpg", "absent.jpg"]
+    files.append(pictures / "disc" / "disc00.png")
+    result = call("predict", tiny_run.folder, *files, "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert [row["path"] for row in rows] == [str(file) for file in files]
+    assert [row["label"] for row in rows] == ["stripes", None, None, "disc"]
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+    assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    table = call("predict", tiny_run.folder, *files)
+    assert "2 of 4 files could not be used" in table.stdout
+
+
+def test_evaluate_json_and_text_say_the_same(here, tiny_run):
+    metrics = json.loads(call("evaluate", tiny_run.folder, "--json").stdout)
+    assert metrics["accuracy"] == tiny_run.metrics["test"]["accuracy"]
+    text = call("evaluate", tiny_run.folder).stdout
+    assert f"{metrics['accuracy']:.3f} of {metrics['examples']} right" in text
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory) -> tuple[Path, Result]:
+    """A working folder in which `tlkit train --out run` was called, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TLKIT_CACHE", str(folder / "cache"))
+        return folder, call("train", pictures, "--regime", "small", "--out", "run", *QUICK)
+
+
+def test_train_prints_what_a_person_needs(trained):
+    _, done = trained
+    assert (done.exit_code, done.stderr) == (0, "")
+    for line in ("data      ", "plan      small", "test      ", "run       run", "next      tlkit"):
+        assert f"\n{line}" in f"\n{done.stdout}"
+
+
+def test_the_cache_is_listed_and_cleared(here, trained):
+    assert "0.0 MiB" in call("cache", "list").stdout
+    shutil.copytree(trained[0] / "cache", here / "cache", dirs_exist_ok=True)
+    listed = call("cache", "list").stdout
+    assert " 30 " in listed  # 24 training and 6 validation pictures
+    assert str(here / "cache" / "features") in listed
+    assert "MiB removed" in call("cache", "clear").stdout
+    assert " 30 " not in call("cache", "list").stdout
+    assert not [path for path in (here / "cache").rglob("*") if path.is_file()]
+
+
+def test_resuming_a_finished_run_says_so(here, tiny_run):
+    before = contents(tiny_run.folder)
+    done = call("train", "--resume", tiny_run.folder)
+    assert done.exit_code == 0
+    assert "is finished; nothing to do" in done.stdout
+    assert contents(tiny_run.folder) == before
+
+
+def test_train_json_is_the_runs_metrics(here, tiny_run):
+    done = call("train", "--resume", tiny_run.folder, "--json")
+    assert json.loads(done.stdout) == tiny_run.metrics
+    assert "is finished" in done.stderr
+
+
+def test_quick_is_the_tiny_spec():
+    assert TINY["backbone"] == {"name": "MobileNet", "weights": "none", "alpha": 0.25}
+    assert TINY["image_size"] == 32

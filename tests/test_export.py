@@ -1,0 +1,239 @@
+"""The SavedModel: what a client with TensorFlow alone gets, and that a wrong one is never kept."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import tlkit
+from tlkit.cli.main import main
+from tlkit.data.sources import picture_files
+from tlkit.errors import ExportError, ParityError
+from tlkit.export import exporter, savedmodel
+
+TENSORFLOW_ALONE = """
+import sys
+sys.modules["tlkit"] = sys.modules["keras"] = None
+import json, pathlib
+import numpy as np, tensorflow as tf
+export, folder = map(pathlib.Path, sys.argv[1:])
+signatures = tf.saved_model.load(str(export)).signatures
+print(json.dumps({
+    name: {
+        side: {key: [spec.dtype.name, spec.shape.as_list()] for key, spec in specs.items()}
+        for side, specs in (
+            ("in", signatures[name].structured_input_signature[1]),
+            ("out", signatures[name].structured_outputs),
+        )
+    }
+    for name in signatures
+}))
+encoded = [path.read_bytes() for path in sorted(folder.glob("picture*"))]
+answers = {
+    "bytes": signatures["serving_default"](image_bytes=tf.constant(encoded)),
+    "pixels": signatures["serve_pixels"](images=tf.constant(np.load(folder / "pixels.npy"))),
+}
+for name, answer in answers.items():
+    arrays = {key: np.array(value.numpy().tolist()) for key, value in answer.items()}
+    np.savez(folder / f"{name}.npz", **arrays)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run, tmp_path_factory):
+    """The tiny run with a head that is less sure: else all its answers are near 0 or 1."""
+    folder = shutil.copytree(tiny_run.folder, tmp_path_factory.mktemp("unsure") / "run")
+    unsure = tlkit.open_run(folder)
+    head = unsure.model.get_layer("predictions")
+    head.set_weights([0.2 * weights for weights in head.get_weights()])
+    unsure.model.save(folder / "model.keras")
+    return tlkit.open_run(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    return run.export(tmp_path_factory.mktemp("export") / "served", progress=False)
+
+
+@pytest.fixture(scope="module")
+def files(pictures, tmp_path_factory):
+    """The kinds of files that a client may send, and uint8 pixels of another size."""
+    folder = tmp_path_factory.mktemp("client")
+    sources = [Image.open(file) for file in picture_files(pictures)[::8]]
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # orientation: turn by 90 degrees
+    sources[0].save(folder / "picture0.jpg", exif=rotated)
+    sources[1].convert("L").save(folder / "picture1.png")
+    sources[2].convert("CMYK").save(folder / "picture2.jpg")
+    sources[3].save(folder / "picture3.webp")
+    sources[4].save(folder / "picture4.png")
+    pixels = np.stack([np.asarray(source.resize((50, 70))) for source in sources])
+    np.save(folder / "pixels.npy", pixels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(exported, files):
+    """What a process with TensorFlow alone was told and answered: signatures, bytes, pixels."""
+    done = subprocess.run(
+        [sys.executable, "-c", TENSORFLOW_ALONE, str(exported), str(files)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), *(np.load(files / f"{n}.npz") for n in ("bytes", "pixels"))
+
+
+def test_signatures_are_those_promised(client):
+    out = {
+        "probabilities": ["float32", [None, 3]],
+        "label": ["string", [None]],
+        "score": ["float32", [None]],
+    }
+    assert client[0] == {
+        "serving_default": {"in": {"image_bytes": ["string", [None]]}, "out": out},
+        "serve_pixels": {"in": {"images": ["uint8", [None, None, None, 3]]}, "out": out},
+    }
+
+
+def test_a_client_without_tlkit_gets_the_runs_answers_for_files(client, run, files):
+    expected = run.predict(sorted(files.glob("picture*")))
+    assert [row["error"] for row in expected] == [None] * 5
+    assert_answers(client[1], expected)
+
+
+def test_a_client_without_tlkit_gets_the_runs_answers_for_pixels(client, run, files):
+    expected = run.predict(np.load(files / "pixels.npy"))
+    assert_answers(client[2], expected)
+
+
+def assert_answers(got, expected):
+    p = np.array([list(row["probabilities"].values()) for row in expected])
+    assert p.std(axis=0).max() > 0.05, "the run answers all alike, so nothing is shown"
+    np.testing.assert_allclose(got["probabilities"], p, atol=1e-4)
+    assert [label.decode() for label in got["label"]] == [row["label"] for row in expected]
+    np.testing.assert_allclose(got["score"], p.max(axis=1), atol=1e-4)
+
+
+def test_the_orientation_tag_is_obeyed(run, files, tmp_path):
+    """The rotated file answers as its pixels turned upright do, and not as they lie."""
+    upright = Image.open(files / "picture0.jpg").transpose(Image.Transpose.ROTATE_270)
+    got, expected, lying = run.predict(
+        [
+            files / "picture0.jpg",
+            np.asarray(upright),
+            np.asarray(Image.open(files / "picture0.jpg")),
+        ]
+    )
+    assert got["score"] == pytest.approx(expected["score"], abs=1e-3)
+    assert got["score"] != pytest.approx(lying["score"], abs=1e-3)
+
+
+def test_labels_lie_next_to_the_model_for_a_server(exported):
+    labels = json.loads((exported / "assets.extra" / "labels.json").read_text())
+    assert labels == ["disc", "square", "stripes"]
+
+
+# Parity
+
+
+def damage(monkeypatch):
+    """Make the exported graph resize in another way than the run does."""
+    import tensorflow as tf
+
+    def nearest(image, size):
+        return tf.cast(tf.image.resize(image, (size, size), method="nearest"), tf.float32)
+
+    monkeypatch.setattr(savedmodel, "resize", nearest)
+
+
+def test_an_export_that_resizes_otherwise_is_not_kept_and_the_command_ends_with_1(
+    run, tmp_path, monkeypatch
+):
+    damage(monkeypatch)
+    arguments = ["export", str(run.folder), "--out", str(tmp_path / "served")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("tlkit: export: serve_pixels does not answer")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_other_weights_than_the_run_is_not_exported(run, tmp_path, monkeypatch):
+    """As if the draft had been written from another model: caught through both signatures."""
+    write = savedmodel.write_savedmodel
+
+    def write_another(model, labels, path):
+        other = tlkit.open_run(run.folder).model
+        kernel, bias = other.get_layer("predictions").get_weights()
+        other.get_layer("predictions").set_weights([kernel[:, ::-1], bias])
+        write(other, labels, path)
+
+    monkeypatch.setattr(exporter, "write_savedmodel", write_another)
+    with pytest.raises(ParityError, match="serving_default"):
+        run.export(tmp_path / "served", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+# The command
+
+
+def test_an_export_is_never_written_over_something(run, tmp_path):
+    (tmp_path / "kept.txt").write_text("mine")
+    with pytest.raises(ExportError, match="exists already"):
+        run.export(tmp_path, progress=False)
+    with pytest.raises(ExportError, match="is a file"):
+        run.export(tmp_path / "kept.txt" / "served", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_an_unknown_format_is_named_with_those_allowed(run, tmp_path):
+    arguments = ["export", str(run.folder), "--format", "onyx", "--out", str(tmp_path / "x")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "Allowed: savedmodel" in result.stderr
+    assert "'onyx'" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_predict_answers_the_same_from_the_export_as_from_the_run(exported, run, files):
+    chosen = [str(path) for path in sorted(files.glob("picture*"))]
+    both = []
+    for model in (run.folder, exported):
+        result = CliRunner().invoke(main, ["predict", str(model), *chosen, "--json"])
+        assert result.exit_code == 0, result.stderr
+        both.append(json.loads(result.stdout))
+    for row, export in zip(*both, strict=True):
+        for key in ("path", "label", "error"):
+            assert export[key] == row[key]
+        assert export["probabilities"] == pytest.approx(row["probabilities"], abs=1e-4)
+
+
+def test_predict_from_an_export_as_csv_and_table(exported, files, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    chosen = [str(files / "picture4.png"), str(tmp_path / "broken.jpg")]
+    table = tmp_path / "labels.csv"
+    result = CliRunner().invoke(main, ["predict", str(exported), *chosen, "--csv", str(table)])
+    assert result.exit_code == 0, result.stderr
+    good, bad = csv.DictReader(io.StringIO(table.read_text()))
+    assert (good["path"], good["error"]) == (chosen[0], "")
+    assert float(good[f"p_{good['label']}"]) == pytest.approx(float(good["score"]))
+    assert (bad["path"], bad["label"]) == (chosen[1], "")
+    assert bad["error"]
+
+    result = CliRunner().invoke(main, ["predict", str(exported), *chosen])
+    assert result.exit_code == 0, result.stderr
+    assert good["label"] in result.stdout
+    assert "1 of 2 files could not be used" in result.stdout
+
+
+def test_a_folder_that_is_neither_run_nor_export_is_refused(tmp_path):
+    result = CliRunner().invoke(main, ["predict", str(tmp_path), "a.jpg"])
+    assert result.exit_code == 2
+    assert "a folder made by tlkit train or tlkit export" in result.stderr

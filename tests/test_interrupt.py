@@ -1,0 +1,94 @@
+"""Ctrl-C and SIGTERM in a real process: the exit code, what is said, what is kept, going on."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+import yaml
+
+import tlkit
+from tlkit.data.sources import picture_files
+
+TRAIN = [sys.executable, "-m", "tlkit", "train"]
+OPTIONS = {
+    "backbone.name": "MobileNet",
+    "backbone.alpha": 0.25,
+    "backbone.weights": "none",
+    "head.solver": "fit",
+    "image_size": 32,
+    "regime": "small",
+    "epochs": 5000,
+    "optimizer.patience": 0,
+    "batch_size": 8,
+}
+PATIENCE = 120
+
+
+def start(pictures, out):
+    settings = [part for key, value in OPTIONS.items() for part in ("--set", f"{key}={value}")]
+    command = [*TRAIN, str(pictures), "--out", str(out), *settings]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def epochs_logged(out):
+    if not (out / "log.csv").exists():
+        return []
+    with (out / "log.csv").open(newline="") as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+def stop(process, out, sign):
+    """Send `sign` after some epochs; return what was said on standard error."""
+    end = time.monotonic() + PATIENCE
+    while len(epochs_logged(out)) < 3:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "not even three epochs"
+        time.sleep(0.1)
+    process.send_signal(sign)
+    return process.communicate(timeout=PATIENCE)[1]
+
+
+@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def stopped(request, pictures, tmp_path_factory):
+    """A process that was stopped in its epochs: exit code, standard error, run folder."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    process = start(pictures, out)
+    try:
+        said = stop(process, out, request.param)
+    finally:
+        process.kill()
+    return process.returncode, said, out
+
+
+def test_a_stopped_training_says_how_to_go_on(stopped):
+    code, said, out = stopped
+    assert code == 130
+    assert f"tlkit train --resume {out}" in said
+    assert "Traceback" not in said
+    assert not (out / "metrics.json").exists()
+
+
+def test_a_stopped_training_keeps_its_best_model(stopped, pictures):
+    _, _, out = stopped
+    assert keras.models.load_model(out / "checkpoints" / "best.keras").output_shape == (None, 3)
+    (row,) = tlkit.open_run(out).predict(picture_files(pictures)[0])
+    assert row["error"] is None
+
+
+@pytest.mark.parametrize("stopped", [signal.SIGINT], indirect=True, ids=lambda s: s.name)
+def test_a_stopped_training_goes_on_to_its_end(stopped):
+    _, _, out = stopped
+    spec = yaml.safe_load((out / "spec.yaml").read_text())
+    assert spec["epochs"] == 5000
+    (out / "spec.yaml").write_text(yaml.safe_dump({**spec, "epochs": 2}))
+    before = len(epochs_logged(out))
+    done = subprocess.run([*TRAIN, "--resume", str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert epochs_logged(out)[before:] == [1, 2]
+    run = tlkit.open_run(out)
+    assert run.finished
+    assert run.metrics["test"]["examples"] == 6

@@ -1,0 +1,119 @@
+"""The structure of the package, read from its source: who imports whom, and who TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = (
+    "errors",
+    "backbones.row",
+    "backbones.families",
+    "backbones.catalog",  # a table without code; the spec names its rows
+    "spec",
+    "recipe",
+    "rules",
+    "progress",
+    "data",
+    "backbones",
+    "heads",
+    "freezing",
+    "layers",
+    "applications",
+    "training",
+    "evaluate",
+    "export",
+    "opened",
+    "environment",  # beside run: nothing else imports it
+    "run",
+    "serve",
+    "cli",
+)
+"""A module imports only from those before it; inside one of them everything is free."""
+
+USES_TENSORFLOW = ("data/", "export/", "environment.py", "cli/quiet.py")
+DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}
+LONGEST = 330
+"""Lines that a file may have."""
+
+FILES = sorted((ROOT / "tlkit").rglob("*.py"))
+MODULES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in FILES
+}
+IN_LAYERS = sorted(set(MODULES) - {"tlkit", "tlkit.__main__"})
+
+
+def imported(file: Path) -> set[str]:
+    """Return the full names of all modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                found.add(inner if inner in MODULES else node.module)
+    return found
+
+
+def layer(module: str) -> str | None:
+    """Return the entry of `ORDER` that a module belongs to, the longest that fits."""
+    name = module.removeprefix("tlkit.")
+    fits = [entry for entry in ORDER if f"{name}.".startswith(f"{entry}.")]
+    return max(fits, key=len, default=None)
+
+
+def test_the_package_was_found():
+    assert len(IN_LAYERS) > 30
+    assert layer("tlkit.backbones.catalog") == "backbones.catalog"
+    assert layer("tlkit.backbones.build") == "backbones"
+    assert layer("tlkit.data") == "data"
+    assert "tlkit.errors" in imported(MODULES["tlkit.spec"])
+    assert "tlkit.rules" in imported(MODULES["tlkit.training.phases"])
+
+
+@pytest.mark.parametrize("module", IN_LAYERS)
+def test_every_module_has_its_place(module):
+    assert layer(module) is not None, f"{module} stands nowhere in ORDER"
+
+
+@pytest.mark.parametrize("module", IN_LAYERS)
+def test_modules_import_only_from_above(module):
+    own = ORDER.index(layer(module))
+    for other in imported(MODULES[module]):
+        if other == "tlkit":
+            assert layer(module) in ("run", "serve", "cli"), f"{module} imports tlkit whole"
+        elif other.startswith("tlkit."):
+            assert ORDER.index(layer(other)) <= own, f"{module} imports {other}, which is below it"
+
+
+@pytest.mark.parametrize("module", IN_LAYERS)
+def test_only_the_conductor_sets_the_environment(module):
+    if layer(module) not in ("environment", "run"):
+        assert "tlkit.environment" not in imported(MODULES[module])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT / "tlkit").as_posix())
+def test_tensorflow_stays_where_it_belongs(file):
+    place = file.relative_to(ROOT / "tlkit").as_posix()
+    uses = {name.partition(".")[0] for name in imported(file)} & {"tensorflow", "tf_keras"}
+    if not place.startswith(USES_TENSORFLOW):
+        assert not uses, f"{place} imports TensorFlow"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT / "tlkit").as_posix())
+def test_files_are_short_and_named_after_what_is_in_them(file):
+    place = file.relative_to(ROOT / "tlkit").as_posix()
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST
+    assert not DRAWERS & set(Path(place).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_says_what_it_is_for(module):
+    assert ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8")))

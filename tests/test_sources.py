@@ -1,0 +1,382 @@
+"""Where examples come from: folders of every kind, arrays, tf.data sets, the embedded sets."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CLASSES, PER_CLASS, write_pictures
+from PIL import Image
+
+from tlkit.data import embedded
+from tlkit.data.arrays import array_examples
+from tlkit.data.sources import open_labelled, open_source, sorted_labels
+from tlkit.errors import DataError
+
+
+def touch(root: Path, *files: str) -> Path:
+    """Make files; listing looks at names only, so they may be empty."""
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    return root
+
+
+def ids(examples) -> list[str]:
+    return [example.id for example in examples]
+
+
+# Folders
+
+
+def test_a_folder_of_class_folders(pictures):
+    source = open_source(pictures)
+    assert source.name == pictures.name
+    assert source.labels == tuple(sorted(CLASSES))
+    assert list(source.parts) == ["train"]
+    assert Counter(e.label for e in source.parts["train"]) == dict.fromkeys(CLASSES, PER_CLASS)
+
+
+def test_ids_are_relative_with_forward_slashes(tmp_path):
+    touch(tmp_path, "a/deep/er/1.jpg", "b/2.PNG")
+    examples = open_source(str(tmp_path)).parts["train"]
+    assert ids(examples) == ["a/deep/er/1.jpg", "b/2.PNG"]
+    assert [e.label for e in examples] == ["a", "b"]
+    assert [e.path for e in examples] == [tmp_path / e.id for e in examples]
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation"])
+def test_a_folder_of_parts(tmp_path, val):
+    touch(
+        tmp_path, "train/a/1.jpg", "train/b/2.jpg", f"{val}/a/3.jpg", "test/b/4.jpg", "readme.txt"
+    )
+    source = open_source(tmp_path)
+    assert {part: ids(group) for part, group in source.parts.items()} == {
+        "train": ["train/a/1.jpg", "train/b/2.jpg"],
+        "val": [f"{val}/a/3.jpg"],
+        "test": ["test/b/4.jpg"],
+    }
+
+
+def test_parts_may_be_missing_but_for_train(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg")
+    assert list(open_source(tmp_path).parts) == ["train", "test"]
+
+
+def test_class_folders_called_test_and_val_are_classes_where_there_is_no_train(tmp_path):
+    touch(tmp_path, "test/1.jpg", "val/2.jpg")
+    assert open_source(tmp_path).labels == ("test", "val")
+
+
+def test_hidden_files_and_folders_are_no_pictures(tmp_path):
+    touch(
+        tmp_path,
+        "a/1.jpg",
+        "a/._1.jpg",
+        "a/.thumbnails/1.jpg",
+        "b/2.jpg",
+        ".ipynb_checkpoints/c.jpg",
+        "b/notes.txt",
+        "b/Thumbs.db",
+    )
+    source = open_source(tmp_path)
+    assert source.labels == ("a", "b")
+    assert ids(source.parts["train"]) == ["a/1.jpg", "b/2.jpg"]
+
+
+def test_a_hidden_folder_above_the_data_does_not_hide_it(tmp_path):
+    root = touch(tmp_path / ".data", "a/1.jpg", "b/2.jpg")
+    assert len(open_source(root).parts["train"]) == 2
+
+
+def test_numbers_as_class_names_are_ordered_by_value(tmp_path):
+    touch(tmp_path, *(f"{n}/x.jpg" for n in (0, 10, 2, 1)))
+    assert open_source(tmp_path).labels == ("0", "1", "2", "10")
+
+
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        (["10", "9", "b"], ["10", "9", "b"]),
+        (["007", "10", "7"], ["007", "7", "10"]),
+        (["b", "a", "b"], ["a", "b"]),
+        (["2", "\N{SUPERSCRIPT TWO}"], ["2", "\N{SUPERSCRIPT TWO}"]),
+    ],
+)
+def test_order_of_labels(labels, order):
+    assert sorted_labels(labels) == order
+
+
+def test_validation_and_test_folders_of_their_own(tmp_path, pictures):
+    val = write_pictures(tmp_path / "val", count=2, seed=1)
+    test = write_pictures(tmp_path / "test", labels=CLASSES[:1], count=3, seed=2)
+    source = open_source(pictures, val=val, test=str(test))
+    assert len(source.parts["train"]) == PER_CLASS * len(CLASSES)
+    assert all(id_.startswith("val/") for id_ in ids(source.parts["val"]))
+    assert ids(source.parts["test"]) == [f"test/disc/disc0{i}.png" for i in range(3)]
+
+
+def test_a_folder_of_parts_given_for_validation_counts_whole(tmp_path, pictures):
+    other = touch(tmp_path, "train/disc/1.png", "test/disc/2.png")
+    assert len(open_source(pictures, val=other).parts["val"]) == 2
+
+
+def message_of(*args, **kwargs) -> str:
+    with pytest.raises(DataError) as caught:
+        open_source(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_missing_folder(tmp_path):
+    text = message_of(tmp_path / "absent")
+    assert f"data {tmp_path / 'absent'}: does not exist. Allowed: a folder of class folders" in text
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "a.csv").touch()
+    assert "a.csv: is not a folder. Allowed:" in message_of(tmp_path / "a.csv")
+
+
+def test_empty_folder(tmp_path):
+    text = message_of(tmp_path)
+    assert "needs one folder for each class" in text
+    assert text.endswith("Received: no pictures")
+
+
+def test_class_folders_without_pictures(tmp_path):
+    (tmp_path / "a").mkdir()
+    touch(tmp_path, "b/notes.txt")
+    assert message_of(tmp_path).endswith("Received: no pictures")
+
+
+def test_loose_pictures(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
+    assert message_of(tmp_path).endswith("Received: 2 pictures outside class folders")
+
+
+def test_one_class(tmp_path):
+    touch(tmp_path, "rose/1.jpg", "rose/2.jpg")
+    assert "needs at least two classes" in message_of(tmp_path)
+    assert "Received: ['rose']" in message_of(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_classes_that_the_training_data_lacks(tmp_path, part):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{part}/a/2.jpg", f"{part}/c/2.jpg")
+    text = message_of(tmp_path)
+    assert f"the {part} data has classes that the training data lacks" in text
+    assert "Allowed: a, b. Received: c" in text
+
+
+def test_an_evaluation_takes_the_test_part_or_all(tmp_path, pictures):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/b/4.jpg")
+    assert ids(open_labelled(tmp_path, ("a", "b"))) == ["test/b/4.jpg"]
+    assert len(open_labelled(pictures, CLASSES)) == PER_CLASS * len(CLASSES)
+
+
+def test_an_evaluation_on_unknown_classes_is_an_error(pictures):
+    with pytest.raises(DataError, match=r"evaluation data has classes.*Allowed: disc.*stripes"):
+        open_labelled(pictures, ("disc", "square"))
+
+
+# Arrays
+
+
+def grey(count: int = 4, side: int = 8) -> np.ndarray:
+    values = np.arange(count * side * side) % 256
+    return values.reshape(count, side, side).astype(np.uint8)
+
+
+LABELS = [0, 1, 0, 1]
+
+
+def test_grey_arrays_become_rgb():
+    for images in (grey(), grey()[..., None]):
+        examples = array_examples((images, LABELS))
+        assert ids(examples) == [f"array/{i:06d}" for i in range(4)]
+        assert [e.label for e in examples] == ["0", "1", "0", "1"]
+        assert all(e.pixels.shape == (8, 8, 3) for e in examples)
+        for channel in range(3):
+            np.testing.assert_array_equal(examples[2].pixels[..., channel], grey()[2])
+
+
+def test_alpha_is_dropped():
+    rgba = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 4), dtype=np.uint8)
+    examples = array_examples((rgba, LABELS))
+    np.testing.assert_array_equal(examples[3].pixels, rgba[3, ..., :3])
+
+
+def test_pictures_of_different_sizes():
+    images = [np.full((n, n + 1, 3), 50 * n, np.uint8) for n in (2, 3, 4)]
+    assert [e.pixels.shape for e in array_examples((images, ["a", "b", "a"]))] == [
+        (2, 3, 3),
+        (3, 4, 3),
+        (4, 5, 3),
+    ]
+
+
+def test_integers_and_floats_keep_their_values():
+    images = np.array([[[0.0, 127.5]], [[255.0, 3.0]]])
+    kept = array_examples((images, ["a", "b"]))[0].pixels
+    assert kept.dtype == np.float32
+    assert kept[0, 1, 0] == 127.5
+    assert array_examples((grey().astype(np.int64), LABELS))[0].pixels.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(LABELS),
+        np.array(LABELS)[:, None],
+        np.eye(2)[LABELS],
+        np.array(LABELS, np.float32).astype(np.int32),
+    ],
+    ids=["indices", "column", "one-hot", "int32"],
+)
+def test_labels_as_numbers_of_every_shape(labels):
+    assert [e.label for e in array_examples((grey(), labels))] == ["0", "1", "0", "1"]
+
+
+@pytest.mark.parametrize("labels", [["x", "y", "x", "y"], [b"x", b"y", b"x", b"y"]])
+def test_labels_as_names(labels):
+    assert [e.label for e in array_examples((grey(), labels))] == ["x", "y", "x", "y"]
+    assert [e.label for e in array_examples((grey(), np.array(labels)))] == ["x", "y", "x", "y"]
+
+
+@pytest.mark.parametrize("scaled", [grey() / 255, grey() / 127.5 - 1, grey() * 2.0])
+def test_values_that_were_scaled_already_are_refused(scaled):
+    with pytest.raises(DataError, match="must lie between 0 and 255 .tlkit does the scaling") as e:
+        array_examples((scaled, LABELS))
+    assert f"Received: {scaled.min():g} to {scaled.max():g}" in str(e.value)
+
+
+def test_nan_is_refused():
+    images = grey().astype(np.float32)
+    images[0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="must lie between 0 and 255"):
+        array_examples((images, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (3, "must be a folder, an (images, labels) pair or a tf.data.Dataset of pairs"),
+        ((grey(), LABELS, LABELS), "Received: tuple"),
+        ({"x": 1}, "Received: dict"),
+        ((grey(), [0, 1]), "Received: 4 images, 2 labels"),
+        (([], []), "Received: 0 images, 0 labels"),
+        ((np.zeros((2, 4, 4, 2)), [0, 1]), "Received: (4, 4, 2)"),
+        ((np.arange(20), [0] * 20), "Received: ()"),
+    ],
+)
+def test_arrays_of_other_shapes_are_refused(data, words):
+    with pytest.raises(DataError) as caught:
+        array_examples(data)
+    assert words in str(caught.value)
+
+
+def test_array_sources_need_two_classes():
+    assert "needs at least two classes" in message_of((grey(), [1, 1, 1, 1]))
+
+
+def test_arrays_for_validation():
+    source = open_source((grey(), LABELS), val=(grey(2), [0, 1]))
+    assert source.labels == ("0", "1")
+    assert ids(source.parts["val"]) == ["val/array/000000", "val/array/000001"]
+
+
+# tf.data
+
+
+@pytest.mark.parametrize("batch", [None, 3], ids=["unbatched", "batched"])
+def test_tf_data_sets(batch):
+    dataset = tf.data.Dataset.from_tensor_slices((grey()[..., None], LABELS))
+    dataset = dataset if batch is None else dataset.batch(batch)
+    examples = array_examples(dataset)
+    assert [e.label for e in examples] == ["0", "1", "0", "1"]
+    np.testing.assert_array_equal(examples[3].pixels[..., 1], grey()[3])
+
+
+def test_tf_data_sets_with_one_hot_labels():
+    dataset = tf.data.Dataset.from_tensor_slices((grey()[..., None], np.eye(2)[LABELS]))
+    assert [e.label for e in array_examples(dataset.batch(2))] == ["0", "1", "0", "1"]
+
+
+def test_tf_data_sets_with_names():
+    dataset = tf.data.Dataset.from_tensor_slices((grey()[..., None], ["x", "y", "x", "y"]))
+    assert [e.label for e in array_examples(dataset)] == ["x", "y", "x", "y"]
+
+
+def test_tf_data_sets_without_labels_are_refused():
+    dataset = tf.data.Dataset.from_tensor_slices(grey())
+    with pytest.raises(DataError, match=r"must give \(image, label\) pairs"):
+        array_examples(dataset)
+
+
+# Embedded data
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_digits_are_laid_out_once_in_the_cache(cache):
+    source = open_source("example:digits")
+    assert source.name == "digits"
+    assert source.labels == tuple("0123456789")
+    assert len(source.parts["train"]) == 1797
+    first = source.parts["train"][0].path
+    assert first.is_relative_to(cache)
+    assert Image.open(first).size == (8, 8)
+    made = first.stat().st_mtime_ns
+    assert open_source("example:digits").parts["train"][0].path.stat().st_mtime_ns == made
+    assert [p.name for p in (cache / "examples").iterdir()] == ["digits"]
+
+
+def test_a_failed_preparation_leaves_nothing_behind(cache, monkeypatch):
+    def fail(folder: Path) -> None:
+        (folder / "half").mkdir()
+        raise DataError("no room")
+
+    monkeypatch.setitem(embedded.EXAMPLES, "digits", fail)
+    assert message_of("example:digits") == "no room"
+    assert list((cache / "examples").iterdir()) == []
+
+
+def test_unknown_example(cache):
+    text = message_of("example:digit")
+    assert "unknown example. Did you mean 'digits'?" in text
+    assert "Allowed: example:elpv, example:digits" in text
+    assert not cache.exists()
+
+
+def test_elpv_without_its_package_says_what_to_install(cache, monkeypatch):
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'tlkit[quickstart]'" in message_of("example:elpv")
+
+
+def test_elpv_labels_follow_the_defect_probability(cache, tmp_path, monkeypatch):
+    package = tmp_path / "elpv_dataset"
+    (package / "data" / "images").mkdir(parents=True)
+    rows = []
+    for i, probability in enumerate((0.0, 1 / 3, 2 / 3, 1.0)):
+        Image.new("L", (4, 4), 60 * i).save(package / "data" / "images" / f"cell{i}.png")
+        rows.append(f"images/cell{i}.png  {probability}  mono")
+    (package / "data" / "labels.csv").write_text("\n".join(rows) + "\n")
+    spec = type("Spec", (), {"submodule_search_locations": [str(package)]})
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: spec)
+    examples = open_source("example:elpv").parts["train"]
+    assert ids(examples) == [
+        "defective/cell2.png",
+        "defective/cell3.png",
+        "intact/cell0.png",
+        "intact/cell1.png",
+    ]
+    shutil.rmtree(package)
+    assert len(open_source("example:elpv").parts["train"]) == 4

@@ -1,0 +1,146 @@
+"""The data of a run, ready for its first phase: listed, scanned, split."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.data.pipeline import batches
+from tlkit.data.scan import Scan, scan
+from tlkit.data.sources import Source, open_source
+from tlkit.data.split import Split, split
+from tlkit.errors import DataError
+from tlkit.progress import Progress
+from tlkit.spec import ARRAYS, RunSpec
+
+Batches = Iterable[tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One part of the data as training sees it.
+
+    Attributes:
+        digests: content hash of each picture, in order.
+        classes: class index of each, int32 (n,).
+        pictures: makes a pipeline of (images, class indices) of the pictures with these indices,
+            unchanged and in order.
+        stream: makes the pipeline of a fitted phase: all pictures, reshuffled in each pass;
+            argument: whether they are augmented.
+    """
+
+    digests: Sequence[str]
+    classes: np.ndarray
+    pictures: Callable[[Sequence[int]], Batches]
+    stream: Callable[[bool], Batches]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first phase: nothing has been written."""
+
+    spec: RunSpec
+    source: Source
+    scan: Scan
+    split: Split
+    seconds: float
+
+    def examples(self, part: str) -> Examples:
+        """Return one part as training sees it."""
+        group = getattr(self.split, part)
+        labels, spec = self.source.labels, self.spec
+        pipeline = functools.partial(
+            batches, labels=labels, size=spec.size, batch_size=spec.batch_size
+        )
+        return Examples(
+            [self.scan.digests[e.id] for e in group],
+            np.array([labels.index(e.label) for e in group], np.int32),
+            lambda chosen: pipeline([group[i] for i in chosen]),
+            lambda augment: pipeline(group, shuffle_seed=spec.seed, augment=augment),
+        )
+
+    def scan_json(self) -> dict[str, Any]:
+        """Return `scan.json`."""
+        return {
+            "source": self.spec.data,
+            "classes": {
+                part: dict(Counter(e.label for e in getattr(self.split, part)))
+                for part in ("train", "val", "test")
+            },
+            "left_out": [
+                {"id": id_, "reason": reason}
+                for id_, reason in sorted({**self.scan.left_out, **self.split.left_out}.items())
+            ],
+            "duplicates": self.scan.duplicates(),
+            "splits": self.split.ids(),
+        }
+
+
+def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepared:
+    """List, scan and split the data of a run.
+
+    Args:
+        arrays: what stands in the place of `ARRAYS` in `spec`: `data`, `val`, `test`.
+
+    Raises:
+        DataError: see `open_source`, `scan` and `split`.
+    """
+    start = time.monotonic()
+    if spec.data is None:
+        raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
+    source = open_spec(spec, arrays)
+    examples = [example for part in source.parts.values() for example in part]
+    found = scan(examples, progress, spec.strict)
+    shares = {
+        part: share
+        for part in ("val", "test")
+        if part not in source.parts and not isinstance(share := getattr(spec, part), str)
+    }
+    parts = split(source.parts, found.digests, shares, spec.seed)
+    _say_data(source, found, parts, progress)
+    return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
+
+
+def open_spec(spec: RunSpec, arrays: dict[str, Any]) -> Source:
+    """List the examples of a spec's data, validation and test sources; reads no picture."""
+    given = {
+        part: arrays.get(part, value)
+        for part in ("val", "test")
+        if isinstance(value := getattr(spec, part), str)
+    }
+    return open_source(arrays.get("data", spec.data), **given)
+
+
+def _with_full_paths(spec: RunSpec) -> RunSpec:
+    """Return `spec` with paths that still hold when a command is given from another folder."""
+    full = {
+        name: str(Path(value).resolve())
+        for name in ("data", "val", "test")
+        if isinstance(value := getattr(spec, name), str)
+        and value != ARRAYS
+        and not value.startswith("example:")
+    }
+    return spec.model_copy(update=full)
+
+
+def _say_data(source: Source, found: Scan, parts: Split, progress: Progress) -> None:
+    left_out = {**found.left_out, **parts.left_out}
+    text = (
+        f"{source.name}: {len(parts.train):,} train, {len(parts.val):,} validation, "
+        f"{len(parts.test):,} test, {len(source.labels)} classes"
+    )
+    progress.say("data", text)
+    for id_, reason in list(left_out.items())[:5]:
+        progress.say("left out", f"{id_}: {reason}")
+    if len(left_out) > 5:
+        progress.say("left out", f"{len(left_out)} files in all; the others are in scan.json")

@@ -1,0 +1,70 @@
+"""Writes an export beside its place, checks it, and only then puts it there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tlkit.errors import ExportError
+from tlkit.export.parity import check_parity
+from tlkit.export.savedmodel import SavedModel, write_savedmodel
+from tlkit.progress import Progress
+
+FORMATS = ("savedmodel",)
+
+
+def export_checked(
+    model: keras.Model,
+    labels: Sequence[str],
+    out: Path,
+    encoded: Sequence[bytes],
+    answer: Callable[[Sequence[bytes]], np.ndarray],
+    progress: Progress,
+) -> None:
+    """Write a SavedModel to `out` if it answers as the run does.
+
+    Args:
+        out: a new or empty folder.
+        encoded: bytes of picture files to compare on.
+        answer: the run's own probabilities (n, classes) for encoded pictures.
+
+    Raises:
+        ParityError: it answers otherwise; nothing is left.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        progress.say("export", f"{out}: writing")
+        write_savedmodel(model, labels, draft)
+        difference = check_parity(SavedModel(draft), encoded, answer(encoded))
+        draft.chmod(0o755)
+        if out.is_dir():
+            out.rmdir()  # empty, as checked
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    progress.say(
+        "parity", f"{len(encoded)} pictures answered alike, largest difference {difference:.1g}"
+    )
+
+
+def check_target(out: Path, kind: str) -> None:
+    """Check that an export of this format can be written to `out`.
+
+    Raises:
+        ExportError: the format is unknown, or `out` holds something or cannot be made.
+    """
+    if kind not in FORMATS:
+        raise ExportError(f"format: unknown. Allowed: {', '.join(FORMATS)}. Received: {kind!r}")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ExportError(f"--out {out}: exists already. Allowed: a new or empty folder")
+    for parent in out.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise ExportError(f"--out {out}: {parent} is a file. Allowed: a new folder")
+            return

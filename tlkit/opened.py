@@ -1,0 +1,175 @@
+"""A run folder, opened: model, labels, metrics; evaluate, predict, export.
+
+It needs nothing but the folder, so it works on any past run.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.data.decode import decode_and_resize
+from tlkit.data.pipeline import batches
+from tlkit.data.prepare import open_spec
+from tlkit.data.scan import scan
+from tlkit.data.sources import Example, open_labelled
+from tlkit.errors import DataError
+from tlkit.evaluate.evaluator import probabilities
+from tlkit.evaluate.metrics import classification_metrics
+from tlkit.evaluate.predictor import predict_items
+from tlkit.progress import Progress, as_progress
+from tlkit.spec import ARRAYS, RunSpec
+from tlkit.training.runfolder import RunFolder
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        RunFolderError: it does not exist or is none.
+    """
+    files = RunFolder(folder)
+    return Run(files, files.read_spec())
+
+
+class Run:
+    """A run folder, opened.
+
+    Attributes:
+        folder: its path.
+        spec: the whole `RunSpec`.
+        finished: whether training came to its end.
+    """
+
+    def __init__(self, files: RunFolder, spec: RunSpec):
+        self.files, self.spec, self.folder = files, spec, files.path
+
+    def __repr__(self) -> str:
+        return f"tlkit.Run({str(self.folder)!r})"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "metrics.json").is_file()
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The delivered model: RGB 0-255 (n, size, size, 3) in, probabilities (n, classes) out."""
+        return self.files.load_model()
+
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the probabilities."""
+        return tuple(self.files.read_json("labels.json"))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`."""
+        return self.files.read_json("metrics.json")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The content of `plan.json`."""
+        return self.files.read_json("plan.json")
+
+    def evaluate(self, data: Any = None, *, progress: bool | Progress = True) -> dict[str, Any]:
+        """Return accuracy, interval, top-k, loss, per-class metrics and confusion matrix.
+
+        Args:
+            data: anything that `train` takes; None: the run's own test part.
+
+        Raises:
+            DataError: nothing to evaluate on, or classes that the run does not know.
+        """
+        shown = as_progress(progress)
+        examples = self._own_test() if data is None else open_labelled(data, self.labels)
+        found = scan(examples, shown)
+        usable = [e for e in examples if e.id in found.digests]
+        if not usable:
+            raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
+        p = probabilities(self.model, self._batches(usable), len(usable), shown, "evaluate")
+        truth = np.array([self.labels.index(e.label) for e in usable])
+        metrics = classification_metrics(truth, p, self.labels)
+        left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
+        return {**metrics, "left_out": left_out}
+
+    def predict(self, items: Any, *, progress: bool | Progress = False) -> list[dict[str, Any]]:
+        """Predict pictures, in the order given; a bad one never stops the others.
+
+        Args:
+            items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
+
+        Returns:
+            For each picture `{"path", "label", "score", "probabilities": {label: p}, "error"}`;
+            `error` says why the others are None.
+        """
+        return predict_items(self._probabilities, self.labels, items, as_progress(progress))
+
+    def export(
+        self,
+        out: str | Path | None = None,
+        format: str = "savedmodel",
+        *,
+        progress: bool | Progress = True,
+    ) -> Path:
+        """Export the model and check that it answers as the run does.
+
+        Args:
+            out: a new folder; None: `export/savedmodel` in the run folder.
+            format: `savedmodel`.
+
+        Raises:
+            ExportError: `out` exists, or the format is unknown.
+            ParityError: the export answers otherwise; it has been removed.
+        """
+        from tlkit.export.exporter import check_target, export_checked
+
+        out = Path(out) if out is not None else self.folder / "export" / format
+        check_target(out, format)
+        pictures = self._parity_pictures()
+        export_checked(
+            self.model, self.labels, out, pictures, self._probabilities, as_progress(progress)
+        )
+        return out
+
+    def _batches(self, examples: list[Example]):
+        return batches(examples, self.labels, self.spec.size, self.spec.batch_size)
+
+    def _probabilities(self, encoded: list[bytes]) -> np.ndarray:
+        """Answer encoded pictures by the Keras model, through the pipeline's own decoding."""
+        pictures = [decode_and_resize(item, self.spec.size).numpy() for item in encoded]
+        return np.asarray(self.model.predict_on_batch(np.stack(pictures)), np.float32)
+
+    def _own_test(self) -> list[Example]:
+        if ARRAYS in (self.spec.data, self.spec.test):
+            raise DataError(f"run {self.folder}: was trained on arrays; say what to evaluate on")
+        wanted = set(self.files.read_json("scan.json")["splits"]["test"])
+        if not wanted:
+            raise DataError(f"run {self.folder}: has no test part; say what to evaluate on")
+        source = open_spec(self.spec, {})
+        found = [e for part in source.parts.values() for e in part if e.id in wanted]
+        if len(found) != len(wanted):
+            raise DataError(
+                f"run {self.folder}: {len(wanted) - len(found)} of its {len(wanted)} test pictures "
+                f"are no longer in {self.spec.data}"
+            )
+        return found
+
+    def _parity_pictures(self) -> list[bytes]:
+        """Return the bytes of pictures that the run knows, spread over its classes."""
+        from tlkit.export.parity import PICTURES, made_up_pictures
+
+        if ARRAYS in (self.spec.data, self.spec.val, self.spec.test):
+            return made_up_pictures()
+        splits = self.files.read_json("scan.json")["splits"]
+        ids = splits["test"] or splits["val"]
+        wanted = set(ids[:: max(1, len(ids) // PICTURES)][:PICTURES])
+        try:
+            parts = open_spec(self.spec, {}).parts.values()
+            found = [e.read() for part in parts for e in part if e.id in wanted]
+        except (DataError, OSError):
+            found = []
+        return found or made_up_pictures()  # the pictures may have moved since

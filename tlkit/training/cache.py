@@ -1,0 +1,203 @@
+"""Features on disk: computed once for a picture and a frozen network, read as mapped memory.
+
+A cache entry belongs to one prefix (its graph, its weights, the picture size, number type,
+versions). In it lie shards, each a file of rows and a sidecar that names the pictures by content
+hash and holds a checksum. A shard is visible once its sidecar is, and is never changed: several
+processes may fill one entry, and a killed one leaves nothing half-written that would be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.data.embedded import cache_folder
+from tlkit.errors import CacheError
+
+SHARD_BYTES = 64 * 2**20
+"""Size at which a shard is closed: what a killed run loses at most."""
+
+FORMAT = 1
+"""Number of this layout; raised when files written before could be misread."""
+
+
+def features_folder() -> Path:
+    """Return the folder that holds all entries."""
+    return cache_folder() / "features"
+
+
+class Rows:
+    """Features of some pictures, in order, lying in mapped shards."""
+
+    def __init__(self, shards: list[np.ndarray], shard_of: np.ndarray, row_of: np.ndarray):
+        self._shards, self._shard_of, self._row_of = shards, shard_of, row_of
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def take(self, chosen: Any = slice(None)) -> np.ndarray:
+        """Return the features of the chosen pictures as float32 (n, ...)."""
+        shard_of, row_of = self._shard_of[chosen], self._row_of[chosen]
+        out = np.empty((len(row_of), *self._shards[0].shape[1:]), np.float32)
+        for number in np.unique(shard_of):
+            here = shard_of == number
+            out[here] = self._shards[number][row_of[here]]
+        return out
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `tlkit cache list` shows of an entry."""
+
+    path: Path
+    title: str
+    bytes: int
+    pictures: int
+    used: float
+
+
+class FeatureCache:
+    """One entry of the cache: the features of one prefix.
+
+    Args:
+        root: the folder that holds all entries.
+        key: everything that the features depend on except the pictures.
+        shape: of one picture's features.
+        dtype: `float32` or `float16`.
+        title: what a person sees in a listing.
+    """
+
+    def __init__(
+        self, root: Path, key: dict[str, Any], shape: Sequence[int], dtype: str, title: str
+    ):
+        text = json.dumps({**key, "dtype": dtype, "format": FORMAT}, sort_keys=True)
+        self.path = root / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.damaged = 0
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "title").write_text(title, encoding="utf-8")
+        os.utime(self.path)
+        self._places: dict[str, tuple[int, int]] = {}
+        self._shards: list[np.ndarray] = []
+        for sidecar in sorted(self.path.glob("*.json")):
+            self._open(sidecar)
+
+    def missing(self, digests: Sequence[str]) -> list[int]:
+        """Return the indices of the pictures that are not in the cache, each content once."""
+        first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
+        return sorted(i for digest, i in first.items() if digest not in self._places)
+
+    def rows(self, digests: Sequence[str]) -> Rows:
+        """Return the features of these pictures; all must be there."""
+        places = np.array([self._places[digest] for digest in digests]).reshape(-1, 2)
+        return Rows(self._shards, places[:, 0], places[:, 1])
+
+    def add(self, digests: Sequence[str], batches: Iterable[np.ndarray]) -> None:
+        """Write the features of these pictures, batch by batch, closing shards on the way."""
+        per_shard = max(1, SHARD_BYTES // max(1, self.dtype.itemsize * int(np.prod(self.shape))))
+        held: list[np.ndarray] = []
+        count = done = 0
+        for batch in batches:
+            held.append(batch.astype(self.dtype))
+            count += len(batch)
+            if count >= per_shard:
+                self._write(digests[done : done + count], np.concatenate(held))
+                held, count, done = [], 0, done + count
+        if held:
+            self._write(digests[done : done + count], np.concatenate(held))
+
+    def _write(self, digests: Sequence[str], rows: np.ndarray) -> None:
+        name = uuid.uuid4().hex
+        data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
+        content = np.ascontiguousarray(rows).tobytes()
+        about = {"digests": list(digests), "checksum": _checksum(content)}
+        draft = sidecar.with_suffix(".draft")
+        try:
+            self.path.mkdir(exist_ok=True)  # another process may have made room
+            data.write_bytes(content)
+            draft.write_text(json.dumps(about), encoding="utf-8")
+            os.replace(draft, sidecar)
+        except OSError as error:
+            raise CacheError(
+                f"feature cache {self.path.parent}: cannot be written: {error.strerror}. Free some "
+                "space, set TLKIT_CACHE to another folder, or keep none with --set cache_size=0"
+            ) from error
+        self._open(sidecar)
+
+    def _open(self, sidecar: Path) -> None:
+        """Map a shard; one that is not what its sidecar says is removed and computed anew."""
+        data = sidecar.with_suffix(".rows")
+        try:
+            about = json.loads(sidecar.read_text(encoding="utf-8"))
+            shape = (len(about["digests"]), *self.shape)
+            rows = np.memmap(data, self.dtype, "r", shape=shape)
+            whole = rows.nbytes == data.stat().st_size and _checksum(rows) == about["checksum"]
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            self.damaged += 1
+            for path in (sidecar, data):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            return
+        self._shards.append(rows)
+        for row, digest in enumerate(about["digests"]):
+            self._places[digest] = (len(self._shards) - 1, row)
+
+
+def _checksum(content: bytes | np.ndarray) -> str:
+    return hashlib.blake2b(memoryview(content).cast("B"), digest_size=16).hexdigest()
+
+
+def list_entries(root: Path) -> list[Entry]:
+    """Return the entries below `root`, the longest unused first."""
+    entries = []
+    for path in root.iterdir() if root.is_dir() else ():
+        if not (path / "title").is_file():
+            continue
+        pictures = 0
+        for sidecar in path.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                pictures += len(json.loads(sidecar.read_text(encoding="utf-8"))["digests"])
+        size = sum(file.stat().st_size for file in path.glob("*.rows"))
+        title = (path / "title").read_text(encoding="utf-8")
+        entries.append(Entry(path, title, size, pictures, path.stat().st_mtime))
+    return sorted(entries, key=lambda entry: entry.used)
+
+
+def make_room(root: Path, needed: int, limit: int) -> bool:
+    """Remove the longest unused entries until `needed` bytes more keep the cache below `limit`.
+
+    Returns:
+        Whether there is room, on the disk as well (half of what is free stays free); nothing is
+        removed if there cannot be.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    entries = list_entries(root)
+    total = sum(entry.bytes for entry in entries)
+    if needed > limit or needed > (shutil.disk_usage(root).free + total) / 2:
+        return False
+    for entry in entries:
+        if total + needed <= limit:
+            break
+        shutil.rmtree(entry.path, ignore_errors=True)
+        total -= entry.bytes
+    return True
+
+
+def clear(root: Path) -> int:
+    """Remove all entries; return the bytes set free."""
+    entries = list_entries(root)
+    for entry in entries:
+        shutil.rmtree(entry.path, ignore_errors=True)
+    return sum(entry.bytes for entry in entries)
