@@ -7,7 +7,7 @@ from collections.abc import Collection
 import keras
 
 
-def _nodes(model: keras.Model) -> dict[str, tuple[list, list]]:
+def calls(model: keras.Model) -> dict[str, tuple[list, list]]:
     """Return each operation's (inputs, outputs), by name in graph order.
 
     Keras has no public way from a tensor to the operation that made it; `layer.input` of a nested
@@ -22,7 +22,7 @@ def _nodes(model: keras.Model) -> dict[str, tuple[list, list]]:
 
 def sources(model: keras.Model) -> dict[str, list[str]]:
     """Return for each operation, by name in graph order, the ones whose outputs it takes."""
-    nodes = _nodes(model)
+    nodes = calls(model)
     maker = {id(tensor): name for name, (_, outputs) in nodes.items() for tensor in outputs}
     return {
         name: [maker[id(tensor)] for tensor in inputs if id(tensor) in maker]
@@ -59,7 +59,7 @@ def last_narrow(feeds: dict[str, list[str]], names: Collection[str]) -> int:
 def crossing(model: keras.Model, inside: Collection[str]) -> list[keras.KerasTensor]:
     """Return the tensors, in graph order, that operations outside take from those `inside`."""
     tensors = {}
-    nodes = _nodes(model)
+    nodes = calls(model)
     made = {id(t): t for name in inside for t in nodes[name][1]}
     for name, (inputs, _) in nodes.items():
         if name not in inside:
