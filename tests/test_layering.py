@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors",
+    "backbones.row",
+    "backbones.families",
     "backbones.catalog",  # a table without code; the spec names its rows
     "spec",
     "recipe",
@@ -19,6 +21,7 @@ ORDER = (
     "backbones",
     "heads",
     "freezing",
+    "layers",
     "applications",
     "training",
     "evaluate",

@@ -23,6 +23,9 @@ _PUBLIC = {
     "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",
     "TlkitError": "tlkit.errors",
+    "freeze": "tlkit.layers",
+    "unfreeze": "tlkit.layers",
+    "read_freeze": "tlkit.layers",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -66,6 +66,26 @@ class FreezePlan:
         """Whether no layer of the backbone is trained."""
         return len(self.frozen) == len(self.layers)
 
+    def __str__(self) -> str:
+        """Return the table of blocks as text."""
+        head = ("block", "layers", "parameters", "state", "BatchNorm")
+        lines = [head]
+        for row in self.table():
+            held = row.frozen_layers == row.layers
+            norm = ("frozen" if held else self.batchnorm) if row.batchnorms else ""
+            state = (str(row.layers), f"{row.parameters:,}", row.state, norm)
+            lines.append((row.block, *state))
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        numbers = (1, 2)
+        texts = [
+            "  ".join(
+                cell.rjust(width) if i in numbers else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([f"freeze {self.rule}", *texts])
+
     def table(self) -> list[BlockPlan]:
         """Return a row for each block, in graph order."""
         rows = []
@@ -81,6 +101,38 @@ class FreezePlan:
                 )
             )
         return rows
+
+
+def cuts_through(layers: Sequence[LayerInfo], rule: str) -> list[str]:
+    """Say of each raw index in `rule` that lies inside a block which boundaries are nearest."""
+    texts = []
+    for start, stop in re.findall(r"layers=(-?\d*):(-?\d*)", rule):
+        begin, end, _ = slice(*(int(x) if x else None for x in (start, stop))).indices(len(layers))
+        for index in (begin, end):
+            if not _is_boundary(layers, index):
+                block = layers[index].block
+                texts.append(
+                    f"freeze rule {rule!r}: index {index} lies inside {block}, whose layers "
+                    f"belong together; the nearest boundaries are {_nearest(layers, index)}"
+                )
+    return texts
+
+
+def _is_boundary(layers: Sequence[LayerInfo], index: int) -> bool:
+    before = {layer.block for layer in layers[:index]}
+    return before.isdisjoint(layer.block for layer in layers[index:])
+
+
+def _nearest(layers: Sequence[LayerInfo], index: int) -> str:
+    """Return the boundaries below and above `index`, as indices where they are such."""
+    blocks = block_names(layers)
+    place = blocks.index(layers[index].block)
+    said = []
+    for block in blocks[max(0, place - 1) : place + 1]:
+        end = max(i for i, layer in enumerate(layers) if layer.block == block) + 1
+        text = f" (index {end})" if _is_boundary(layers, end) else ""
+        said.append(f"until={block}{text}")
+    return " and ".join(said)
 
 
 def block_names(layers: Sequence[LayerInfo]) -> list[str]:
@@ -135,9 +187,13 @@ def _matched(layers: Sequence[LayerInfo], part: str, rule: str) -> set[str]:
 
 
 def _until(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
-    ends = [i for i, layer in enumerate(layers) if value in (layer.block, layer.name)]
+    blocks = block_names(layers)
+    if value in blocks:
+        # By block, not by place: the next block's first layers may stand among this one's.
+        before = blocks[: blocks.index(value) + 1]
+        return {layer.name for layer in layers if layer.block in before}
+    ends = [i for i, layer in enumerate(layers) if layer.name == value]
     if not ends:
-        blocks = block_names(layers)
         near = did_you_mean(value, blocks) or did_you_mean(value, [x.name for x in layers])
         raise FreezeError(
             f"freeze rule {rule!r}: no block or layer is called {value!r}.{near} "

@@ -6,12 +6,15 @@ import importlib
 import os
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from tlkit.backbones.blocks import PREPROCESS, describe_layers
 from tlkit.backbones.catalog import Backbone, LayerInfo, lookup
 from tlkit.backbones.efficientnet_lite import MEAN_RGB, STDDEV_RGB
 from tlkit.errors import BackboneError, WeightsError
@@ -19,8 +22,9 @@ from tlkit.errors import BackboneError, WeightsError
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 """Channel means B, G, R of ImageNet (`keras/src/applications/imagenet_utils.py`)."""
 
-PREPROCESS = "preprocess"
-"""Name prefix of the layers that tlkit puts in front of an application."""
+TORCH_MEAN = (0.485, 0.456, 0.406)
+TORCH_STD = (0.229, 0.224, 0.225)
+"""Mean and standard deviation R, G, B of ImageNet scaled to 0-1 (as above)."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,17 @@ def build_backbone(
     row = lookup(name)
     _check(row, size, alpha)
     inputs = keras.Input((size, size, 3), name="image")
-    model = _construct(row, _preprocess(inputs, row.preprocessing), size, weights, alpha)
-    own = [layer for layer in model.layers if not layer.name.startswith(PREPROCESS)]
-    return Built(inputs, model.output, describe_layers(row, own))
-
-
-def describe_layers(row: Backbone, layers: list[keras.layers.Layer]) -> tuple[LayerInfo, ...]:
-    """Assign each layer to its block; what no pattern names belongs to the block before it."""
-    block = row.blocks[0][0]
-    infos = []
-    for layer in layers:
-        block = row.block_of(layer.name) or block
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        infos.append(LayerInfo(layer.name, block, int(layer.count_params()), is_norm))
-    return tuple(infos)
+    _check_file(row, weights)
+    family = row.fixed | ({} if alpha is None else {"alpha": alpha})
+    model = construct(
+        row,
+        None if weights == "none" else weights,
+        include_top=False,
+        input_tensor=preprocess(inputs, row.preprocessing),
+        input_shape=(size, size, 3),
+        **family,
+    )
+    return Built(inputs, model.output, describe_layers(row, model))
 
 
 def _check(row: Backbone, size: int, alpha: float | None) -> None:
@@ -81,7 +82,7 @@ def _check(row: Backbone, size: int, alpha: float | None) -> None:
         raise BackboneError(f"{row.name}: has no width multiplier alpha. Received: {alpha}")
 
 
-def _preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
+def preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
     """Turn RGB 0-255 into what the weights were trained on; built-in layers only."""
     scales = {"tf": (1 / 127.5, -1.0), "lite": (1 / STDDEV_RGB, -MEAN_RGB / STDDEV_RGB)}
     if mode in scales:
@@ -93,30 +94,39 @@ def _preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
             mean=np.array(CAFFE_MEAN), variance=np.ones(3), name=f"{PREPROCESS}_mean"
         )
         return mean(inputs[..., ::-1])
+    if mode == "torch":
+        scaled = keras.layers.Normalization(
+            mean=255 * np.array(TORCH_MEAN),
+            variance=np.square(255 * np.array(TORCH_STD)),
+            name=f"{PREPROCESS}_normalise",
+        )
+        return scaled(inputs)
     return inputs
 
 
-def _construct(
-    row: Backbone, x: keras.KerasTensor, size: int, weights: str, alpha: float | None
-) -> keras.Model:
+def constructor(row: Backbone) -> Callable[..., keras.Model]:
+    """Return the function that builds `row`, with the signature of `keras.applications`."""
     module, function = row.constructor.split(":")
-    constructor = getattr(importlib.import_module(module), function)
-    chosen = {"imagenet": "imagenet", "none": None}.get(weights, weights)
-    _check_file(row, weights)
-    family = {} if alpha is None else {"alpha": alpha}
+    return getattr(importlib.import_module(module), function)
+
+
+def construct(row: Backbone, weights: str | None, **arguments: Any) -> keras.Model:
+    """Call the constructor of `row`.
+
+    Args:
+        weights: `imagenet`, None (random), or the path of a weights file.
+        arguments: the constructor's other arguments.
+
+    Raises:
+        WeightsError: the weights are neither on disk nor reachable, or do not fit.
+    """
     try:
         with warnings.catch_warnings():
             # "input_shape is undefined or non-square": the weights serve every size.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined")
-            return constructor(
-                include_top=False,
-                weights=chosen,
-                input_tensor=x,
-                input_shape=(size, size, 3),
-                **family,
-            )
+            return constructor(row)(weights=weights, **arguments)
     except Exception as error:
-        if weights == "none" or isinstance(error, WeightsError):
+        if weights is None or isinstance(error, WeightsError):
             raise
         raise _weights_error(row, weights, error) from error
 
@@ -149,7 +159,8 @@ def _weights_error(row: Backbone, weights: str, error: Exception) -> WeightsErro
         file = url[0].rsplit("/", 1)[-1]
         return WeightsError(
             f"{row.name} weights: {file} is not on disk and could not be downloaded. "
-            f"Get {url[0]} and put it into {models_folder()}, or choose --set backbone.weights=none"
+            f"Get {url[0]} and put it into {models_folder()}, or choose "
+            "random weights (--set backbone.weights=none; in Python weights=None)"
         )
     where = weights if weights != "imagenet" else f"in {models_folder()}"
     reason = " ".join(str(error).split())[:300]

@@ -16,37 +16,70 @@ from tlkit.progress import Progress
 @click.argument("name", required=False)
 def backbones(name: str | None) -> None:
     """List the pretrained networks; with NAME its blocks and layers."""
-    from rich.table import Table
-
-    from tlkit.backbones.catalog import CATALOG, lookup
-
     progress = Progress()
     if name is None:
-        table = Table("backbone", "parameters", "size", "smallest", "ImageNet top-1", "blocks")
-        for row in CATALOG.values():
-            table.add_row(
-                row.name,
-                f"{row.parameters:,}",
-                f"{row.default_size}",
-                f"{row.min_size}",
-                f"{row.top1:.1f}%",
-                str(len(row.blocks)),
-            )
-        progress.console.print(table)
-        return
+        _show_catalog(progress)
+    else:
+        _show_backbone(name, progress)
+
+
+def _show_catalog(progress: Progress) -> None:
+    from rich.table import Table
+
+    from tlkit.backbones.catalog import CATALOG
+
+    table = Table("backbone", "parameters", "size", "smallest", "ImageNet top-1", "blocks", "norm")
+    for row in CATALOG.values():
+        table.add_row(
+            row.name,
+            f"{row.parameters:,}",
+            f"{row.default_size}",
+            f"{row.min_size}",
+            f"{row.top1:.1f}%",
+            str(len(row.blocks)),
+            row.normalisation,
+        )
+    progress.console.print(table)
+
+
+def _show_backbone(name: str, progress: Progress) -> None:
+    from rich.table import Table
+
+    from tlkit.backbones.catalog import lookup
+
     row = lookup(name)
     import_tensorflow()
+    import keras
+
     from tlkit.backbones.build import build_backbone
+    from tlkit.backbones.cost import block_costs, layer_costs
 
     built = build_backbone(name, row.default_size, "none")
-    table = Table("block", "index", "layer", "parameters")
+    costs = layer_costs(keras.Model(built.inputs, built.features))
+    table = Table("block", "index", "layer", "output", "parameters", "multiply-adds")
     for index, layer in enumerate(built.layers):
         first = index == 0 or built.layers[index - 1].block != layer.block
         if first and index:
             table.add_section()
-        shown = f"{layer.parameters:,}" if layer.parameters else ""
-        table.add_row(layer.block if first else "", str(index), layer.name, shown)
+        cost = costs[layer.name]
+        shape = " x ".join(str(side) for side in cost.shape[1:])
+        counts = (f"{x:,}" if x else "" for x in (layer.parameters, cost.multiply_adds))
+        table.add_row(layer.block if first else "", str(index), layer.name, shape, *counts)
     progress.console.print(table)
+    blocks = Table("block", "layers", "parameters", "multiply-adds", "below: parameters", "work")
+    for block in block_costs(built.layers, costs):
+        blocks.add_row(
+            block.block,
+            str(block.layers),
+            f"{block.parameters:,}",
+            f"{block.multiply_adds:,}",
+            f"{block.parameters_below:.1%}",
+            f"{block.multiply_adds_below:.1%}",
+        )
+    progress.console.print(blocks)
+    total = sum(cost.multiply_adds for cost in costs.values())
+    progress.say("size", f"{row.default_size} pixels a side: {total / 1e6:,.0f} M multiply-adds")
+    progress.say("below", "until=BLOCK freezes this share of the parameters and of the work")
 
 
 @click.group(epilog="Example: tlkit data scan flowers/")

@@ -13,8 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.graph import crossing, sources
 from tlkit.data.prepare import Batches, Examples
-from tlkit.freezing import FreezePlan
+from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.classification import POOLED
 from tlkit.progress import Progress
 from tlkit.training.cache import FeatureCache, Rows, make_room
@@ -26,10 +27,13 @@ HALF_FROM = 2**30
 
 @dataclass(frozen=True)
 class Cut:
-    """A place where frozen ends: its name, and the tensor that crosses it."""
+    """A place where frozen ends: its name, and what crosses it.
+
+    That is one tensor, or a list of them where a block reads more than the one before (NASNet).
+    """
 
     name: str
-    tensor: keras.KerasTensor
+    tensor: keras.KerasTensor | list[keras.KerasTensor]
 
 
 def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
@@ -38,8 +42,20 @@ def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
         return Cut("pooled", model.get_layer(POOLED).output)
     if plan.cut is None:
         return None
-    last = [layer.name for layer in plan.layers if layer.block == plan.cut][-1]
-    return Cut(plan.cut, model.get_layer(last).output)
+    tensors = crossing(model, _below(model, plan))
+    return Cut(plan.cut, tensors[0] if len(tensors) == 1 else tensors)
+
+
+def _below(model: keras.Model, plan: FreezePlan) -> set[str]:
+    """Return the operations below the plan's cut, those that are no layers of a block included."""
+    blocks = block_names(plan.layers)
+    frozen = blocks[: blocks.index(plan.cut) + 1]
+    known = {layer.name: layer.block in frozen for layer in plan.layers}
+    below: set[str] = set()
+    for name, inputs in sources(model).items():
+        if known.get(name, below.issuperset(inputs)):
+            below.add(name)
+    return below
 
 
 def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:
@@ -111,6 +127,10 @@ class FeatureStore:
         return self._caches[cut.name]
 
     def _open(self, cut: Cut) -> FeatureCache | None:
+        if isinstance(cut.tensor, list):
+            what = f"{len(cut.tensor)} tensors cross behind {cut.name}"
+            self._progress.say("cache", f"{what}: features computed each epoch")
+            return None
         shape = cut.tensor.shape[1:]
         whole = 4 * self._examples * math.prod(shape)
         dtype = "float16" if whole > HALF_FROM else "float32"
@@ -176,7 +196,7 @@ class FeatureBatches(keras.utils.PyDataset):
             self._random.shuffle(self._order)
 
 
-def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[Any, np.ndarray]]:
     """Yield (features, class indices) for ever, computed anew in each pass over `batches`."""
     while True:
         for images, y in batches:

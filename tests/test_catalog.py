@@ -1,0 +1,258 @@
+"""Every row of the catalog against the installed Keras: sizes, blocks, preprocessing, cuts.
+
+A developer's run takes one row of each family; with the environment variable CI set, all rows.
+"""
+
+import functools
+import gc
+import importlib
+import inspect
+import os
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import tlkit.applications
+from tlkit.backbones.blocks import assign_blocks, find_row
+from tlkit.backbones.build import build_backbone
+from tlkit.backbones.catalog import CATALOG, lookup
+from tlkit.backbones.graph import sources
+from tlkit.errors import BackboneError
+from tlkit.freezing import apply_plan, block_names, plan_freeze
+from tlkit.training.prefix import cut_of, split_at
+
+ONE_OF_EACH = (
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "EfficientNetLite0",
+    "VGG16",
+    "ResNet50",
+    "ResNet50V2",
+    "DenseNet121",
+    "InceptionV3",
+    "InceptionResNetV2",
+    "Xception",
+    "NASNetMobile",
+    "ConvNeXtTiny",
+)
+ROWS = tuple(CATALOG) if os.environ.get("CI") else ONE_OF_EACH
+PICTURES = 4
+
+
+def smooth_images(size):
+    """Smooth images (4, size, size, 3), 0-255: noise makes every network answer alike."""
+    coarse = np.random.default_rng(0).uniform(0, 255, (PICTURES, 3, 3, 3)).astype("float32")
+    return np.asarray(keras.ops.image.resize(coarse, (size, size), "bilinear"))
+
+
+def relative_difference(got, expected):
+    got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
+    return np.abs(got - expected).max() / np.abs(expected).max()
+
+
+def randomise(model, images):
+    """Give normalisations and layer scales numbers of their own, statistics those of `images`.
+
+    The initial 0 and 1 would hide mistakes, a layer scale of 1e-6 all of ConvNeXt; random
+    statistics would let the signal fade away in depth.
+    """
+    rng = np.random.default_rng(2)
+    layers = list(model._flatten_layers(include_self=False))
+    norms = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+    for layer in [*norms, *(x for x in layers if isinstance(x, keras.layers.LayerNormalization))]:
+        for variable, low, high in ((layer.gamma, 0.7, 1.3), (layer.beta, -0.3, 0.3)):
+            if variable is not None:
+                variable.assign(rng.uniform(low, high, variable.shape))
+    for layer in layers:
+        if type(layer).__name__ == "LayerScale":
+            layer.gamma.assign(rng.uniform(0.3, 0.7, layer.gamma.shape))
+    for layer in norms:
+        layer.momentum = 0.0
+    if norms:
+        model(images, training=True)
+    for layer in norms:
+        layer.momentum = 0.99
+
+
+@functools.lru_cache(maxsize=1)  # one row in memory at a time
+def build(name):
+    keras.backend.clear_session()
+    gc.collect()
+    keras.utils.set_random_seed(1)
+    row = CATALOG[name]
+    built = build_backbone(name, row.min_size, "none")
+    model = keras.Model(built.inputs, built.features)
+    images = smooth_images(row.min_size)
+    randomise(model, images)
+    return row, built, model, images, np.asarray(model(images, training=False))
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def network(request):
+    return build(request.param)
+
+
+def test_the_catalog_has_every_constructor_of_keras():
+    # A package of keras.applications exports its constructors under their own names only.
+    own = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert set(CATALOG) == own | {"EfficientNetLite0"}
+    assert len(own) == 40
+
+
+def test_parameters_are_the_rows(network):
+    row, built, model, _, _ = network
+    assert model.count_params() == row.parameters
+    assert sum(layer.parameters for layer in built.layers) == row.parameters
+
+
+def test_normalisation_is_the_rows(network):
+    row, built, model, _, _ = network
+    kinds = {type(layer).__name__ for layer in model._flatten_layers()}
+    expected = {
+        "batchnorm": {"BatchNormalization"},
+        "layernorm": {"LayerNormalization"},
+        "none": set(),
+    }[row.normalisation]
+    assert kinds & {"BatchNormalization", "LayerNormalization", "GroupNormalization"} == expected
+    assert any(layer.batchnorm for layer in built.layers) == row.batchnorm
+
+
+def test_preprocessing_is_that_of_keras(network):
+    row, built, model, _, _ = network
+    images = np.random.default_rng(3).integers(0, 256, (2, row.min_size, row.min_size, 3))
+    images = images.astype("float32")
+    module = importlib.import_module(f"tlkit.applications.{row.module}")
+    expected = module.preprocess_input(images.copy())
+    first = model.get_layer(built.layers[1].name).input
+    if row.preprocessing == "inside":
+        assert first is built.inputs
+        assert np.array_equal(expected, images)
+        return
+    got = np.asarray(keras.Model(built.inputs, first)(images))
+    assert relative_difference(got, expected) < 1e-5
+    assert relative_difference(got, images) > 0.1, "the test could not tell it from none"
+
+
+def test_blocks_cover_every_layer_once_in_graph_order(network):
+    row, built, model, _, _ = network
+    own = [x.name for x in model.layers if not x.name.startswith("preprocess")]
+    assert [layer.name for layer in built.layers] == own
+    assert block_names(built.layers) == [block for block, _ in row.blocks]
+    order = [block for block, _ in row.blocks]
+    blocks, feeds = assign_blocks(row, model), sources(model)
+    for name, block in blocks.items():
+        for source in feeds[name]:
+            behind = order.index(blocks.get(source, order[0]))
+            assert behind <= order.index(block), f"{source} ({order[behind]}) feeds {name}"
+
+
+def test_a_name_is_in_no_two_blocks(network):
+    row, built, _, _, _ = network
+    for layer in built.layers:
+        fits = [b for b, pattern in row.blocks if pattern and re.fullmatch(pattern, layer.name)]
+        assert len(fits) <= 1, f"{layer.name} is in {fits}"
+
+
+def boundaries(built, model):
+    """What crosses behind each block but the last, by block."""
+    return {
+        block: cut_of(model, plan_freeze(built.layers, f"until={block}")).tensor
+        for block in block_names(built.layers)[:-1]
+    }
+
+
+def test_one_tensor_crosses_a_boundary_two_in_nasnet(network):
+    row, built, model, _, _ = network
+    several = [block for block, cut in boundaries(built, model).items() if isinstance(cut, list)]
+    if row.module == "nasnet":
+        assert several == [block for block, _ in row.blocks][1:-1]
+    else:
+        assert several == []
+
+
+def test_block_by_block_is_the_whole(network):
+    """Each block as a model of its own, one after the other: this uses every boundary."""
+    _row, built, model, images, expected = network
+    assert expected.std(axis=0).max() / np.abs(expected).max() > 1e-3, "pictures look all alike"
+    known = {id(model.inputs[0]): (model.inputs[0], images)}
+    for cut in [*boundaries(built, model).values(), model.output]:
+        # Of two tensors that cross, the older one goes past the block: no model of Keras can
+        # have it both as input and as output.
+        ends = cut if isinstance(cut, list) else [cut]
+        new = [tensor for tensor in ends if id(tensor) not in known]
+        starts, values = zip(*known.values(), strict=True)
+        answers = keras.Model(list(starts), new)(list(values), training=False)
+        made = {id(t): (t, x) for t, x in zip(new, keras.tree.flatten(answers), strict=True)}
+        known = {id(tensor): (known | made)[id(tensor)] for tensor in ends}
+    assert relative_difference(known[id(model.output)][1], expected) < 1e-5
+
+
+def test_a_cut_in_two_composes_to_the_whole(network):
+    _row, built, model, images, expected = network
+    blocks = block_names(built.layers)
+    for block in {blocks[0], blocks[len(blocks) // 2], blocks[-2]}:
+        plan = plan_freeze(built.layers, f"until={block}")
+        assert plan.cut == block
+        prefix, suffix = split_at(model, cut_of(model, plan))
+        features = prefix(images, training=False)
+        assert relative_difference(suffix(features, training=False), expected) < 1e-5, block
+        swapped = keras.tree.map_structure(lambda x: x[::-1], features)
+        shuffled = suffix(swapped, training=False)
+        assert relative_difference(shuffled, expected) > 1e-4, f"{block}: cut off from the picture"
+
+
+def test_a_plan_is_applied_as_it_says(network):
+    _row, built, model, _, _ = network
+    block = block_names(built.layers)[len(block_names(built.layers)) // 2]
+    plan = plan_freeze(built.layers, f"until={block}")
+    apply_plan(model, plan)
+    for layer in built.layers:
+        trained = layer.name not in plan.frozen and not layer.batchnorm
+        assert model.get_layer(layer.name).trainable == trained, layer.name
+    apply_plan(model, plan_freeze(built.layers, "none", "train"))
+    assert all(model.get_layer(layer.name).trainable for layer in built.layers)
+
+
+def test_the_row_is_found_again(network):
+    row, _, model, _, _ = network
+    assert find_row(model) is row
+
+
+def test_the_drop_in_is_keras_own(network):
+    """With Keras's own arguments only: the same layers, and on the same weights the same answer."""
+    row, _, model, images, _ = network
+    weights = model.get_weights()
+    shape = (row.min_size, row.min_size, 3)
+    arguments = {"include_top": False, "weights": None, "input_shape": shape}
+    theirs = getattr(importlib.import_module(row.constructor.split(":")[0]), row.name)(**arguments)
+    ours = getattr(tlkit.applications, row.name)(**arguments)
+    assert ours.name == theirs.name
+    assert [type(x) for x in ours.layers] == [type(x) for x in theirs.layers]
+    for copy in (theirs, ours):
+        copy.set_weights(weights)
+    expected = np.asarray(theirs(images / 64 - 2, training=False))
+    assert relative_difference(ours(images / 64 - 2, training=False), expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_picture_below_the_minimum_is_refused(name):
+    smallest = CATALOG[name].min_size
+    with pytest.raises(BackboneError, match=rf"too small for {name}.*{smallest} pixels"):
+        build_backbone(name, smallest - 1, "none")
+
+
+@pytest.mark.parametrize("name", [n for n in CATALOG if n != "EfficientNetLite0"])
+def test_family_arguments_are_those_of_keras(name):
+    row = CATALOG[name]
+    own = inspect.signature(getattr(keras.applications, name)).parameters
+    assert {*row.arguments, *row.fixed} <= set(own)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(BackboneError, match="Did you mean 'ResNet50V2'"):
+        lookup("Resnet50v2")
