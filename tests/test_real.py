@@ -27,9 +27,9 @@ def call(*arguments):
 def flowers(tmp_path_factory):
     """A run on 12 kinds of flowers: its folder, and what was said."""
     out = tmp_path_factory.mktemp("real") / "flowers"
+    options = ["--backbone", "MobileNetV2", "--out", str(out)]
     done = subprocess.run(
-        [sys.executable, "-m", "tlkit", "train", str(FLOWERS), "--backbone", "MobileNetV2"]
-        + ["--out", str(out)],
+        [sys.executable, "-m", "tlkit", "train", str(FLOWERS), *options],
         env=shared_env(),
         capture_output=True,
         text=True,
