@@ -21,7 +21,7 @@ from tlkit.backbones.catalog import CATALOG, lookup
 from tlkit.backbones.graph import sources
 from tlkit.errors import BackboneError
 from tlkit.freezing import apply_plan, block_names, plan_freeze
-from tlkit.training.prefix import cut_of, split_at
+from tlkit.training.prefix import cut_of, split_at, streamed
 
 ONE_OF_EACH = (
     "MobileNet",
@@ -259,3 +259,18 @@ def test_family_arguments_are_those_of_keras(name):
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(BackboneError, match="Did you mean 'ResNet50V2'"):
         lookup("Resnet50v2")
+
+
+def test_a_suffix_trains_on_two_tensors_as_they_stream():
+    _, built, model, images, _ = build("NASNetMobile")
+    x = keras.layers.GlobalAveragePooling2D()(model.output)
+    whole = keras.Model(model.input, keras.layers.Dense(2, activation="softmax")(x))
+    plan = plan_freeze(built.layers, "until=cell_11")
+    apply_plan(whole, plan)
+    prefix, suffix = split_at(whole, cut_of(whole, plan))
+    suffix.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    labels = np.arange(PICTURES) % 2
+    before = [variable.numpy() for variable in whole.trainable_variables]
+    suffix.fit(streamed(prefix, [(images, labels)]), steps_per_epoch=2, verbose=0)
+    after = [variable.numpy() for variable in whole.trainable_variables]
+    assert any(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True))
