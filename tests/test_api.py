@@ -108,7 +108,9 @@ def test_a_tf_data_set_with_validation_and_test_arrays(train, arrays):
 
 def test_training_twice_in_a_process_gives_the_same(train, tiny_run, pictures, tmp_path):
     again = train(pictures, out=tmp_path / "again")
-    assert again.metrics["test"] == pytest.approx(tiny_run.metrics["test"], rel=1e-5)
+    first, second = (run.metrics["test"] for run in (tiny_run, again))
+    assert second["confusion"] == first["confusion"]
+    assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
     assert [v.path for v in again.model.weights] == [v.path for v in tiny_run.model.weights]
 
 
@@ -171,10 +173,9 @@ def test_predict_on_an_array_that_is_no_picture_goes_on(tiny_run, pictures):
 def test_predict_on_more_pictures_than_a_batch(tiny_run, pictures):
     files = picture_files(pictures)
     rows = tiny_run.predict(files + files[:5])
-    assert rows[36:] == pytest.approx(rows[:5]) or all(
-        a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
-        for a, b in zip(rows[36:], rows[:5], strict=True)
-    )
+    assert [row["path"] for row in rows] == [str(file) for file in files + files[:5]]
+    for again, first in zip(rows[36:], rows[:5], strict=True):
+        assert again["probabilities"] == pytest.approx(first["probabilities"], abs=1e-5)
 
 
 # Evaluation

@@ -139,6 +139,7 @@ def test_all_frozen():
 
 @pytest.fixture
 def model() -> keras.Model:
+    keras.utils.set_random_seed(0)  # with another seed every ReLU may be dead
     inputs = x = keras.Input((8, 8, 3))
     for block in block_names(LAYERS):
         x = keras.layers.Conv2D(4, 1, use_bias=False, name=f"{block}_conv")(x)
@@ -178,7 +179,7 @@ def test_affine_batchnorm_trains_scale_and_offset_and_holds_its_statistics(model
     before = [v.numpy().copy() for v in (norm.moving_mean, norm.moving_variance)]
     gamma = norm.gamma.numpy().copy()
     model.compile(keras.optimizers.SGD(0.1), "mse")
-    x = keras.random.uniform((16, 8, 8, 3), 0, 50, seed=0)
+    x = keras.random.uniform((16, 8, 8, 3), 0, 5, seed=0)
     model.fit(x, keras.ops.ones((16, 8, 8, 2)), epochs=1, verbose=0)
     after = [v.numpy() for v in (norm.moving_mean, norm.moving_variance)]
     assert all((a == b).all() for a, b in zip(before, after, strict=True))

@@ -52,15 +52,24 @@ def stop(process, out, sign):
     return process.communicate(timeout=PATIENCE)[1]
 
 
-@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
-def stopped(request, pictures, tmp_path_factory):
-    """A process that was stopped in its epochs: exit code, standard error, run folder."""
-    out = tmp_path_factory.mktemp("stopped") / "run"
-    process = start(pictures, out)
-    try:
-        said = stop(process, out, request.param)
-    finally:
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def started(pictures, tmp_path_factory):
+    """Two processes that train side by side, one for each signal, with their run folders."""
+    folder = tmp_path_factory.mktemp("stopped")
+    processes = {sign: start(pictures, folder / sign.name) for sign in SIGNALS}
+    yield {sign: (process, folder / sign.name) for sign, process in processes.items()}
+    for process in processes.values():
         process.kill()
+
+
+@pytest.fixture(scope="module", params=SIGNALS, ids=lambda sign: sign.name)
+def stopped(request, started):
+    """A process that was stopped in its epochs: exit code, standard error, run folder."""
+    process, out = started[request.param]
+    said = stop(process, out, request.param)
     return process.returncode, said, out
 
 

@@ -137,8 +137,8 @@ def test_missing_folder(tmp_path):
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path):
-    (tmp_path / "a.csv").touch()
-    assert "a.csv: is not a folder. Allowed:" in message_of(tmp_path / "a.csv")
+    (tmp_path / "a.zip").touch()
+    assert "a.zip: is not a folder. Allowed:" in message_of(tmp_path / "a.zip")
 
 
 def test_empty_folder(tmp_path):
@@ -380,3 +380,16 @@ def test_elpv_labels_follow_the_defect_probability(cache, tmp_path, monkeypatch)
     ]
     shutil.rmtree(package)
     assert len(open_source("example:elpv").parts["train"]) == 4
+
+
+@pytest.mark.parametrize("strange", ["val", "tulips"])
+def test_a_folder_called_train_stands_beside_parts_only(tmp_path, strange):
+    for part in ("train", "validation", strange):
+        write_pictures(tmp_path / part, count=2)
+    with pytest.raises(DataError, match=f"must hold parts: .*Received: .*{strange}"):
+        open_source(tmp_path)
+
+
+def test_a_name_that_is_too_long_is_refused():
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        open_source("x" * 300)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.data.decode import decode_and_resize
+from tlkit.data.decode import traced_decode_and_resize
 from tlkit.data.pipeline import batches
 from tlkit.data.prepare import open_spec
 from tlkit.data.scan import scan
@@ -140,7 +140,8 @@ class Run:
 
     def _probabilities(self, encoded: list[bytes]) -> np.ndarray:
         """Answer encoded pictures by the Keras model, through the pipeline's own decoding."""
-        pictures = [decode_and_resize(item, self.spec.size).numpy() for item in encoded]
+        decode = traced_decode_and_resize(self.spec.size)
+        pictures = [decode(item).numpy() for item in encoded]
         return np.asarray(self.model.predict_on_batch(np.stack(pictures)), np.float32)
 
     def _own_test(self) -> list[Example]:

@@ -41,9 +41,9 @@ def train(
     """Train on `data` and return the run.
 
     Args:
-        data: a folder of class folders, one with train / validation / test folders,
-            `example:elpv`, an `(images, labels)` pair (RGB or grey, 0-255, any size) or a
-            `tf.data.Dataset` of such pairs.
+        data: a folder of class folders, one with train / validation / test folders, a CSV file,
+            `tfds:NAME[/config][:split]`, `example:elpv`, an `(images, labels)` pair (RGB or grey,
+            0-255, any size) or a `tf.data.Dataset` of such pairs.
         val, test: a share to split off (default 0.15 each), or data of their own.
         callbacks: Keras callbacks, passed to each fitted phase.
         progress: False for silence.
@@ -62,6 +62,8 @@ def train(
     if spec.out:
         check_free(Path(spec.out))
     prepared = prepare(spec, arrays, shown)
+    if spec.freeze != "auto":
+        _make_plan(prepared, _unweighted(spec), False)  # a wrong rule, before weights are fetched
     built, model = _build(prepared)
     plan = _make_plan(prepared, built, bool(callbacks))
     folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.name))
@@ -75,9 +77,7 @@ def plan(
     """Return what `train` with the same arguments would do; nothing is trained or written."""
     spec, arrays = _spec_of(data, val, test, fields)
     prepared = prepare(spec, arrays, as_progress(progress))
-    # Names and sizes of layers do not depend on the weights: none are loaded or downloaded.
-    built = build_backbone(spec.backbone.name, spec.size, "none", spec.backbone.alpha)
-    return _make_plan(prepared, built, False)
+    return _make_plan(prepared, _unweighted(spec), False)
 
 
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
@@ -128,6 +128,11 @@ def _build(prepared: Prepared) -> tuple[Built, keras.Model]:
     with precision(spec):
         built = build_backbone(asked.name, spec.size, asked.weights, asked.alpha)
         return built, attach(built.inputs, built.features, len(labels), spec.head)
+
+
+def _unweighted(spec: RunSpec) -> Built:
+    """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
+    return build_backbone(spec.backbone.name, spec.size, "none", spec.backbone.alpha)
 
 
 def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:

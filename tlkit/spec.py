@@ -145,8 +145,9 @@ class RunSpec(_Part):
 
     data: str | None = option(
         None,
-        "A folder of class folders, one with train / validation (val, valid) / test folders, or "
-        "example:elpv, example:digits.",
+        "A folder of class folders, one with train / validation (val, valid) / test folders, a CSV "
+        "file with image and label columns, tfds:NAME[/config][:split], or example:elpv, "
+        "example:digits.",
     )
     val: ShareOrFolder = option(
         0.15, "Validation data: a folder, or the share to split off.", unit="0 to below 1, or path"

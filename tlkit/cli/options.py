@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tlkit.progress import Progress
-from tlkit.recipe import merge, read_recipe
+from tlkit.recipe import make_spec, merge, read_recipe
 from tlkit.spec import BackboneSpec, RunSpec
 
 # Options of the command line that stand for a field of the spec; the rest is reached by --set.
@@ -101,7 +101,10 @@ def spec_fields(
         fields["data"] = data
     if backbone is not None:
         fields = merge(fields, [f"backbone.name={backbone}"])
-    return merge(fields, list(settings))
+    fields = merge(fields, list(settings))
+    # A wrong option is answered before TensorFlow's seconds of import.
+    make_spec(fields, f"{recipe} and the options" if recipe else "the options")
+    return fields
 
 
 @contextlib.contextmanager

@@ -37,9 +37,10 @@ def train(
 ) -> None:
     """Train on DATA and test the result.
 
-    DATA is a folder of class folders, or a folder with train, validation (val, valid) and test
-    folders; what is missing is split off. The result is a run folder with the model, its metrics,
-    predictions, a confusion matrix and learning curves.
+    DATA is a folder of class folders, a folder with train, validation (val, valid) and test
+    folders, a CSV file with the columns image and label (and split, if wanted), or
+    tfds:NAME[/config][:split]; parts that are missing are split off. The result is a run folder
+    with the model, its metrics, predictions, a confusion matrix and learning curves.
     """
     given = [data, recipe, *settings, *options.values()]
     if resume and any(value not in (None, ()) for value in given):
@@ -57,9 +58,6 @@ def train(
 
 
 def _train(fields: dict[str, Any], progress: Progress):
-    from tlkit.recipe import make_spec
-
-    make_spec(fields)  # a wrong option is answered before TensorFlow's seconds of import
     import_tensorflow()
     from tlkit import run
 
@@ -92,9 +90,6 @@ def plan(
 ) -> None:
     """Say what train would do with DATA and the same options, and why; runs nothing."""
     fields = spec_fields(data, recipe, settings, options)
-    from tlkit.recipe import make_spec
-
-    make_spec(fields)
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit import run

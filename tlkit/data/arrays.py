@@ -10,7 +10,7 @@ from tlkit.data.sources import Example
 from tlkit.errors import DataError
 
 
-def array_examples(data: Any) -> list[Example]:
+def array_examples(data: Any, prefix: str = "array") -> list[Example]:
     """Turn an `(images, labels)` pair or a `tf.data.Dataset` of such pairs into examples.
 
     Args:
@@ -38,7 +38,7 @@ def array_examples(data: Any) -> list[Example]:
     pictures = [rgb(np.asarray(image)) for image in images]
     _check_range(pictures)
     return [
-        Example(f"array/{i:06d}", _label(label), pixels=picture)
+        Example(f"{prefix}/{i:06d}", _label(label), pixels=picture)
         for i, (picture, label) in enumerate(zip(pictures, labels, strict=True))
     ]
 

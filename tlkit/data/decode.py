@@ -145,6 +145,19 @@ def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(image, (size, size, 3))
 
 
+@functools.cache
+def traced_decode_and_resize(size: int) -> tf.types.experimental.PolymorphicFunction:
+    """Return `decode_and_resize` for one size as a graph function, traced once.
+
+    Every pipeline that traced it anew would take a second of computing before its first picture.
+    """
+    return tf.function(
+        functools.partial(decode_and_resize, size=size),
+        [tf.TensorSpec((), tf.string)],
+        autograph=False,
+    )
+
+
 def why_undecodable(encoded: bytes) -> str | None:
     """Say why a file's bytes cannot be used; None if `decode` takes them.
 
@@ -215,7 +228,7 @@ def _graph_decoder() -> tf.types.experimental.PolymorphicFunction:
 
 @functools.cache
 def _traced_decoder() -> tf.types.experimental.PolymorphicFunction:
-    decoder = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
+    decoder = tf.function(decode, [tf.TensorSpec((), tf.string)], autograph=False)
     decoder.get_concrete_function()
     return decoder
 

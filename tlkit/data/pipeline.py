@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.data.augment import light
-from tlkit.data.decode import decode, decode_and_resize, resize
+from tlkit.data.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.sources import Example
 
 
@@ -53,10 +53,11 @@ def _loaders(examples: list[Example], size: int):
     the same pixels at training and at serving time, to the bit.
     """
     if all(example.path is not None for example in examples):
+        resized = traced_decode_and_resize(size)
         paths = tf.constant([os.fsencode(example.path) for example in examples], tf.string)
         return (
             lambda i: decode(tf.io.read_file(paths[i])),
-            lambda i: decode_and_resize(tf.io.read_file(paths[i]), size),
+            lambda i: resized(tf.io.read_file(paths[i])),
         )
 
     def fetch(i: np.int64) -> np.ndarray:

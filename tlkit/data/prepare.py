@@ -128,7 +128,7 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
         for name in ("data", "val", "test")
         if isinstance(value := getattr(spec, name), str)
         and value != ARRAYS
-        and not value.startswith("example:")
+        and not value.startswith(("example:", "tfds:"))
     }
     return spec.model_copy(update=full)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +20,12 @@ PARTS = {
     "test": ("test",),
 }
 """The parts of a data set and the names of the folders that may hold them."""
+
+
+ALLOWED = (
+    "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
+    "file with image and label columns; tfds:NAME"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,8 @@ def open_source(data: Any, val: Any = None, test: Any = None) -> Source:
     """List the examples of `data`, and of `val` and `test` where these are data of their own.
 
     Args:
-        data: a folder, `example:NAME`, an `(images, labels)` pair or a `tf.data.Dataset`.
+        data: a folder, a CSV file, `tfds:NAME[/config][:split]`, `example:NAME`, an `(images,
+            labels)` pair or a `tf.data.Dataset`.
         val, test: the same, or None where they are to be split off.
 
     Raises:
@@ -115,9 +123,17 @@ def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
         from tlkit.data.embedded import prepare_example
 
         return data.removeprefix("example:"), _folder_parts(prepare_example(data))
+    if isinstance(data, str) and data.startswith("tfds:"):
+        from tlkit.data.catalogued import tfds_parts
+
+        return re.split(r"[:/]", data)[1], tfds_parts(data)
     if isinstance(data, str | Path):
-        folder = Path(data)
-        return folder.resolve().name, _folder_parts(folder)
+        path = Path(data)
+        if path.suffix.lower() == ".csv" and not path.is_dir():
+            from tlkit.data.table import table_parts
+
+            return path.stem, table_parts(path)
+        return path.resolve().name, _folder_parts(path)
     from tlkit.data.arrays import array_examples
 
     return "arrays", {"train": array_examples(data)}
@@ -130,21 +146,29 @@ def _whole(data: Any) -> list[Example]:
 
 
 def _folder_parts(folder: Path) -> dict[str, list[Example]]:
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f"data {folder}: {problem}. Allowed: a folder of class folders, or one with train, "
-            "validation (val, valid) and test folders"
-        )
-    names = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
+    try:
+        if not folder.is_dir():
+            problem = "is not a folder" if folder.exists() else "does not exist"
+            raise DataError(f"data {folder}: {problem}. Allowed: {ALLOWED}")
+        names = {
+            child.name.lower(): child
+            for child in folder.iterdir()
+            if child.is_dir() and not child.name.startswith(".")
+        }
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"data {folder}: cannot be read: {error.strerror}") from error
     if "train" not in names:
         return {"train": _class_folders(folder, folder)}
-    return {
-        part: _class_folders(names[alias], folder)
-        for part, aliases in PARTS.items()
-        for alias in aliases
-        if alias in names
+    parts = {
+        part: [alias for alias in aliases if alias in names] for part, aliases in PARTS.items()
     }
+    strange = sorted(set(names) - {alias for aliases in parts.values() for alias in aliases})
+    if strange or any(len(aliases) > 1 for aliases in parts.values()):
+        raise DataError(
+            f"data {folder}: holds a folder called train, so it must hold parts: train, one of "
+            f"validation, val and valid, and test. Received: {', '.join(sorted(names))}"
+        )
+    return {part: _class_folders(names[a[0]], folder) for part, a in parts.items() if a}
 
 
 def _class_folders(folder: Path, root: Path) -> list[Example]:

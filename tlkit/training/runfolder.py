@@ -118,10 +118,17 @@ class RunFolder:
         """
         for path in (self.model, self.best):
             if path.is_file():
-                return keras.models.load_model(path, compile=False)
+                return self._load(path)
         raise RunFolderError(
             f"run {self.path}: holds no model yet. Go on with: tlkit train --resume {self.path}"
         )
+
+    def _load(self, path: Path) -> keras.Model:
+        try:
+            return keras.models.load_model(path, compile=False)
+        except (ValueError, OSError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunFolderError(f"run {self.path}: {path.name} is damaged: {reason}") from error
 
     def append_log(self, row: dict[str, Any]) -> None:
         """Add a row to `log.csv`."""

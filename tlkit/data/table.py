@@ -1,0 +1,84 @@
+"""Examples from a CSV file with the columns `image` and `label`, and perhaps `split`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tlkit.data.sources import PARTS, Example, printable
+from tlkit.errors import DataError
+
+REQUIRED = ("image", "label")
+
+
+def table_parts(path: Path) -> dict[str, list[Example]]:
+    """List the examples of a CSV file.
+
+    Columns: `image`, a path relative to the CSV and inside its folder; `label`; and, if the parts
+    are given, `split` with train, validation (val, valid) or test in every row.
+
+    Raises:
+        DataError: the file is not UTF-8 text, a column is missing, or a row has no label, an
+            unknown split or a path that leads out of the folder.
+    """
+    rows, columns = _read(path)
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise DataError(
+            f"data {path}: lacks the column {' and '.join(missing)}. Allowed: image, label and, "
+            f"if wanted, split, separated by commas. Received: {', '.join(columns) or 'nothing'}"
+        )
+    root = path.resolve().parent
+    parts: dict[str, list[Example]] = {}
+    seen: dict[tuple[str, str], str] = {}
+    for number, row in enumerate(rows, start=2):  # the first line is the header
+        part, example = _example(row, root, f"data {path}, line {number}")
+        if seen.setdefault((example.id, example.label), part) != part:
+            raise DataError(f"data {path}, line {number}: {example.id} stands in two splits")
+        parts.setdefault(part, []).append(example)
+    if "train" not in parts:
+        raise DataError(f"data {path}: has no training rows. Received: {len(rows)} rows")
+    return {part: _once(examples) for part, examples in parts.items()}
+
+
+def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+            return rows, list(reader.fieldnames or ())
+    except OSError as error:
+        raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"data {path}: is not a CSV file in UTF-8: {error}") from error
+
+
+def _example(row: dict[str, str], root: Path, where: str) -> tuple[str, Example]:
+    for name in REQUIRED:
+        if not row[name]:
+            raise DataError(f"{where}: {name} is empty")
+    file = root / row["image"]
+    if not file.resolve().is_relative_to(root):
+        raise DataError(
+            f"{where}: the image lies outside the folder of the CSV. Received: {row['image']!r}"
+        )
+    split = row.get("split", "") or "train"
+    part = next((part for part, names in PARTS.items() if split.lower() in names), None)
+    if part is None:
+        raise DataError(
+            f"{where}: unknown split. Allowed: train, validation (val, valid), test. "
+            f"Received: {split!r}"
+        )
+    return part, Example(printable(Path(row["image"]).as_posix()), printable(row["label"]), file)
+
+
+def _once(examples: list[Example]) -> list[Example]:
+    """Drop repeated rows, and tell rows apart that give one picture two labels."""
+    once = {(example.id, example.label): example for example in examples}
+    labels: dict[str, int] = {}
+    kept = []
+    for (id_, label), example in once.items():
+        labels[id_] = labels.get(id_, 0) + 1
+        name = id_ if labels[id_] == 1 else f"{id_}#{labels[id_]}"
+        kept.append(Example(name, label, example.path))
+    return kept
