@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -15,8 +14,16 @@ import keras
 import numpy as np
 
 from tlkit.backbones.blocks import PREPROCESS, describe_layers
-from tlkit.backbones.catalog import Backbone, LayerInfo, lookup
+from tlkit.backbones.catalog import Backbone, LayerInfo, WeightsFile, lookup
 from tlkit.backbones.efficientnet_lite import MEAN_RGB, STDDEV_RGB
+from tlkit.backbones.weights import (
+    file_for,
+    from_mirror,
+    from_path,
+    missing,
+    models_folder,
+    official,
+)
 from tlkit.errors import BackboneError, WeightsError
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)
@@ -120,6 +127,7 @@ def construct(row: Backbone, weights: str | None, **arguments: Any) -> keras.Mod
     Raises:
         WeightsError: the weights are neither on disk nor reachable, or do not fit.
     """
+    weights = _at_hand(row, weights, arguments)
     try:
         with warnings.catch_warnings():
             # "input_shape is undefined or non-square": the weights serve every size.
@@ -131,6 +139,20 @@ def construct(row: Backbone, weights: str | None, **arguments: Any) -> keras.Mod
         raise _weights_error(row, weights, error) from error
 
 
+def _at_hand(row: Backbone, weights: str | None, arguments: dict[str, Any]) -> str | None:
+    """Put the file into Keras's folder where that is up to tlkit; return what Keras is told."""
+    if weights == "imagenet":
+        file = file_for(row, arguments)
+        if file is not None:
+            from_mirror(file)
+    elif weights is not None and row.module == "efficientnet":
+        file = official(row, Path(weights), arguments.get("include_top", True))
+        if file is not None:
+            from_path(Path(weights), file)
+            return "imagenet"
+    return weights
+
+
 def _check_file(row: Backbone, weights: str) -> None:
     if weights in ("imagenet", "none"):
         return
@@ -139,29 +161,22 @@ def _check_file(row: Backbone, weights: str) -> None:
             f"{row.name} weights: no such file. Allowed: imagenet, none, or the path of a weights "
             f"file. Received: {weights!r}"
         )
-    if row.preprocessing == "inside":
+    if row.module == "efficientnet" and official(row, Path(weights), top=False) is None:
         # Only for the word "imagenet" does Keras add the rescaling that those weights need
-        # (keras/src/applications/efficientnet.py): by path they would load and be wrong.
+        # (keras/src/applications/efficientnet.py): which of both others want, nobody can tell.
         raise WeightsError(
-            f"{row.name} weights: cannot be given by path. Allowed: imagenet (put the file into "
-            f"{models_folder()} under Keras's own name), none. Received: {weights!r}"
+            f"{row.name} weights: a file of one's own cannot be used, since it does not say which "
+            f"preprocessing it was trained with. Allowed: imagenet, none, or the path of Keras's "
+            f"own file. Received: {weights!r}"
         )
-
-
-def models_folder() -> Path:
-    """Return the folder in which Keras looks for weights before it downloads them."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
 def _weights_error(row: Backbone, weights: str, error: Exception) -> WeightsError:
     url = re.search(r"https?://\S+\.(?:h5|keras)", str(error))
     if url:
-        file = url[0].rsplit("/", 1)[-1]
-        return WeightsError(
-            f"{row.name} weights: {file} is not on disk and could not be downloaded. "
-            f"Get {url[0]} and put it into {models_folder()}, or choose "
-            "random weights (--set backbone.weights=none; in Python weights=None)"
-        )
+        file = next((file for file in row.weights if file.url == url[0]), None)
+        file = file or WeightsFile(url[0].rsplit("/", 1)[-1], url[0], True)
+        return WeightsError(f"{row.name} {missing(file)}")
     where = weights if weights != "imagenet" else f"in {models_folder()}"
     reason = " ".join(str(error).split())[:300]
     return WeightsError(f"{row.name} weights {where}: do not fit or cannot be read: {reason}")

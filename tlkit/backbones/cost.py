@@ -43,20 +43,22 @@ def layer_costs(model: keras.Model) -> dict[str, LayerCost]:
     for layer in model.layers:
         inputs, outputs = graph[layer.name]
         came = inputs[0].shape if inputs else outputs[0].shape
-        costs[layer.name] = LayerCost(tuple(outputs[0].shape), _multiply_adds(layer, came))
+        shape = tuple(outputs[0].shape)
+        costs[layer.name] = LayerCost(shape, _multiply_adds(layer, came, shape))
     return costs
 
 
-def _multiply_adds(layer: keras.layers.Layer, came: tuple[int | None, ...]) -> int:
+def _multiply_adds(layer: keras.layers.Layer, came: tuple, gone: tuple) -> int:
+    """Return the multiply-adds of `layer` from an input's shape to an output's."""
     if isinstance(layer, keras.Model):
         total = 0
         for inner in layer.layers:
-            total += _multiply_adds(inner, came)
-            came = inner.compute_output_shape(came)
+            between = inner.compute_output_shape(came)
+            total += _multiply_adds(inner, came, between)
+            came = between
         return total
-    positions = math.prod(layer.compute_output_shape(came)[1:-1]) if layer.weights else 0
-    kernels = [v for v in layer.weights if v.name.endswith("kernel")]
-    return positions * sum(math.prod(kernel.shape) for kernel in kernels)
+    kernels = [math.prod(v.shape) for v in layer.weights if v.name.endswith("kernel")]
+    return math.prod(gone[1:-1]) * sum(kernels) if kernels else 0
 
 
 def block_costs(layers: Sequence[LayerInfo], costs: dict[str, LayerCost]) -> list[BlockCost]:

@@ -24,11 +24,15 @@ def backbones(name: str | None) -> None:
 
 
 def _show_catalog(progress: Progress) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from tlkit.backbones.catalog import CATALOG
 
-    table = Table("backbone", "parameters", "size", "smallest", "ImageNet top-1", "blocks", "norm")
+    columns = ("backbone", "parameters", "size", "least", "top-1", "blocks", "norm")
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for row in CATALOG.values():
         table.add_row(
             row.name,
@@ -40,9 +44,11 @@ def _show_catalog(progress: Progress) -> None:
             row.normalisation,
         )
     progress.console.print(table)
+    progress.say("", "size, least: pixels a side, default and minimum; top-1: accuracy on ImageNet")
 
 
 def _show_backbone(name: str, progress: Progress) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from tlkit.backbones.catalog import lookup
@@ -56,30 +62,35 @@ def _show_backbone(name: str, progress: Progress) -> None:
 
     built = build_backbone(name, row.default_size, "none")
     costs = layer_costs(keras.Model(built.inputs, built.features))
-    table = Table("block", "index", "layer", "output", "parameters", "multiply-adds")
+    table = Table("block", "", "layer", "output", "weights", "M adds", box=SIMPLE_HEAD)
+    for column in table.columns:
+        column.overflow = "fold"
     for index, layer in enumerate(built.layers):
         first = index == 0 or built.layers[index - 1].block != layer.block
         if first and index:
             table.add_section()
         cost = costs[layer.name]
-        shape = " x ".join(str(side) for side in cost.shape[1:])
-        counts = (f"{x:,}" if x else "" for x in (layer.parameters, cost.multiply_adds))
-        table.add_row(layer.block if first else "", str(index), layer.name, shape, *counts)
+        shape = "x".join(str(side) for side in cost.shape[1:])
+        weights = f"{layer.parameters:,}" if layer.parameters else ""
+        adds = f"{cost.multiply_adds / 1e6:,.2f}" if cost.multiply_adds else ""
+        table.add_row(layer.block if first else "", str(index), layer.name, shape, weights, adds)
     progress.console.print(table)
-    blocks = Table("block", "layers", "parameters", "multiply-adds", "below: parameters", "work")
+    columns = ("block", "layers", "weights", "M adds", "weights below", "work below")
+    blocks = Table(*columns, box=SIMPLE_HEAD)
     for block in block_costs(built.layers, costs):
         blocks.add_row(
             block.block,
             str(block.layers),
             f"{block.parameters:,}",
-            f"{block.multiply_adds:,}",
+            f"{block.multiply_adds / 1e6:,.2f}",
             f"{block.parameters_below:.1%}",
             f"{block.multiply_adds_below:.1%}",
         )
     progress.console.print(blocks)
     total = sum(cost.multiply_adds for cost in costs.values())
     progress.say("size", f"{row.default_size} pixels a side: {total / 1e6:,.0f} M multiply-adds")
-    progress.say("below", "until=BLOCK freezes this share of the parameters and of the work")
+    progress.say("", "M adds: millions of multiply-adds a picture; below: the share of all that")
+    progress.say("", "--freeze until=BLOCK freezes")
 
 
 @click.group(epilog="Example: tlkit data scan flowers/")

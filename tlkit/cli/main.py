@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("tlkit.cli.use", "Label pictures with a run or an export."),
     "export": ("tlkit.cli.use", "Write a run's model as a SavedModel, and check it."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
+    "weights": ("tlkit.cli.weights", "List, fetch and verify files of ImageNet weights."),
     "data": ("tlkit.cli.catalog", "Look at a data set before training."),
     "cache": ("tlkit.cli.cache", "List or clear the frozen features kept on disk."),
     "schema": ("tlkit.cli.catalog", "Print every option of a recipe as JSON schema."),

@@ -200,4 +200,6 @@ def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[Any, np.nd
     """Yield (features, class indices) for ever, computed anew in each pass over `batches`."""
     while True:
         for images, y in batches:
-            yield prefix.predict_on_batch(np.asarray(images)), np.asarray(y)
+            features = prefix.predict_on_batch(np.asarray(images))
+            # Of several inputs Keras takes a tuple from a generator, not a list.
+            yield tuple(features) if isinstance(features, list) else features, np.asarray(y)
