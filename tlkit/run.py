@@ -150,8 +150,9 @@ def _unweighted(spec: RunSpec) -> Built:
 
 
 def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:
-    count, outputs = len(prepared.split.train), len(prepared.source.outputs)
-    return make_plan(prepared.spec, built.layers, count, outputs, callbacks)
+    spec = prepared.spec
+    classes = len(prepared.source.outputs) if spec.task == "classification" else 0
+    return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 
 
 def _execute(

@@ -132,7 +132,8 @@ def normalise(inputs: keras.KerasTensor, colours: Colours, whiten: bool) -> kera
     )
     # A constant in an operation, not a layer with weights: Keras's weight files are read by
     # position.
-    return keras.ops.matmul(centred, (axes / np.sqrt(np.maximum(variances, 1.0))).tolist())
+    whitening = axes / np.sqrt(np.maximum(variances, 1.0))
+    return keras.ops.matmul(centred, whitening.astype(np.float32))
 
 
 def constructor(row: Backbone) -> Callable[..., keras.Model]:

@@ -22,7 +22,7 @@ from tlkit.spec import ARRAYS, RunSpec
 
 Batches = Iterable[tuple[Any, Any]]
 
-OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "numbers"}
+OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
 """What the outputs of each task are called."""
 
 

@@ -33,7 +33,7 @@ def predictions_csv(
     numbers = task.answers == "values"
     if numbers:
         writer.writerow(
-            ["id", *(f"{x}_{name}" for name in task.outputs for x in ("truth", "pred"))]
+            ["id", *(f"{x}_{name}" for name in task.outputs for x in ("truth", "prediction"))]
         )
     else:
         writer.writerow(["id", "truth", "prediction", *(f"p_{label}" for label in task.outputs)])
@@ -117,7 +117,7 @@ def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
 
     The horizontal axis of a fitted phase is the epoch, of a solved head the L2 strength.
     """
-    metric = next(x for x in log[0] if x not in ("phase", "epoch", "loss"))
+    metric = next(name for name in log[0] if f"val_{name}" in log[0] and name != "loss")
     phases = list(dict.fromkeys(row["phase"] for row in log))
     figure = Figure(figsize=(4.5 * len(phases), 6), layout="constrained")
     grid = figure.subplots(2, len(phases), squeeze=False)
