@@ -13,6 +13,7 @@ from sklearn import metrics as sklearn
 
 from tlkit.evaluate.metrics import classification_metrics, top_k, wilson_interval
 from tlkit.evaluate.report import draw_confusion, draw_curves, predictions_csv
+from tlkit.heads.classification import Classification
 
 LABELS = ("ant", "bee", "cat", "dog")
 
@@ -130,7 +131,9 @@ def test_wilson_interval_stays_inside_and_holds_the_share(right):
 def test_predictions_csv(answers):
     _, p = answers
     labels = ("ant", 'b"e,e', "grün", "dog")
-    text = predictions_csv(["x/1.jpg", "x/ä, 2.jpg"], ["ant", 'b"e,e'], p[:2], labels)
+    text = predictions_csv(
+        Classification(tuple(labels)), ["x/1.jpg", "x/ä, 2.jpg"], ["ant", 'b"e,e'], p[:2]
+    )
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == ["id", "truth", "prediction", *(f"p_{label}" for label in labels)]
     assert [row[0] for row in rows[1:]] == ["x/1.jpg", "x/ä, 2.jpg"]
@@ -142,7 +145,7 @@ def test_predictions_csv(answers):
 
 def test_predictions_csv_needs_as_many_of_everything(answers):
     with pytest.raises(ValueError, match="zip"):
-        predictions_csv(["1"], ["ant", "bee"], answers[1][:2], LABELS)
+        predictions_csv(Classification(LABELS), ["1"], ["ant", "bee"], answers[1][:2])
 
 
 def colours(path) -> int:

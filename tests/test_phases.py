@@ -186,7 +186,7 @@ def test_every_choice_has_a_reason():
 
 def test_describe_says_what_is_trained_and_how():
     head, finetune = planned(5_000).phases
-    assert head.describe() == "the head on frozen features, solved by L-BFGS"
+    assert head.describe() == "the head on frozen features, solved"
     assert finetune.describe() == (
         "the head and all after block_5, sgd at 0.001 (cosine), at most 4 epochs"
     )

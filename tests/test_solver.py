@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
 
+from tlkit.heads.classification import Classification
+from tlkit.heads.multilabel import Multilabel
+from tlkit.heads.regression import Regression
 from tlkit.training import solver
 from tlkit.training.solver import Solution, solve
+
+
+def classification(classes: int) -> Classification:
+    return Classification(tuple(f"class {i}" for i in range(classes)))
 
 
 def features(n: int, d: int, classes: int, seed: int = 0, apart: float = 0.5):
@@ -43,7 +51,7 @@ def loss_of(p: np.ndarray, y: np.ndarray) -> float:
 def test_it_finds_what_scikit_learn_finds(monkeypatch, n, d, classes, l2):
     monkeypatch.setattr(solver, "STRENGTHS", (l2,))
     x, y = features(n, d, classes)
-    found = solve(x, y, x, y, classes)
+    found = solve(x, y, x, y, classification(classes))
     mean, scale = x.mean(axis=0), x.std(axis=0)
     # Theirs is C * summed loss + |kernel|^2 / 2; ours is the mean loss + l2 / 2 * |kernel|^2. With
     # two classes theirs is one column, the difference of our two, whose squares are half of its.
@@ -57,17 +65,17 @@ def test_it_finds_what_scikit_learn_finds(monkeypatch, n, d, classes, l2):
 
 def test_the_standardisation_is_inside_the_returned_weights():
     x, y = features(200, 20, 3)
-    plain = solve(x, y, x, y, 3)
+    plain = solve(x, y, x, y, classification(3))
     factors, offsets = np.logspace(-2, 2, 20), np.linspace(3, -3, 20)
     moved = (x * factors + offsets).astype(np.float32)
-    other = solve(moved, y, moved, y, 3)
+    other = solve(moved, y, moved, y, classification(3))
     np.testing.assert_allclose(answers(other, moved), answers(plain, x), atol=0.01)
     assert other.l2 == plain.l2
 
 
 def test_shapes_and_types():
     x, y = features(60, 10, 3)
-    found = solve(x, y, x, y, 3)
+    found = solve(x, y, x, y, classification(3))
     assert (found.kernel.shape, found.bias.shape) == ((10, 3), (3,))
     assert np.isfinite(found.kernel).all()
     assert np.isfinite(found.bias).all()
@@ -76,11 +84,11 @@ def test_shapes_and_types():
 def test_its_own_numbers_are_those_of_its_weights():
     x, y = features(200, 20, 3)
     val_x, val_y = features(80, 20, 3, seed=5)
-    found = solve(x, y, val_x, val_y, 3)
+    found = solve(x, y, val_x, val_y, classification(3))
     step = next(s for s in found.path if s.l2 == found.l2)
     for seen, truth, loss, accuracy in (
-        (x, y, step.loss, step.accuracy),
-        (val_x, val_y, step.val_loss, step.val_accuracy),
+        (x, y, step.loss, step.metric),
+        (val_x, val_y, step.val_loss, step.val_metric),
     ):
         p = answers(found, seen)
         assert loss_of(p, truth) == pytest.approx(loss, abs=1e-3)
@@ -90,7 +98,7 @@ def test_its_own_numbers_are_those_of_its_weights():
 def test_it_picks_the_strength_with_the_lowest_validation_loss():
     x, y = features(60, 100, 3)
     val_x, val_y = features(200, 100, 3, seed=5)
-    found = solve(x, y, val_x, val_y, 3)
+    found = solve(x, y, val_x, val_y, classification(3))
     losses = [step.val_loss for step in found.path]
     assert found.l2 == found.path[int(np.argmin(losses))].l2
     assert 0 < np.argmin(losses) < len(losses) - 1
@@ -102,7 +110,7 @@ def test_the_path_ends_when_validation_gets_no_better():
     x, y = features(40, 100, 3)
     _, val_y = features(40, 100, 3)
     val_x, _ = features(40, 100, 3, seed=9, apart=0.0)  # nothing to be learnt for these
-    found = solve(x, y, val_x, val_y, 3)
+    found = solve(x, y, val_x, val_y, classification(3))
     assert len(found.path) < len(solver.STRENGTHS)
     lowest = int(np.argmin([step.val_loss for step in found.path]))
     assert len(found.path) - 1 - lowest == solver.PATIENCE
@@ -111,10 +119,10 @@ def test_the_path_ends_when_validation_gets_no_better():
 def test_a_feature_that_never_changes_does_no_harm():
     x, y = features(100, 10, 3)
     x[:, 4] = 7.0
-    found = solve(x, y, x, y, 3)
+    found = solve(x, y, x, y, classification(3))
     assert np.isfinite(answers(found, x)).all()
     np.testing.assert_array_equal(found.kernel[4], 0)
-    without = solve(np.delete(x, 4, axis=1), y, np.delete(x, 4, axis=1), y, 3)
+    without = solve(np.delete(x, 4, axis=1), y, np.delete(x, 4, axis=1), y, classification(3))
     np.testing.assert_allclose(
         answers(found, x), answers(without, np.delete(x, 4, axis=1)), atol=1e-3
     )
@@ -122,28 +130,28 @@ def test_a_feature_that_never_changes_does_no_harm():
 
 def test_features_that_say_nothing_give_the_class_frequencies():
     x, y = np.ones((40, 6), np.float32), np.array([0] * 30 + [1] * 10, np.int32)
-    found = solve(x, y, x, y, 2)
+    found = solve(x, y, x, y, classification(2))
     np.testing.assert_allclose(answers(found, x)[0], [0.75, 0.25], atol=0.01)
 
 
 def test_the_same_feature_twice_shares_its_weight():
     x, y = features(100, 5, 2)
     doubled = np.hstack([x, x])
-    found = solve(doubled, y, doubled, y, 2)
+    found = solve(doubled, y, doubled, y, classification(2))
     np.testing.assert_allclose(found.kernel[:5], found.kernel[5:], rtol=1e-3, atol=1e-4)
 
 
 def test_separable_classes_stay_finite_and_are_told_apart():
     x, y = features(60, 200, 3, apart=5.0)
     val_x, val_y = features(60, 200, 3, seed=5, apart=5.0)
-    found = solve(x, y, val_x, val_y, 3)
+    found = solve(x, y, val_x, val_y, classification(3))
     assert np.isfinite(found.kernel).all()
     assert (answers(found, val_x).argmax(axis=1) == val_y).all()
 
 
 def test_a_class_without_training_examples_is_never_predicted():
     x, y = features(90, 8, 3)
-    found = solve(x, y, x, y, 4)
+    found = solve(x, y, x, y, classification(4))
     assert found.kernel.shape == (8, 4)
     assert (answers(found, x).argmax(axis=1) < 3).all()
 
@@ -151,5 +159,47 @@ def test_a_class_without_training_examples_is_never_predicted():
 def test_the_order_of_the_examples_does_not_matter():
     x, y = features(120, 10, 3)
     order = np.random.default_rng(0).permutation(len(y))
-    one, other = solve(x, y, x, y, 3), solve(x[order], y[order], x, y, 3)
+    one, other = (
+        solve(x, y, x, y, classification(3)),
+        solve(x[order], y[order], x, y, classification(3)),
+    )
     np.testing.assert_allclose(answers(one, x), answers(other, x), atol=5e-3)
+
+
+def test_labels_are_solved_as_one_logistic_regression_each(monkeypatch):
+    l2 = 1e-2
+    monkeypatch.setattr(solver, "STRENGTHS", (l2,))
+    x, y = features(200, 20, 4)
+    targets = np.stack([y > 1, y % 2 == 0], axis=1).astype(np.float32)
+    found = solve(x, targets, x, targets, Multilabel(("big", "even")))
+    standard = StandardScaler().fit_transform(x)
+    for i in range(2):
+        theirs = LogisticRegression(C=1 / (l2 * len(x)), max_iter=10_000, tol=1e-8)
+        theirs.fit(standard, targets[:, i])
+        expected = theirs.decision_function(standard)
+        got = x.astype(np.float64) @ found.kernel[:, i] + found.bias[i]
+        np.testing.assert_allclose(got, expected, atol=0.02)
+
+
+def test_numbers_are_solved_as_ridge_regression(monkeypatch):
+    l2 = 1e-2
+    monkeypatch.setattr(solver, "STRENGTHS", (l2,))
+    x, y = features(200, 20, 4)
+    targets = np.stack([y * 100.0 + 7, -y + x[:, 3]], axis=1).astype(np.float32)
+    task = Regression(("a", "b")).fit(targets)
+    found = solve(x, targets, x, targets, task)
+    standard = StandardScaler().fit_transform(x)
+    theirs = Ridge(alpha=l2 * len(x)).fit(standard, task.scaled(targets))
+    got = x.astype(np.float64) @ found.kernel + found.bias
+    np.testing.assert_allclose(got, theirs.predict(standard), atol=2e-3)
+
+
+def test_numbers_choose_the_strength_by_validation_loss():
+    x, _ = features(60, 150, 4)
+    random = np.random.default_rng(0)
+    targets = (x[:, :1] / x[:, 0].std() + random.normal(0, 1, (60, 1))).astype(np.float32)
+    task = Regression(("a",)).fit(targets[:40])
+    found = solve(x[:40], targets[:40], x[40:], targets[40:], task)
+    losses = [step.val_loss for step in found.path]
+    assert found.l2 == found.path[int(np.argmin(losses))].l2
+    assert len(set(losses)) > 3

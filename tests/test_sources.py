@@ -14,8 +14,11 @@ from PIL import Image
 
 from tlkit.data import embedded
 from tlkit.data.arrays import array_examples
-from tlkit.data.sources import open_labelled, open_source, sorted_labels
+from tlkit.data.sources import open_labelled, open_source
+from tlkit.data.targets import ClassTargets, sorted_labels
 from tlkit.errors import DataError
+
+ONE_CLASS = ClassTargets()
 
 
 def touch(root: Path, *files: str) -> Path:
@@ -36,7 +39,7 @@ def ids(examples) -> list[str]:
 def test_a_folder_of_class_folders(pictures):
     source = open_source(pictures)
     assert source.name == pictures.name
-    assert source.labels == tuple(sorted(CLASSES))
+    assert source.outputs == tuple(sorted(CLASSES))
     assert list(source.parts) == ["train"]
     assert Counter(e.label for e in source.parts["train"]) == dict.fromkeys(CLASSES, PER_CLASS)
 
@@ -69,7 +72,7 @@ def test_parts_may_be_missing_but_for_train(tmp_path):
 
 def test_class_folders_called_test_and_val_are_classes_where_there_is_no_train(tmp_path):
     touch(tmp_path, "test/1.jpg", "val/2.jpg")
-    assert open_source(tmp_path).labels == ("test", "val")
+    assert open_source(tmp_path).outputs == ("test", "val")
 
 
 def test_hidden_files_and_folders_are_no_pictures(tmp_path):
@@ -84,7 +87,7 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path):
         "b/Thumbs.db",
     )
     source = open_source(tmp_path)
-    assert source.labels == ("a", "b")
+    assert source.outputs == ("a", "b")
     assert ids(source.parts["train"]) == ["a/1.jpg", "b/2.jpg"]
 
 
@@ -95,7 +98,7 @@ def test_a_hidden_folder_above_the_data_does_not_hide_it(tmp_path):
 
 def test_numbers_as_class_names_are_ordered_by_value(tmp_path):
     touch(tmp_path, *(f"{n}/x.jpg" for n in (0, 10, 2, 1)))
-    assert open_source(tmp_path).labels == ("0", "1", "2", "10")
+    assert open_source(tmp_path).outputs == ("0", "1", "2", "10")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ LABELS = [0, 1, 0, 1]
 
 def test_grey_arrays_become_rgb():
     for images in (grey(), grey()[..., None]):
-        examples = array_examples((images, LABELS))
+        examples = array_examples((images, LABELS), ONE_CLASS)
         assert ids(examples) == [f"array/{i:06d}" for i in range(4)]
         assert [e.label for e in examples] == ["0", "1", "0", "1"]
         assert all(e.pixels.shape == (8, 8, 3) for e in examples)
@@ -206,13 +209,13 @@ def test_grey_arrays_become_rgb():
 
 def test_alpha_is_dropped():
     rgba = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 4), dtype=np.uint8)
-    examples = array_examples((rgba, LABELS))
+    examples = array_examples((rgba, LABELS), ONE_CLASS)
     np.testing.assert_array_equal(examples[3].pixels, rgba[3, ..., :3])
 
 
 def test_pictures_of_different_sizes():
     images = [np.full((n, n + 1, 3), 50 * n, np.uint8) for n in (2, 3, 4)]
-    assert [e.pixels.shape for e in array_examples((images, ["a", "b", "a"]))] == [
+    assert [e.pixels.shape for e in array_examples((images, ["a", "b", "a"]), ONE_CLASS)] == [
         (2, 3, 3),
         (3, 4, 3),
         (4, 5, 3),
@@ -221,10 +224,12 @@ def test_pictures_of_different_sizes():
 
 def test_integers_and_floats_keep_their_values():
     images = np.array([[[0.0, 127.5]], [[255.0, 3.0]]])
-    kept = array_examples((images, ["a", "b"]))[0].pixels
+    kept = array_examples((images, ["a", "b"]), ONE_CLASS)[0].pixels
     assert kept.dtype == np.float32
     assert kept[0, 1, 0] == 127.5
-    assert array_examples((grey().astype(np.int64), LABELS))[0].pixels.dtype == np.float32
+    assert (
+        array_examples((grey().astype(np.int64), LABELS), ONE_CLASS)[0].pixels.dtype == np.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -238,19 +243,20 @@ def test_integers_and_floats_keep_their_values():
     ids=["indices", "column", "one-hot", "int32"],
 )
 def test_labels_as_numbers_of_every_shape(labels):
-    assert [e.label for e in array_examples((grey(), labels))] == ["0", "1", "0", "1"]
+    assert [e.label for e in array_examples((grey(), labels), ONE_CLASS)] == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize("labels", [["x", "y", "x", "y"], [b"x", b"y", b"x", b"y"]])
 def test_labels_as_names(labels):
-    assert [e.label for e in array_examples((grey(), labels))] == ["x", "y", "x", "y"]
-    assert [e.label for e in array_examples((grey(), np.array(labels)))] == ["x", "y", "x", "y"]
+    assert [e.label for e in array_examples((grey(), labels), ONE_CLASS)] == ["x", "y", "x", "y"]
+    as_array = array_examples((grey(), np.array(labels)), ONE_CLASS)
+    assert [e.label for e in as_array] == ["x", "y", "x", "y"]
 
 
 @pytest.mark.parametrize("scaled", [grey() / 255, grey() / 127.5 - 1, grey() * 2.0])
 def test_values_that_were_scaled_already_are_refused(scaled):
     with pytest.raises(DataError, match="must lie between 0 and 255 .tlkit does the scaling") as e:
-        array_examples((scaled, LABELS))
+        array_examples((scaled, LABELS), ONE_CLASS)
     assert f"Received: {scaled.min():g} to {scaled.max():g}" in str(e.value)
 
 
@@ -258,7 +264,7 @@ def test_nan_is_refused():
     images = grey().astype(np.float32)
     images[0, 0, 0] = np.nan
     with pytest.raises(DataError, match="must lie between 0 and 255"):
-        array_examples((images, LABELS))
+        array_examples((images, LABELS), ONE_CLASS)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +281,7 @@ def test_nan_is_refused():
 )
 def test_arrays_of_other_shapes_are_refused(data, words):
     with pytest.raises(DataError) as caught:
-        array_examples(data)
+        array_examples(data, ONE_CLASS)
     assert words in str(caught.value)
 
 
@@ -285,7 +291,7 @@ def test_array_sources_need_two_classes():
 
 def test_arrays_for_validation():
     source = open_source((grey(), LABELS), val=(grey(2), [0, 1]))
-    assert source.labels == ("0", "1")
+    assert source.outputs == ("0", "1")
     assert ids(source.parts["val"]) == ["val/array/000000", "val/array/000001"]
 
 
@@ -296,25 +302,25 @@ def test_arrays_for_validation():
 def test_tf_data_sets(batch):
     dataset = tf.data.Dataset.from_tensor_slices((grey()[..., None], LABELS))
     dataset = dataset if batch is None else dataset.batch(batch)
-    examples = array_examples(dataset)
+    examples = array_examples(dataset, ONE_CLASS)
     assert [e.label for e in examples] == ["0", "1", "0", "1"]
     np.testing.assert_array_equal(examples[3].pixels[..., 1], grey()[3])
 
 
 def test_tf_data_sets_with_one_hot_labels():
     dataset = tf.data.Dataset.from_tensor_slices((grey()[..., None], np.eye(2)[LABELS]))
-    assert [e.label for e in array_examples(dataset.batch(2))] == ["0", "1", "0", "1"]
+    assert [e.label for e in array_examples(dataset.batch(2), ONE_CLASS)] == ["0", "1", "0", "1"]
 
 
 def test_tf_data_sets_with_names():
     dataset = tf.data.Dataset.from_tensor_slices((grey()[..., None], ["x", "y", "x", "y"]))
-    assert [e.label for e in array_examples(dataset)] == ["x", "y", "x", "y"]
+    assert [e.label for e in array_examples(dataset, ONE_CLASS)] == ["x", "y", "x", "y"]
 
 
 def test_tf_data_sets_without_labels_are_refused():
     dataset = tf.data.Dataset.from_tensor_slices(grey())
     with pytest.raises(DataError, match=r"must give \(image, label\) pairs"):
-        array_examples(dataset)
+        array_examples(dataset, ONE_CLASS)
 
 
 # Embedded data
@@ -329,7 +335,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 def test_digits_are_laid_out_once_in_the_cache(cache):
     source = open_source("example:digits")
     assert source.name == "digits"
-    assert source.labels == tuple("0123456789")
+    assert source.outputs == tuple("0123456789")
     assert len(source.parts["train"]) == 1797
     first = source.parts["train"][0].path
     assert first.is_relative_to(cache)

@@ -62,7 +62,7 @@ def test_one_problem_is_one_line_that_says_where():
 
 def test_an_unknown_option_lists_what_is_allowed_at_its_place():
     text = message_of({"head": {"units": 3}})
-    assert "Allowed: pooling, hidden, activation, dropout, solver. Received: 3" in text
+    assert "Allowed: pooling, hidden, activation, batchnorm, " in text
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,10 @@ def test_an_unknown_option_lists_what_is_allowed_at_its_place():
         ({"device": "tpu"}, "device: should match pattern"),
         ({"seed": -1}, "seed: should be greater than or equal to 0. Received: -1"),
         ({"batch_size": "many"}, "batch_size: should be a valid integer"),
-        ({"head": {"pooling": "sum"}}, "head.pooling: should be 'avg' or 'max'. Received: 'sum'"),
+        (
+            {"head": {"pooling": "sum"}},
+            "head.pooling: should be 'avg', 'max', 'concat' or 'gem'. Received: 'sum'",
+        ),
         ({"head": 3}, "head: "),
         ({"val": True}, "val: should be a share or a folder. Received: True"),
         ({"val": [1]}, "val: should be a share or a folder. Received: [1]"),

@@ -35,7 +35,7 @@ def table(pictures, tmp_path):
 
 def test_a_table_gives_the_examples_of_the_folder(table, pictures):
     source, folders = open_source(str(table)), open_source(str(pictures))
-    assert source.labels == folders.labels
+    assert source.outputs == folders.outputs
     assert source.name == "labels"
     pairs = {(e.path.name, e.label) for e in source.parts["train"]}
     assert pairs == {(e.path.name, e.label) for e in folders.parts["train"]}

@@ -17,10 +17,13 @@ from tlkit.data.pipeline import batches
 from tlkit.data.prepare import open_spec
 from tlkit.data.scan import scan
 from tlkit.data.sources import Example, open_labelled
+from tlkit.data.targets import targets_of
 from tlkit.errors import DataError
-from tlkit.evaluate.evaluator import probabilities
-from tlkit.evaluate.metrics import classification_metrics
+from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.metrics import measure
 from tlkit.evaluate.predictor import predict_items
+from tlkit.heads.task import Task
+from tlkit.heads.tasks import task_from_json
 from tlkit.progress import Progress, as_progress
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.runfolder import RunFolder
@@ -57,13 +60,18 @@ class Run:
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        """The delivered model: RGB 0-255 (n, size, size, 3) in, probabilities (n, classes) out."""
+        """The delivered model: RGB 0-255 (n, size, size, 3) in, answers (n, outputs) out."""
         return self.files.load_model()
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
-        """The labels, in the order of the probabilities."""
+        """The names of the model's outputs, in order."""
         return tuple(self.files.read_json("labels.json"))
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task, with what it learnt of the data, such as thresholds."""
+        return task_from_json(self.files.read_json("task.json"))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -76,7 +84,7 @@ class Run:
         return self.files.read_json("plan.json")
 
     def evaluate(self, data: Any = None, *, progress: bool | Progress = True) -> dict[str, Any]:
-        """Return accuracy, interval, top-k, loss, per-class metrics and confusion matrix.
+        """Return the task's metrics, all of them, and the files that were left out.
 
         Args:
             data: anything that `train` takes; None: the run's own test part.
@@ -85,14 +93,19 @@ class Run:
             DataError: nothing to evaluate on, or classes that the run does not know.
         """
         shown = as_progress(progress)
-        examples = self._own_test() if data is None else open_labelled(data, self.labels)
+        examples = (
+            self._own_test()
+            if data is None
+            else (open_labelled(data, self.labels, targets_of(self.spec)))
+        )
         found = scan(examples, shown)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
-        p = probabilities(self.model, self._batches(usable), len(usable), shown, "evaluate")
-        truth = np.array([self.labels.index(e.label) for e in usable])
-        metrics = classification_metrics(truth, p, self.labels)
+        targets = self.task.encode([e.label for e in usable])
+        pictures = batches(usable, targets, self.spec.size, self.spec.batch_size)
+        answers = outputs(self.model, pictures, len(usable), shown, "evaluate")
+        metrics = measure(self.task, targets, answers)
         left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
         return {**metrics, "left_out": left_out}
 
@@ -103,10 +116,11 @@ class Run:
             items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
 
         Returns:
-            For each picture `{"path", "label", "score", "probabilities": {label: p}, "error"}`;
-            `error` says why the others are None.
+            For each picture a dict: for classification `{"path", "label", "score",
+            "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
+            `values: {name: x}` instead; `error` says why the others are None.
         """
-        return predict_items(self._probabilities, self.labels, items, as_progress(progress))
+        return predict_items(self._answer, self.task, items, as_progress(progress))
 
     def export(
         self,
@@ -130,15 +144,10 @@ class Run:
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
         pictures = self._parity_pictures()
-        export_checked(
-            self.model, self.labels, out, pictures, self._probabilities, as_progress(progress)
-        )
+        export_checked(self.model, self.task, out, pictures, self._answer, as_progress(progress))
         return out
 
-    def _batches(self, examples: list[Example]):
-        return batches(examples, self.labels, self.spec.size, self.spec.batch_size)
-
-    def _probabilities(self, encoded: list[bytes]) -> np.ndarray:
+    def _answer(self, encoded: list[bytes]) -> np.ndarray:
         """Answer encoded pictures by the Keras model, through the pipeline's own decoding."""
         decode = traced_decode_and_resize(self.spec.size)
         pictures = [decode(item).numpy() for item in encoded]

@@ -39,11 +39,18 @@ class Choice:
     reason: str
 
 
-def choose_regime(examples: int, classes: int, pretrained: bool = True) -> Choice:
-    """Return `small`, `medium` or `large` for this many training examples."""
+def choose_regime(examples: int, classes: int = 0, pretrained: bool = True) -> Choice:
+    """Return `small`, `medium` or `large` for this many training examples.
+
+    Args:
+        classes: number of classes, for the reason alone; 0 where there are none.
+        pretrained: whether the backbone has pretrained weights.
+    """
     if not pretrained:
         return Choice("large", "no pretrained weights: there is nothing worth freezing")
-    size = f"{examples:,} training examples, {examples / classes:,.0f} a class"
+    size = f"{examples:,} training examples"
+    if classes:
+        size += f", {examples / classes:,.0f} a class"
     if examples < SMALL_EXAMPLES:
         return Choice("small", f"{size}: fewer than {SMALL_EXAMPLES:,}, the CNN stays frozen")
     if examples < LARGE_EXAMPLES:

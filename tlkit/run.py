@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +11,17 @@ from typing import Any
 import keras
 
 from tlkit.backbones.build import Built, build_backbone
+from tlkit.data.colours import Colours, measure_colours
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.environment import describe_environment, precision, set_environment
 from tlkit.errors import Interrupted, RunFolderError
-from tlkit.evaluate.evaluator import probabilities
-from tlkit.evaluate.metrics import classification_metrics
-from tlkit.evaluate.report import draw_confusion, draw_curves, predictions_csv
-from tlkit.heads.classification import attach
+from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.metrics import headline, measure
+from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
+from tlkit.heads.multilabel import Multilabel
+from tlkit.heads.task import Task
+from tlkit.heads.tasks import TASKS
+from tlkit.heads.top import attach
 from tlkit.opened import Run, open_run
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
@@ -64,11 +67,11 @@ def train(
     prepared = prepare(spec, arrays, shown)
     if spec.freeze != "auto":
         _make_plan(prepared, _unweighted(spec), False)  # a wrong rule, before weights are fetched
-    built, model = _build(prepared)
+    task, built, model = _build(prepared)
     plan = _make_plan(prepared, built, bool(callbacks))
     folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.name))
     _say_plan(plan, shown)
-    return _execute(prepared, plan, model, folder, callbacks, shown)
+    return _execute(prepared, task, plan, model, folder, callbacks, shown)
 
 
 def plan(
@@ -96,11 +99,11 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
         raise RunFolderError(f"run {folder}: was trained on arrays, which are gone; train anew")
     set_environment(run.spec)
     prepared = prepare(run.spec, {}, shown)
-    built, model = _build(prepared)
+    task, built, model = _build(prepared)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
     plan = _make_plan(prepared, built, fitted)
-    return _execute(prepared, plan, model, run.files, (), shown, True)
+    return _execute(prepared, task, plan, model, run.files, (), shown, True)
 
 
 def _spec_of(
@@ -121,27 +124,40 @@ def _spec_of(
     return make_spec(fields), arrays
 
 
-def _build(prepared: Prepared) -> tuple[Built, keras.Model]:
+def _build(prepared: Prepared) -> tuple[Task, Built, keras.Model]:
+    """Return the task with what it knows of the training targets, backbone and whole model."""
     spec = prepared.spec
     keras.backend.clear_session()  # names of earlier models would number this one's layers
-    labels, asked = prepared.source.labels, spec.backbone
+    task = TASKS[spec.task](prepared.source.outputs)
+    train = prepared.examples("train", task.encode)
+    task = task.fit(train.targets)
+    bias = task.bias(train.targets) if spec.head.bias == "frequencies" else None
+    colours = None if spec.normalize == "application" else measure_colours(train)
     with precision(spec):
-        built = build_backbone(asked.name, spec.size, asked.weights, asked.alpha)
-        return built, attach(built.inputs, built.features, len(labels), spec.head)
+        built = _backbone(spec, spec.backbone.weights, colours)
+        return task, built, attach(built.inputs, built.features, task, spec.head, bias)
+
+
+def _backbone(spec: RunSpec, weights: str, colours: Colours | None = None) -> Built:
+    asked = spec.backbone
+    whiten = spec.normalize == "pca"
+    return build_backbone(asked.name, spec.size, weights, asked.alpha, colours, whiten)
 
 
 def _unweighted(spec: RunSpec) -> Built:
     """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
-    return build_backbone(spec.backbone.name, spec.size, "none", spec.backbone.alpha)
+    return _backbone(spec, "none")
 
 
 def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:
-    count = len(prepared.split.train)
-    return make_plan(prepared.spec, built.layers, count, len(prepared.source.labels), callbacks)
+    spec = prepared.spec
+    classes = len(prepared.source.outputs) if spec.task == "classification" else 0
+    return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 
 
 def _execute(
     prepared: Prepared,
+    task: Task,
     plan: TrainPlan,
     model: keras.Model,
     folder: RunFolder,
@@ -152,18 +168,19 @@ def _execute(
     start = time.monotonic()
     trainer = Trainer(
         model,
+        task,
         prepared.spec,
-        prepared.examples("train"),
-        prepared.examples("val"),
+        prepared.examples("train", task.encode),
+        prepared.examples("val", task.encode),
         folder,
         features_folder(),
         progress,
         callbacks,
     )
-    finished = _restore(trainer, folder) if resumed else _start(prepared, plan, folder)
+    finished = _restore(trainer, folder) if resumed else _start(prepared, task, plan, folder)
     try:
         results = trainer.run(plan, finished)
-        metrics = _metrics(prepared, plan, model, results, folder, progress)
+        metrics = _metrics(prepared, task, plan, model, results, folder, progress)
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"interrupted; the best model so far is kept in {folder.best}. "
@@ -177,12 +194,13 @@ def _execute(
     return run
 
 
-def _start(prepared: Prepared, plan: TrainPlan, folder: RunFolder) -> list[PhaseResult]:
+def _start(prepared: Prepared, task: Task, plan: TrainPlan, folder: RunFolder) -> list[PhaseResult]:
     folder.create()
     folder.write_text("spec.yaml", prepared.spec.to_yaml())
     folder.write_json("plan.json", plan.to_json())
     folder.write_json("env.json", describe_environment(prepared.spec))
-    folder.write_json("labels.json", list(prepared.source.labels))
+    folder.write_json("labels.json", list(task.outputs))
+    folder.write_json("task.json", task.to_json())
     folder.write_json("scan.json", prepared.scan_json())
     return []
 
@@ -192,16 +210,17 @@ def _restore(trainer: Trainer, folder: RunFolder) -> list[PhaseResult]:
     if not folder.best.is_file() or not (folder.path / "state.json").is_file():
         return []
     state = folder.read_json("state.json")
-    if state["score"] is None:  # stopped before the end of its first epoch
+    if state["val"] is None:  # stopped before the end of its first epoch
         return []
     best = keras.models.load_model(folder.best, compile=False)
     trainer.model.set_weights(best.get_weights())
-    trainer.checkpoints.offer(state["score"][0], -state["score"][1])
+    trainer.checkpoints.offer(*state["val"].values())
     return [PhaseResult(**result) for result in state["finished"]]
 
 
 def _metrics(
     prepared: Prepared,
+    task: Task,
     plan: TrainPlan,
     model: keras.Model,
     results: list[PhaseResult],
@@ -211,13 +230,14 @@ def _metrics(
     """Save the model, evaluate it on the test part, and return `metrics.json`."""
     folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
     draw_curves(folder.read_log(), folder.path / "curves.png")
-    accuracy, negative_loss = json.loads((folder.path / "state.json").read_text())["score"]
+    if isinstance(task, Multilabel):
+        task = _tuned(prepared, task, model, folder, progress)
     by_phase = Counter()
     for result in results:
         by_phase[result.name] += result.seconds
     counts = {part: len(ids) for part, ids in prepared.split.ids().items()}
     return {
-        "task": "classification",
+        "task": task.name,
         "backbone": prepared.spec.backbone.name,
         "regime": plan.regime.value,
         "examples": counts,
@@ -231,8 +251,10 @@ def _metrics(
             }
             for result in results
         ],
-        "val": {"accuracy": accuracy, "loss": -negative_loss},
-        "test": _test_metrics(prepared, model, folder, progress) if counts["test"] else None,
+        "val": folder.read_json("state.json")["val"],
+        "test": (
+            _test_metrics(prepared, task, model, folder, progress) if counts["test"] else None
+        ),
         "seconds": {
             "total": 0.0,
             "scan": round(prepared.seconds, 3),
@@ -243,17 +265,26 @@ def _metrics(
     }
 
 
+def _tuned(
+    prepared: Prepared, task: Multilabel, model: keras.Model, folder: RunFolder, progress: Progress
+) -> Multilabel:
+    """Choose the threshold of each label on the validation part, and keep them."""
+    part = prepared.examples("val", task.encode)
+    p = outputs(model, part.pictures(range(len(part))), len(part), progress, "threshold")
+    task = task.with_thresholds(part.targets, p)
+    folder.write_json("task.json", task.to_json())
+    return task
+
+
 def _test_metrics(
-    prepared: Prepared, model: keras.Model, folder: RunFolder, progress: Progress
+    prepared: Prepared, task: Task, model: keras.Model, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
-    test, labels = prepared.split.test, prepared.source.labels
-    part = prepared.examples("test")
-    truth = part.classes
-    p = probabilities(model, part.pictures(range(len(test))), len(test), progress, "test")
-    rows = predictions_csv([e.id for e in test], [e.label for e in test], p, labels)
+    test, part = prepared.split.test, prepared.examples("test", task.encode)
+    answers = outputs(model, part.pictures(range(len(part))), len(part), progress, "test")
+    rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
     folder.write_text("predictions.csv", rows)
-    metrics = classification_metrics(truth, p, labels)
-    draw_confusion(metrics["confusion"], labels, folder.path / "confusion.png")
+    metrics = measure(task, part.targets, answers)
+    draw_metrics(task, metrics, part.targets, answers, folder.path)
     return metrics
 
 
@@ -264,15 +295,10 @@ def _say_plan(plan: TrainPlan, progress: Progress) -> None:
 
 
 def _say_result(metrics: dict[str, Any], folder: RunFolder, progress: Progress) -> None:
-    test = metrics["test"]
-    total = metrics["seconds"]["total"]
-    if test:
-        low, high = test["interval95"]
-        progress.say(
-            "test",
-            f"{test['accuracy']:.3f} of {test['examples']:,} right (95% interval {low:.3f}-"
-            f"{high:.3f}), macro F1 {test['macro_f1']:.3f}; {total:.0f} s in all",
-        )
+    total = f"{metrics['seconds']['total']:.0f} s in all"
+    if metrics["test"]:
+        progress.say("test", f"{headline(metrics['test'])}; {total}")
     else:
-        progress.say("val", f"{metrics['val']['accuracy']:.3f}; no test part; {total:.0f} s in all")
+        values = ", ".join(f"{name} {value:.3f}" for name, value in metrics["val"].items())
+        progress.say("val", f"{values}; no test part; {total}")
     progress.say("run", str(folder.path))

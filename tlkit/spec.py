@@ -64,14 +64,31 @@ class BackboneSpec(_Part):
 class HeadSpec(_Part):
     """What is put in the place of the FC/softmax top."""
 
-    pooling: Literal["avg", "max"] = option(
-        "avg", "Global pooling of the last feature map.", source="Lin et al. 2013, section 3.2"
+    pooling: Literal["avg", "max", "concat", "gem"] = option(
+        "avg",
+        "Global pooling of the last feature map: average, maximum, both side by side, or the "
+        "generalised mean.",
+        source="Lin et al. 2013, section 3.2; gem: Radenovic et al. 2019",
     )
     hidden: list[Annotated[int, Field(gt=0)]] = option(
         list, "Units of each hidden FC layer, such as [256]; empty: a linear classifier."
     )
-    activation: Literal["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "swish"] = option(
-        "relu", "Activation of the hidden layers."
+    activation: Literal[
+        "relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "gelu", "swish"
+    ] = option("relu", "Activation of the hidden layers.")
+    batchnorm: bool = option(False, "BatchNorm between a hidden layer and its activation.")
+    initializer: Literal[
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"
+    ] = option(
+        "glorot_uniform", "How kernels of the head start in fitted phases.", source="keras Dense"
+    )
+    l2: float = option(
+        0.0, "L2 penalty on the head's kernels in fitted phases; a solved head finds its own.", ge=0
+    )
+    bias: Literal["frequencies", "zeros"] = option(
+        "frequencies",
+        "Bias of the output layer at the start: as often as each label is there, or zero.",
+        source="Lin et al. 2017 (focal loss), section 4.1",
     )
     dropout: float = option(
         0.2,
@@ -89,6 +106,15 @@ class HeadSpec(_Part):
         "given.",
         source="Kornblith et al. 2019, appendix A.4",
     )
+
+
+class TableSpec(_Part):
+    """How a CSV file is read."""
+
+    image: str = option("image", "Column with the paths, relative to the file.")
+    label: str = option("label", "Column with the label, or with labels joined by the separator.")
+    separator: str = option("|", "What stands between several labels of a picture.", min_length=1)
+    targets: list[str] = option(list, "Columns of numbers for regression; empty: the label's.")
 
 
 class OptimizerSpec(_Part):
@@ -149,6 +175,12 @@ class RunSpec(_Part):
         "file with image and label columns, tfds:NAME[/config][:split], or example:elpv, "
         "example:digits.",
     )
+    task: Literal["classification", "multilabel", "regression"] = option(
+        "classification",
+        "One class a picture, any number of labels, or numbers; the latter two from a CSV file or "
+        "arrays.",
+    )
+    table: TableSpec = option(TableSpec, "Columns of a CSV file.")
     val: ShareOrFolder = option(
         0.15, "Validation data: a folder, or the share to split off.", unit="0 to below 1, or path"
     )
@@ -169,6 +201,13 @@ class RunSpec(_Part):
         gt=0,
     )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
+    normalize: Literal["application", "dataset", "pca"] = option(
+        "application",
+        "Input normalisation: the application's own, mean and deviation of the training pictures "
+        "(dataset), or PCA whitening of their colours (pca); the latter two for training from "
+        "random weights.",
+        source="https://cs231n.github.io/neural-networks-2/",
+    )
     regime: Literal["auto", "small", "medium", "large"] = option(
         "auto",
         "By size of the data: small trains the head, medium also the last blocks, large all.",

@@ -12,7 +12,8 @@ from tlkit.applications.arguments import IMAGENET_CLASSES, bind, check, signatur
 from tlkit.backbones.build import construct, preprocess
 from tlkit.backbones.catalog import Backbone, lookup
 from tlkit.errors import BackboneError
-from tlkit.heads.classification import PREDICTIONS, attach
+from tlkit.heads.classification import Classification
+from tlkit.heads.top import PREDICTIONS, attach
 from tlkit.layers import freeze
 from tlkit.recipe import make_spec
 from tlkit.spec import HeadSpec
@@ -124,7 +125,8 @@ def _with_top(row: Backbone, model: keras.Model, a: dict[str, Any]) -> keras.Mod
         head = {} if dropout is None else {"dropout": dropout}
     if not isinstance(head, HeadSpec):
         head = make_spec({"head": head}, f"{row.name} head").head
-    whole = attach(model.inputs[0], model.outputs[0], a["classes"], head)
+    task = Classification(tuple(map(str, range(a["classes"]))))
+    whole = attach(model.inputs[0], model.outputs[0], task, head)
     whole.get_layer(PREDICTIONS).activation = keras.activations.get(a["classifier_activation"])
     whole.name = model.name
     return whole

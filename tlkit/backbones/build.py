@@ -24,6 +24,7 @@ from tlkit.backbones.weights import (
     models_folder,
     official,
 )
+from tlkit.data.colours import Colours
 from tlkit.errors import BackboneError, WeightsError
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)
@@ -51,13 +52,21 @@ class Built:
 
 
 def build_backbone(
-    name: str, size: int, weights: str = "imagenet", alpha: float | None = None
+    name: str,
+    size: int,
+    weights: str = "imagenet",
+    alpha: float | None = None,
+    colours: Colours | None = None,
+    whiten: bool = False,
 ) -> Built:
     """Build the application `name` for pictures of `size` pixels a side.
 
     Args:
         weights: `imagenet`, `none`, or the path of a weights file.
         alpha: width multiplier, for the rows that have one.
+        colours: normalise by these statistics of the data, in the place of what the row's
+            weights were trained on.
+        whiten: decorrelate the colours as well (PCA whitening); needs `colours`.
 
     Raises:
         BackboneError: no such row, `size` is too small, or `alpha` does not belong to the row.
@@ -72,7 +81,11 @@ def build_backbone(
         row,
         None if weights == "none" else weights,
         include_top=False,
-        input_tensor=preprocess(inputs, row.preprocessing),
+        input_tensor=(
+            preprocess(inputs, row.preprocessing)
+            if colours is None
+            else normalise(inputs, colours, whiten)
+        ),
         input_shape=(size, size, 3),
         **family,
     )
@@ -109,6 +122,25 @@ def preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
         )
         return scaled(inputs)
     return inputs
+
+
+def normalise(inputs: keras.KerasTensor, colours: Colours, whiten: bool) -> keras.KerasTensor:
+    """Bring RGB 0-255 to mean 0 and deviation 1, along R, G and B or along the principal axes."""
+    mean, covariance = colours.mean, colours.covariance
+    # Pictures of one colour have no spread; a floor of one level keeps the division sane.
+    if not whiten:
+        variance = np.maximum(np.diag(covariance), 1.0)
+        return keras.layers.Normalization(
+            mean=mean, variance=variance, name=f"{PREPROCESS}_normalise"
+        )(inputs)
+    variances, axes = np.linalg.eigh(covariance)
+    centred = keras.layers.Normalization(mean=mean, variance=np.ones(3), name=f"{PREPROCESS}_mean")(
+        inputs
+    )
+    # A constant in an operation, not a layer with weights: Keras's weight files are read by
+    # position.
+    whitening = axes / np.sqrt(np.maximum(variances, 1.0))
+    return keras.ops.matmul(centred, whitening.astype(np.float32))
 
 
 def constructor(row: Backbone) -> Callable[..., keras.Model]:

@@ -35,21 +35,19 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
 def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     from rich.table import Table
 
-    low, high = metrics["interval95"]
-    progress.say(
-        "accuracy",
-        f"{metrics['accuracy']:.3f} of {metrics['examples']:,} right "
-        f"(95% interval {low:.3f}-{high:.3f}), loss {metrics['loss']:.3f}",
-    )
-    tops = [f"top-{k} {share:.3f}" for k, share in metrics["top_k"].items() if k != "1"]
+    from tlkit.evaluate.metrics import headline
+
+    progress.say("evaluate", headline(metrics))
+    tops = [f"top-{k} {share:.3f}" for k, share in metrics.get("top_k", {}).items() if k != "1"]
     if tops:
         progress.say("", ", ".join(tops))
-    table = Table("class", "precision", "recall", "F1", "pictures")
-    for label, row in metrics["per_class"].items():
-        shares = (f"{row[name]:.3f}" for name in ("precision", "recall", "f1"))
-        table.add_row(label, *shares, str(row["support"]))
-    table.add_section()
-    table.add_row("mean", "", "", f"{metrics['macro_f1']:.3f}", str(metrics["examples"]))
+    rows = metrics.get("per_class") or metrics["per_target"]
+    table = Table("class" if "per_class" in metrics else "number", *next(iter(rows.values())))
+    for name, row in rows.items():
+        shown = (
+            "-" if x is None else str(x) if isinstance(x, int) else f"{x:.4g}" for x in row.values()
+        )
+        table.add_row(name, *shown)
     progress.console.print(table)
     for item in metrics["left_out"][:5]:
         progress.say("left out", f"{item['id']}: {item['reason']}")
@@ -109,7 +107,7 @@ def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[di
     if not is_savedmodel(model):
         return open_run(model).predict(items, progress=progress)
     exported = SavedModel(model)
-    return predict_items(exported.predict_bytes, exported.labels, items, progress)
+    return predict_items(exported.predict_bytes, exported.task, items, progress)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
@@ -123,25 +121,40 @@ def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progres
         if row["error"]:
             table.add_row(Text(row["path"]), Text("-"), "", Text(row["error"]))
             continue
-        ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-        others = ", ".join(f"{label} {p:.3f}" for label, p in ranked[1:top])
-        table.add_row(Text(row["path"]), Text(row["label"]), f"{row['score']:.3f}", Text(others))
+        table.add_row(Text(row["path"]), *map(Text, _columns(row, top)))
     progress.console.print(table)
     bad = sum(row["error"] is not None for row in results)
     if bad:
         progress.say("left out", f"{bad} of {len(results)} files could not be used")
 
 
+def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
+    """Return what stands in the table's columns `label`, `score` and `next`."""
+    if "values" in row:
+        return ", ".join(f"{name} {x:.4g}" for name, x in row["values"].items()), "", ""
+    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
+    given = row.get("labels", [row["label"]])
+    others = [f"{name} {p:.3f}" for name, p in ranked if name not in given]
+    score = "" if "labels" in row else f"{row['score']:.3f}"
+    return ", ".join(given) or "none", score, ", ".join(others[: top - 1])
+
+
 def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
-    labels = next((list(r["probabilities"]) for r in results if r["probabilities"]), [])
+    rows = [_flat(row) for row in results]
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "score", *(f"p_{label}" for label in labels), "error"])
-        for row in results:
-            p = row["probabilities"] or {}
-            writer.writerow(
-                [row["path"], row["label"], row["score"], *(p.get(x) for x in labels), row["error"]]
-            )
+        writer = csv.DictWriter(file, [*columns, "error"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a prediction with a column for each probability or number."""
+    probabilities, values = row.get("probabilities") or {}, row.get("values") or {}
+    flat = {name: x for name, x in row.items() if name not in ("probabilities", "values")}
+    if flat.get("labels") is not None:
+        flat["labels"] = "|".join(flat["labels"])
+    return flat | {f"p_{label}": p for label, p in probabilities.items()} | values
 
 
 @click.command(epilog="Example: tlkit export runs/first --format savedmodel --out served/")

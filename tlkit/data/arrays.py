@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.sources import Example
+from tlkit.data.targets import Targets
 from tlkit.errors import DataError
 
 
-def array_examples(data: Any, prefix: str = "array") -> list[Example]:
+def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[Example]:
     """Turn an `(images, labels)` pair or a `tf.data.Dataset` of such pairs into examples.
 
     Args:
         data: images (n, height, width), (..., 1), (..., 3) or (..., 4) or a list of such pictures
-            of any sizes, 0-255; labels as n numbers, names or one-hot rows. A tf.data set may be
-            batched or not, and is read into memory.
+            of any sizes, 0-255; labels as n class numbers, names or one-hot rows. A tf.data set
+            may be batched or not, and is read into memory.
+        targets: how the labels are read: for multi-label rows of 0 and 1 or lists of names, for
+            regression a number or a row of numbers each.
+        prefix: of the examples' ids.
 
     Raises:
         DataError: the shapes or value ranges are others.
@@ -38,7 +42,7 @@ def array_examples(data: Any, prefix: str = "array") -> list[Example]:
     pictures = [rgb(np.asarray(image)) for image in images]
     _check_range(pictures)
     return [
-        Example(f"{prefix}/{i:06d}", _label(label), pixels=picture)
+        Example(f"{prefix}/{i:06d}", targets.from_array(label), pixels=picture)
         for i, (picture, label) in enumerate(zip(pictures, labels, strict=True))
     ]
 
@@ -75,12 +79,3 @@ def _check_range(pictures: list[np.ndarray]) -> None:
             "data: pixel values must lie between 0 and 255 (tlkit does the scaling). "
             f"Received: {low:g} to {high:g}"
         )
-
-
-def _label(label: Any) -> str:
-    if isinstance(label, bytes):
-        return label.decode()
-    array = np.asarray(label)
-    if array.ndim and array.size > 1:
-        return str(int(array.argmax()))
-    return str(array.reshape(()).item())

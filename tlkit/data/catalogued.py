@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tlkit.data.arrays import array_examples
-from tlkit.data.sources import PARTS, Example
+from tlkit.data.sources import CLASSES, PARTS, Example
 from tlkit.errors import DataError, did_you_mean
 
 
@@ -75,4 +75,5 @@ def _examples(builder: Any, part: str, split: str) -> list[Example]:
         ) from error
     names = getattr(label, "int2str", str)
     pictures = [row["image"] for row in rows]
-    return array_examples((pictures, [names(int(row["label"])) for row in rows]), part)
+    labels = [names(int(row["label"])) for row in rows]
+    return array_examples((pictures, labels), CLASSES, part)

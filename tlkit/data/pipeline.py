@@ -14,22 +14,21 @@ from tlkit.data.sources import Example
 
 def batches(
     examples: list[Example],
-    labels: tuple[str, ...],
+    targets: np.ndarray,
     size: int,
     batch_size: int,
     *,
     shuffle_seed: int | None = None,
     augment: bool = False,
 ) -> tf.data.Dataset:
-    """Return batches of images float32 (n, size, size, 3), 0-255, and class indices int32 (n,).
+    """Return batches of images float32 (n, size, size, 3), 0-255, and of their targets.
 
     Args:
-        labels: their order gives the class indices; examples without a label get index -1.
+        targets: a row for each example, as a task encodes it.
         shuffle_seed: reshuffles all examples in every pass; None keeps the order given.
         augment: applies `tlkit.data.augment.light`, other draws in every pass.
     """
-    index = {label: i for i, label in enumerate(labels)}
-    classes = tf.constant([index.get(e.label, -1) for e in examples], tf.int32)
+    rows = tf.constant(targets)
     load, load_resized = _loaders(examples, size)
     dataset = tf.data.Dataset.range(len(examples))
     if shuffle_seed is not None:
@@ -40,7 +39,7 @@ def batches(
 
     def make(i, seed=None):
         image = load_resized(i) if seed is None else light(load(i), size, seed)
-        return image, classes[i]
+        return image, rows[i]
 
     dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)

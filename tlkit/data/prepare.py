@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,15 @@ from tlkit.data.pipeline import batches
 from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Source, open_source
 from tlkit.data.split import Split, split
+from tlkit.data.targets import Label, count_labels, targets_of
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec
 
 Batches = Iterable[tuple[Any, Any]]
+
+OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
+"""What the outputs of each task are called."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,15 @@ class Examples:
 
     Attributes:
         digests: content hash of each picture, in order.
-        classes: class index of each, int32 (n,).
-        pictures: makes a pipeline of (images, class indices) of the pictures with these indices,
+        targets: a row for each, as the task encodes it.
+        pictures: makes a pipeline of (images, targets) of the pictures with these indices,
             unchanged and in order.
         stream: makes the pipeline of a fitted phase: all pictures, reshuffled in each pass;
             argument: whether they are augmented.
     """
 
     digests: Sequence[str]
-    classes: np.ndarray
+    targets: np.ndarray
     pictures: Callable[[Sequence[int]], Batches]
     stream: Callable[[bool], Batches]
 
@@ -55,18 +58,16 @@ class Prepared:
     split: Split
     seconds: float
 
-    def examples(self, part: str) -> Examples:
-        """Return one part as training sees it."""
-        group = getattr(self.split, part)
-        labels, spec = self.source.labels, self.spec
-        pipeline = functools.partial(
-            batches, labels=labels, size=spec.size, batch_size=spec.batch_size
-        )
+    def examples(self, part: str, encode: Callable[[Sequence[Label]], np.ndarray]) -> Examples:
+        """Return one part as training sees it; `encode` makes a task's targets of labels."""
+        group, spec = getattr(self.split, part), self.spec
+        targets = encode([e.label for e in group])
+        pipeline = functools.partial(batches, size=spec.size, batch_size=spec.batch_size)
         return Examples(
             [self.scan.digests[e.id] for e in group],
-            np.array([labels.index(e.label) for e in group], np.int32),
-            lambda chosen: pipeline([group[i] for i in chosen]),
-            lambda augment: pipeline(group, shuffle_seed=spec.seed, augment=augment),
+            targets,
+            lambda chosen: pipeline([group[i] for i in chosen], targets[list(chosen)]),
+            lambda augment: pipeline(group, targets, shuffle_seed=spec.seed, augment=augment),
         )
 
     def scan_json(self) -> dict[str, Any]:
@@ -74,8 +75,7 @@ class Prepared:
         return {
             "source": self.spec.data,
             "classes": {
-                part: dict(Counter(e.label for e in getattr(self.split, part)))
-                for part in ("train", "val", "test")
+                part: count_labels(getattr(self.split, part)) for part in ("train", "val", "test")
             },
             "left_out": [
                 {"id": id_, "reason": reason}
@@ -106,8 +106,8 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
         for part in ("val", "test")
         if part not in source.parts and not isinstance(share := getattr(spec, part), str)
     }
-    parts = split(source.parts, found.digests, shares, spec.seed)
-    _say_data(source, found, parts, progress)
+    parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec))
+    _say_data(spec.task, source, found, parts, progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
 
 
@@ -118,7 +118,7 @@ def open_spec(spec: RunSpec, arrays: dict[str, Any]) -> Source:
         for part in ("val", "test")
         if isinstance(value := getattr(spec, part), str)
     }
-    return open_source(arrays.get("data", spec.data), **given)
+    return open_source(arrays.get("data", spec.data), **given, targets=targets_of(spec))
 
 
 def _with_full_paths(spec: RunSpec) -> RunSpec:
@@ -133,11 +133,11 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
     return spec.model_copy(update=full)
 
 
-def _say_data(source: Source, found: Scan, parts: Split, progress: Progress) -> None:
+def _say_data(task: str, source: Source, found: Scan, parts: Split, progress: Progress) -> None:
     left_out = {**found.left_out, **parts.left_out}
     text = (
         f"{source.name}: {len(parts.train):,} train, {len(parts.val):,} validation, "
-        f"{len(parts.test):,} test, {len(source.labels)} classes"
+        f"{len(parts.test):,} test, {len(source.outputs)} {OUTPUTS[task]}"
     )
     progress.say("data", text)
     for id_, reason in list(left_out.items())[:5]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from tlkit.data.decode import why_undecodable
 from tlkit.data.sources import Example, open_source
+from tlkit.data.targets import count_labels
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 
@@ -80,10 +81,10 @@ def scan_summary(data: str, progress: Progress) -> dict[str, Any]:
     """
     source = open_source(data)
     found = scan([e for part in source.parts.values() for e in part], progress)
-    counts = {part: Counter(e.label for e in group) for part, group in source.parts.items()}
+    counts = {part: count_labels(group) for part, group in source.parts.items()}
     return {
         "source": data,
-        "classes": {part: dict(sorted(count.items())) for part, count in counts.items()},
+        "classes": counts,
         "left_out": [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())],
         "duplicates": found.duplicates(),
     }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.decode import EXTENSIONS
+from tlkit.data.targets import ClassTargets, Label, Targets, printable
 from tlkit.errors import DataError
 
 PARTS = {
@@ -21,6 +20,8 @@ PARTS = {
 }
 """The parts of a data set and the names of the folders that may hold them."""
 
+
+CLASSES = ClassTargets()
 
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
@@ -34,13 +35,13 @@ class Example:
 
     Attributes:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
-        label: the class; None where only the picture is known.
+        label: the class; for other tasks a tuple of labels or of numbers.
         path: the file, or None for an array.
         pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for a file.
     """
 
     id: str
-    label: str | None
+    label: Label
     path: Path | None = None
     pixels: np.ndarray | None = None
 
@@ -53,58 +54,42 @@ class Example:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its name, the labels in order, and the examples of each part that it holds."""
+    """A data set: its name, the model's outputs, and the examples of each part that it holds."""
 
     name: str
-    labels: tuple[str, ...]
+    outputs: tuple[str, ...]
     parts: dict[str, list[Example]]
 
 
-def open_source(data: Any, val: Any = None, test: Any = None) -> Source:
+def open_source(data: Any, val: Any = None, test: Any = None, targets: Targets = CLASSES) -> Source:
     """List the examples of `data`, and of `val` and `test` where these are data of their own.
 
     Args:
         data: a folder, a CSV file, `tfds:NAME[/config][:split]`, `example:NAME`, an `(images,
             labels)` pair or a `tf.data.Dataset`.
         val, test: the same, or None where they are to be split off.
+        targets: how labels are read.
 
     Raises:
         DataError: nothing is there, there are fewer than two classes, or `val` or `test` have
             classes that the training data lacks.
     """
-    name, parts = _open(data)
+    name, parts = _open(data, targets)
     for part, given in (("val", val), ("test", test)):
         if given is not None:
-            parts[part] = [replace(e, id=f"{part}/{e.id}") for e in _whole(given)]
-    labels = sorted_labels(example.label for example in parts["train"])
-    if len(labels) < 2:
-        raise DataError(
-            f"{name}: needs at least two classes, each a folder of pictures. Received: {labels}"
-        )
+            parts[part] = [replace(e, id=f"{part}/{e.id}") for e in _whole(given, targets)]
+    outputs = targets.outputs(name, parts["train"])
     for part in ("val", "test"):
-        _check_labels(name, part, parts.get(part, []), labels)
-    return Source(name, tuple(labels), parts)
+        targets.check(name, part, parts.get(part, []), outputs)
+    return Source(name, outputs, parts)
 
 
-def open_labelled(data: Any, labels: tuple[str, ...]) -> list[Example]:
+def open_labelled(data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES) -> list[Example]:
     """List all examples of `data` (its test part where it has one) for an evaluation."""
-    name, parts = _open(data)
+    name, parts = _open(data, targets)
     examples = parts.get("test", parts["train"])
-    _check_labels(name, "evaluation", examples, list(labels))
+    targets.check(name, "evaluation", examples, outputs)
     return examples
-
-
-def sorted_labels(labels: Iterable[str]) -> list[str]:
-    """Sort labels; those that are all whole numbers by their value, so that 2 precedes 10."""
-    found = set(labels)
-    numeric = all(label.isdecimal() for label in found)
-    return sorted(found, key=lambda label: (int(label) if numeric else 0, label))
-
-
-def printable(name: str) -> str:
-    """Return a file name that can be written as UTF-8, on one line: odd bytes become escapes."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -118,7 +103,16 @@ def picture_files(folder: Path) -> list[Path]:
     )
 
 
-def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
+def _open(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]:
+    name, parts = _listed(data, targets)
+    if not all(isinstance(e.label, targets.kind) for part in parts.values() for e in part):
+        raise DataError(
+            f"data {name}: gives one class a picture. Allowed for this task: a CSV file or arrays"
+        )
+    return name, parts
+
+
+def _listed(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]:
     if isinstance(data, str) and data.startswith("example:"):
         from tlkit.data.embedded import prepare_example
 
@@ -132,16 +126,16 @@ def _open(data: Any) -> tuple[str, dict[str, list[Example]]]:
         if path.suffix.lower() == ".csv" and not path.is_dir():
             from tlkit.data.table import table_parts
 
-            return path.stem, table_parts(path)
+            return path.stem, table_parts(path, targets)
         return path.resolve().name, _folder_parts(path)
     from tlkit.data.arrays import array_examples
 
-    return "arrays", {"train": array_examples(data)}
+    return "arrays", {"train": array_examples(data, targets)}
 
 
-def _whole(data: Any) -> list[Example]:
+def _whole(data: Any, targets: Targets) -> list[Example]:
     """List all examples of a validation or test source, whatever its own parts."""
-    _, parts = _open(data)
+    _, parts = _open(data, targets)
     return [example for examples in parts.values() for example in examples]
 
 
@@ -188,12 +182,3 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
             f"({', '.join(EXTENSIONS[:8])}, ...). Received: {found}"
         )
     return examples
-
-
-def _check_labels(name: str, part: str, examples: list[Example], labels: list[str]) -> None:
-    unknown = Counter(e.label for e in examples if e.label not in labels)
-    if unknown:
-        raise DataError(
-            f"{name}: the {part} data has classes that the training data lacks. "
-            f"Allowed: {', '.join(labels)}. Received: {', '.join(sorted(unknown))}"
-        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 
-from tlkit.data.sources import Example
+from tlkit.data.sources import CLASSES, Example
+from tlkit.data.targets import Targets
 from tlkit.errors import DataError
 
 
@@ -29,6 +30,7 @@ def split(
     digests: dict[str, str],
     shares: dict[str, float],
     seed: int,
+    targets: Targets = CLASSES,
 ) -> Split:
     """Split off what is missing from the training part, class by class.
 
@@ -41,14 +43,15 @@ def split(
         digests: content hash by example id; examples without one are unusable and dropped.
         shares: for each of `val` and `test` that is missing, its share of the training part.
         seed: other seeds give other splits.
+        targets: says which examples are alike; each kind is spread evenly over the parts.
 
     Raises:
         DataError: a class has a single picture, or a part would be empty.
     """
     usable = {part: [e for e in group if e.id in digests] for part, group in parts.items()}
     usable, left_out = _without_repeats(usable, digests)
-    _check_classes(parts["train"], usable["train"])
-    drawn = _draw(usable["train"], digests, shares, seed)
+    targets.check_counts(parts["train"], usable["train"])
+    drawn = _draw(usable["train"], digests, shares, seed, targets)
     chosen = {part: drawn.get(part, []) or usable.get(part, []) for part in ("val", "test")}
     if not chosen["val"]:
         raise DataError("validation data: no usable picture to choose the best model by")
@@ -71,32 +74,28 @@ def _without_repeats(
     return kept, left_out
 
 
-def _check_classes(given: list[Example], usable: list[Example]) -> None:
-    counts = Counter(e.label for e in usable)
-    for label in sorted({e.label for e in given}):
-        if counts[label] < 2:
-            raise DataError(
-                f"class {label!r}: needs at least 2 usable pictures, one to train on and one to "
-                f"validate with. Received: {counts[label]}"
-            )
-
-
 def _draw(
-    examples: list[Example], digests: dict[str, str], shares: dict[str, float], seed: int
+    examples: list[Example],
+    digests: dict[str, str],
+    shares: dict[str, float],
+    seed: int,
+    targets: Targets,
 ) -> dict[str, list[Example]]:
     groups = defaultdict(list)
     for example in sorted(examples, key=lambda e: e.id):
         groups[digests[example.id]].append(example)
-    by_label: dict[str, list[list[Example]]] = defaultdict(list)
+    kinds = dict(zip((e.id for e in examples), targets.strata(examples), strict=True))
+    by_kind: dict[str, list[list[Example]]] = defaultdict(list)
     drawn: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
     for digest in sorted(groups, key=lambda d: _rank(d, seed)):
         labels = {e.label for e in groups[digest]}
         # One picture under two labels: no truth to measure against, so it may only be trained on.
-        by_label[labels.pop()].append(groups[digest]) if len(labels) == 1 else drawn[
-            "train"
-        ].extend(groups[digest])
-    for label in sorted(by_label):
-        _deal(by_label[label], shares, drawn)
+        if len(labels) > 1:
+            drawn["train"] += groups[digest]
+        else:
+            by_kind[kinds[groups[digest][0].id]].append(groups[digest])
+    for kind in sorted(by_kind):
+        _deal(by_kind[kind], shares, drawn)
     return {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
 
 

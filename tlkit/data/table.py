@@ -5,34 +5,38 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tlkit.data.sources import PARTS, Example, printable
+from tlkit.data.sources import PARTS, Example
+from tlkit.data.targets import Label, Targets, printable
 from tlkit.errors import DataError
 
-REQUIRED = ("image", "label")
+SPLIT = "split"
 
 
-def table_parts(path: Path) -> dict[str, list[Example]]:
+def table_parts(path: Path, targets: Targets) -> dict[str, list[Example]]:
     """List the examples of a CSV file.
 
-    Columns: `image`, a path relative to the CSV and inside its folder; `label`; and, if the parts
-    are given, `split` with train, validation (val, valid) or test in every row.
+    Columns, unless the spec names others: `image`, a path relative to the CSV and inside its
+    folder; `label`; and, if the parts are given, `split` with train, validation (val, valid) or
+    test in every row.
 
     Raises:
         DataError: the file is not UTF-8 text, a column is missing, or a row has no label, an
             unknown split or a path that leads out of the folder.
     """
     rows, columns = _read(path)
-    missing = [name for name in REQUIRED if name not in columns]
+    required = [targets.table.image, *targets.columns()]
+    missing = [name for name in required if name not in columns]
     if missing:
         raise DataError(
-            f"data {path}: lacks the column {' and '.join(missing)}. Allowed: image, label and, "
-            f"if wanted, split, separated by commas. Received: {', '.join(columns) or 'nothing'}"
+            f"data {path}: lacks the column {' and '.join(missing)}. "
+            f"Allowed: {', '.join(required)} and, if wanted, {SPLIT}, separated by commas. "
+            f"Received: {', '.join(columns) or 'nothing'}"
         )
     root = path.resolve().parent
     parts: dict[str, list[Example]] = {}
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, Label], str] = {}
     for number, row in enumerate(rows, start=2):  # the first line is the header
-        part, example = _example(row, root, f"data {path}, line {number}")
+        part, example = _example(row, root, targets, f"data {path}, line {number}")
         if seen.setdefault((example.id, example.label), part) != part:
             raise DataError(f"data {path}, line {number}: {example.id} stands in two splits")
         parts.setdefault(part, []).append(example)
@@ -53,23 +57,24 @@ def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         raise DataError(f"data {path}: is not a CSV file in UTF-8: {error}") from error
 
 
-def _example(row: dict[str, str], root: Path, where: str) -> tuple[str, Example]:
-    for name in REQUIRED:
-        if not row[name]:
-            raise DataError(f"{where}: {name} is empty")
-    file = root / row["image"]
+def _example(row: dict[str, str], root: Path, targets: Targets, where: str) -> tuple[str, Example]:
+    image = row[targets.table.image]
+    if not image:
+        raise DataError(f"{where}: {targets.table.image} is empty")
+    file = root / image
     if not file.resolve().is_relative_to(root):
         raise DataError(
-            f"{where}: the image lies outside the folder of the CSV. Received: {row['image']!r}"
+            f"{where}: the image lies outside the folder of the CSV. Received: {image!r}"
         )
-    split = row.get("split", "") or "train"
+    split = row.get(SPLIT, "") or "train"
     part = next((part for part, names in PARTS.items() if split.lower() in names), None)
     if part is None:
         raise DataError(
             f"{where}: unknown split. Allowed: train, validation (val, valid), test. "
             f"Received: {split!r}"
         )
-    return part, Example(printable(Path(row["image"]).as_posix()), printable(row["label"]), file)
+    label = targets.from_row(row, where)
+    return part, Example(printable(Path(image).as_posix()), label, file)
 
 
 def _once(examples: list[Example]) -> list[Example]:

@@ -10,13 +10,13 @@ import numpy as np
 from tlkit.progress import Progress
 
 
-def probabilities(
+def outputs(
     model: keras.Model, batches: Iterable, examples: int, progress: Progress, label: str
 ) -> np.ndarray:
-    """Return class probabilities float32 (examples, classes), in the order of `batches`.
+    """Return the model's outputs float32 (examples, outputs), in the order of `batches`.
 
     Args:
-        batches: pairs of images (n, size, size, 3), 0-255, and class indices.
+        batches: pairs of images (n, size, size, 3), 0-255, and targets.
     """
     parts = []
     with progress.bar(label, "pictures", examples) as advance:

@@ -1,4 +1,4 @@
-"""Metrics of single-label classification from true classes and probabilities."""
+"""Metrics of each task from targets and a model's outputs, ready for JSON."""
 
 from __future__ import annotations
 
@@ -7,17 +7,138 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    r2_score,
+)
+
+from tlkit.heads.multilabel import Multilabel
+from tlkit.heads.task import Task
 
 TOP_K = 5
 Z95 = 1.959964
 """Two-sided 95% point of the normal distribution."""
 
 
+EPSILON = 1e-7
+"""Floor of a probability in a logarithm: Keras's own (keras.config.epsilon): losses agree."""
+
+
+def measure(task: Task, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+    """Return all metrics of one part of the data.
+
+    Args:
+        targets: as `task` encodes them.
+        outputs: of the model (n, outputs).
+    """
+    if task.name == "multilabel":
+        return multilabel_metrics(targets, outputs, task)
+    if task.name == "regression":
+        return regression_metrics(targets, outputs, task.outputs)
+    return classification_metrics(targets, outputs, task.outputs)
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Return what a person wants to know first of `measure`'s result, in a line."""
+    if "mae" in metrics:
+        return (
+            f"mean absolute error {metrics['mae']:.4g}, RMSE {metrics['rmse']:.4g}, "
+            f"R2 {metrics['r2']:.3f}, on {metrics['examples']:,}"
+        )
+    if "micro_f1" in metrics:
+        return (
+            f"macro F1 {metrics['macro_f1']:.3f}, micro F1 {metrics['micro_f1']:.3f}, mean average "
+            f"precision {metrics['mean_average_precision']:.3f}, on {metrics['examples']:,}"
+        )
+    low, high = metrics["interval95"]
+    return (
+        f"{metrics['accuracy']:.3f} of {metrics['examples']:,} right "
+        f"(95% interval {low:.3f}-{high:.3f}), macro F1 {metrics['macro_f1']:.3f}"
+    )
+
+
+def multilabel_metrics(
+    targets: np.ndarray, probabilities: np.ndarray, task: Multilabel
+) -> dict[str, Any]:
+    """Return metrics of multi-label classification; `accuracy` counts pictures wholly right.
+
+    Args:
+        targets: 0 or 1 (n, labels).
+        probabilities: (n, labels).
+        task: gives a label from its threshold on.
+    """
+    truth, given = targets > 0, task.chosen(probabilities)
+    precision, recall, f1, support = precision_recall_fscore_support(truth, given, zero_division=0)
+    micro = precision_recall_fscore_support(truth, given, average="micro", zero_division=0)
+    p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
+    # A label that no picture here has, or every picture, has no ranking to measure.
+    ranked = [
+        float(average_precision_score(t, q)) if 0 < t.sum() < len(t) else None
+        for t, q in zip(truth.T, p.T, strict=True)
+    ]
+    known = [value for value in ranked if value is not None]
+    thresholds = task.thresholds or (0.5,) * len(task.outputs)
+    return {
+        "examples": len(truth),
+        "accuracy": float((truth == given).all(axis=1).mean()),
+        "loss": float(-(truth * np.log(p) + ~truth * np.log(1 - p)).mean()),
+        "macro_f1": float(f1.mean()),
+        "micro_f1": float(micro[2]),
+        "mean_average_precision": float(np.mean(known)) if known else None,
+        "per_class": {
+            label: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+                "average_precision": ranked[i],
+                "threshold": float(thresholds[i]),
+            }
+            for i, label in enumerate(task.outputs)
+        },
+    }
+
+
+def regression_metrics(
+    targets: np.ndarray, values: np.ndarray, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return errors in the targets' own units, and R2, over all numbers and for each.
+
+    Args:
+        targets, values: (n, numbers).
+    """
+    error = (values - targets).astype(np.float64)
+    square = np.square(error)
+
+    def r2(i: int) -> float:
+        # One example, or equal ones, have no spread to explain.
+        spread = np.ptp(targets[:, i]) > 0
+        return float(r2_score(targets[:, i], values[:, i])) if spread else 0.0
+
+    each = [r2(i) for i in range(len(names))]
+    return {
+        "examples": len(targets),
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(square.mean())),
+        "r2": float(np.mean(each)),
+        "loss": float(square.mean()),
+        "per_target": {
+            name: {
+                "mae": float(np.abs(error[:, i]).mean()),
+                "rmse": float(np.sqrt(square[:, i].mean())),
+                "r2": each[i],
+            }
+            for i, name in enumerate(names)
+        },
+    }
+
+
 def classification_metrics(
     truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Return all metrics of one part of the data, ready for JSON.
+    """Return metrics of single-label classification.
 
     Args:
         truth: class indices (n,).
@@ -39,8 +160,7 @@ def classification_metrics(
             for k in range(1, TOP_K + 1)
             if k < len(labels) or k == 1
         },
-        # The floor is Keras's own (keras.config.epsilon), so that both losses agree.
-        "loss": float(-np.log(np.clip(own, 1e-7, 1.0)).mean()),
+        "loss": float(-np.log(np.clip(own, EPSILON, 1.0)).mean()),
         "macro_f1": float(f1.mean()),
         "per_class": {
             labels[i]: {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from PIL import Image
 
 from tlkit.data.arrays import rgb
 from tlkit.data.decode import why_undecodable
-from tlkit.data.sources import picture_files, printable
+from tlkit.data.sources import picture_files
+from tlkit.data.targets import printable
 from tlkit.errors import DataError
+from tlkit.heads.task import Task
 from tlkit.progress import Progress
 
 BATCH = 32
@@ -21,19 +23,19 @@ BATCH = 32
 
 def predict_items(
     answer: Callable[[list[bytes]], np.ndarray],
-    labels: Sequence[str],
+    task: Task,
     items: Any,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Predict pictures in the order given; a bad one never stops the others.
 
     Args:
-        answer: from a list of encoded pictures to probabilities (n, classes).
+        answer: from a list of encoded pictures to the model's outputs (n, outputs).
         items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
 
     Returns:
-        For each picture `{"path", "label", "score", "probabilities": {label: p}, "error"}`;
-        `error` says why the others are None.
+        For each picture a dict with `path`, the fields of `task.decode` (for classification
+        `label`, `score` and `probabilities`), and `error`, which says why the others are None.
 
     Raises:
         DataError: a folder holds no pictures.
@@ -46,7 +48,7 @@ def predict_items(
             good = [content for _, content, error in rows if error is None]
             p = iter(answer(good) if good else ())
             for name, _, error in rows:
-                results.append(_prediction(name, None if error else next(p), labels, error))
+                results.append(_prediction(name, None if error else next(p), task, error))
             advance(len(rows))
     return results
 
@@ -102,14 +104,9 @@ def _as_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _prediction(name: str, p: np.ndarray | None, labels: Sequence[str], error: str | None):
-    if p is None:
-        return {"path": name, "label": None, "score": None, "probabilities": None, "error": error}
-    best = int(p.argmax())
-    return {
-        "path": name,
-        "label": labels[best],
-        "score": float(p[best]),
-        "probabilities": {label: float(x) for label, x in zip(labels, p, strict=True)},
-        "error": None,
-    }
+def _prediction(name: str, row: np.ndarray | None, task: Task, error: str | None) -> dict[str, Any]:
+    if row is None:
+        fields = dict.fromkeys(task.decode(np.zeros(len(task.outputs))))
+    else:
+        fields = task.decode(row)
+    return {"path": name, **fields, "error": error}

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,20 +15,79 @@ matplotlib.use("Agg")  # no window: the pictures go into files
 
 from matplotlib.figure import Figure
 
+from tlkit.heads.task import Task
+
 LABELLED = 30
 """Up to this many classes the confusion matrix carries numbers and names."""
 
 
 def predictions_csv(
-    ids: Sequence[str], truth: Sequence[str], probabilities: np.ndarray, labels: Sequence[str]
+    task: Task, ids: Sequence[str], truth: Sequence[Any], outputs: np.ndarray
 ) -> str:
-    """Return `predictions.csv`: id, truth, prediction, a probability for each label."""
+    """Return `predictions.csv`: id, truth, prediction, and a column for each output.
+
+    Several labels are joined by `|`; of numbers there is a truth and a prediction for each.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "truth", "prediction", *(f"p_{label}" for label in labels)])
-    for id_, true, row in zip(ids, truth, probabilities, strict=True):
-        writer.writerow([id_, true, labels[int(row.argmax())], *(f"{p:.6f}" for p in row)])
+    numbers = task.answers == "values"
+    if numbers:
+        writer.writerow(
+            ["id", *(f"{x}_{name}" for name in task.outputs for x in ("truth", "prediction"))]
+        )
+    else:
+        writer.writerow(["id", "truth", "prediction", *(f"p_{label}" for label in task.outputs)])
+    for id_, true, row in zip(ids, truth, outputs, strict=True):
+        if numbers:
+            pairs = zip(true, row, strict=True)
+            writer.writerow([id_, *(f"{x:.6g}" for pair in pairs for x in pair)])
+            continue
+        answer = task.decode(row)
+        given = "|".join(answer["labels"]) if "labels" in answer else answer["label"]
+        shown = true if isinstance(true, str) else "|".join(true)
+        writer.writerow([id_, shown, given, *(f"{p:.6f}" for p in row)])
     return text.getvalue()
+
+
+def draw_metrics(
+    task: Task, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, folder: Path
+) -> None:
+    """Draw what a person would look at: confusion.png, labels.png or scatter.png."""
+    if task.name == "multilabel":
+        draw_labels(metrics["per_class"], folder / "labels.png")
+    elif task.name == "regression":
+        draw_scatter(targets, outputs, task.outputs, folder / "scatter.png")
+    else:
+        draw_confusion(metrics["confusion"], task.outputs, folder / "confusion.png")
+
+
+def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw F1 and average precision of each label as bars, the weakest label on top."""
+    names = sorted(per_class, key=lambda name: -per_class[name]["f1"])
+    figure = Figure(figsize=(7, 1.5 + 0.4 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    for shift, key in ((0.2, "f1"), (-0.2, "average_precision")):
+        values = [per_class[name][key] or 0 for name in names]
+        axes.barh(np.arange(len(names)) + shift, values, height=0.38, label=key.replace("_", " "))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlim(0, 1)
+    axes.legend(loc="lower left")
+    figure.savefig(path, dpi=120)
+
+
+def draw_scatter(
+    targets: np.ndarray, outputs: np.ndarray, names: Sequence[str], path: Path
+) -> None:
+    """Draw predicted against true numbers, one square for each, with the line of equality."""
+    figure = Figure(figsize=(4.5 * len(names), 4.5), layout="constrained")
+    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    for i, (axes, name) in enumerate(zip(grid, names, strict=True)):
+        axes.scatter(targets[:, i], outputs[:, i], s=8, alpha=0.5)
+        axes.axline((float(targets[:, i].mean()),) * 2, slope=1, color="black", linewidth=0.8)
+        axes.set_xlabel("true")
+        axes.set_ylabel("predicted")
+        axes.set_title(name)
+    figure.savefig(path, dpi=120)
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
@@ -53,10 +113,11 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
 
 
 def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
-    """Draw loss and accuracy of each phase in `log.csv`, one column a phase.
+    """Draw loss and metric of each phase in `log.csv`, one column a phase.
 
     The horizontal axis of a fitted phase is the epoch, of a solved head the L2 strength.
     """
+    metric = next(name for name in log[0] if f"val_{name}" in log[0] and name != "loss")
     phases = list(dict.fromkeys(row["phase"] for row in log))
     figure = Figure(figsize=(4.5 * len(phases), 6), layout="constrained")
     grid = figure.subplots(2, len(phases), squeeze=False)
@@ -64,7 +125,7 @@ def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
         rows = [row for row in log if row["phase"] == phase]
         solved = bool(rows[0]["l2"])
         at = [float(row["l2" if solved else "epoch"]) for row in rows]
-        for axes, name in zip(grid[:, column], ("loss", "accuracy"), strict=True):
+        for axes, name in zip(grid[:, column], ("loss", metric), strict=True):
             axes.plot(at, [float(r[name]) for r in rows], ".-", label="training")
             axes.plot(at, [float(r[f"val_{name}"]) for r in rows], ".-", label="validation")
             axes.set_ylabel(name)

@@ -13,6 +13,7 @@ import numpy as np
 from tlkit.errors import ExportError
 from tlkit.export.parity import check_parity
 from tlkit.export.savedmodel import SavedModel, write_savedmodel
+from tlkit.heads.task import Task
 from tlkit.progress import Progress
 
 FORMATS = ("savedmodel",)
@@ -20,7 +21,7 @@ FORMATS = ("savedmodel",)
 
 def export_checked(
     model: keras.Model,
-    labels: Sequence[str],
+    task: Task,
     out: Path,
     encoded: Sequence[bytes],
     answer: Callable[[Sequence[bytes]], np.ndarray],
@@ -31,7 +32,7 @@ def export_checked(
     Args:
         out: a new or empty folder.
         encoded: bytes of picture files to compare on.
-        answer: the run's own probabilities (n, classes) for encoded pictures.
+        answer: the run's own outputs (n, outputs) for encoded pictures.
 
     Raises:
         ParityError: it answers otherwise; nothing is left.
@@ -40,7 +41,7 @@ def export_checked(
     draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         progress.say("export", f"{out}: writing")
-        write_savedmodel(model, labels, draft)
+        write_savedmodel(model, task, draft)
         difference = check_parity(SavedModel(draft), encoded, answer(encoded))
         draft.chmod(0o755)
         if out.is_dir():

@@ -13,8 +13,9 @@ from tlkit.errors import ParityError
 from tlkit.export.savedmodel import SavedModel
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability. Both sides compute in float32, whose rounding through a
-hundred layers was seen to stay below 1e-5."""
+"""Largest difference of a probability, or of a number as a share of the largest one. Both sides
+compute in float32, whose rounding through a hundred layers was seen to stay below 1e-5. Within it
+labels can differ only where two probabilities are equal for all purposes."""
 
 PICTURES = 32
 """Pictures that are compared."""
@@ -39,13 +40,13 @@ def check_parity(exported: SavedModel, encoded: Sequence[bytes], expected: np.nd
 
     Args:
         encoded: bytes of picture files.
-        expected: the run's probabilities (n, classes) for them.
+        expected: the run's outputs (n, outputs) for them.
 
     Returns:
-        The largest difference of a probability.
+        The largest difference.
 
     Raises:
-        ParityError: it is above `TOLERANCE`, or a label differs.
+        ParityError: it is above `TOLERANCE`.
     """
     answers = {
         "serving_default": exported.predict_bytes(encoded),
@@ -53,16 +54,13 @@ def check_parity(exported: SavedModel, encoded: Sequence[bytes], expected: np.nd
             [exported.predict_pixels(decode(item).numpy()[None]) for item in encoded]
         ),
     }
-    worst = 0.0
+    worst, scale = 0.0, max(1.0, float(np.abs(expected).max()))
     for signature, got in answers.items():
-        difference = float(np.abs(got - expected).max())
+        difference = float(np.abs(got - expected).max()) / scale
         worst = max(worst, difference)
-        # A label may differ only where two probabilities are equal within the tolerance.
-        chosen = expected[np.arange(len(got)), got.argmax(axis=1)]
-        label_off = bool((expected.max(axis=1) - chosen > 2 * TOLERANCE).any())
-        if not difference <= TOLERANCE or label_off:
+        if not difference <= TOLERANCE:  # NaN is refused as well
             raise ParityError(
                 f"export: {signature} does not answer as the run does; the export was removed. "
-                f"Largest difference of a probability: {difference:.2g}, allowed: {TOLERANCE:g}"
+                f"Largest difference: {difference:.2g}, allowed: {TOLERANCE:g}"
             )
     return worst

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -12,19 +12,25 @@ import tensorflow as tf
 
 from tlkit.data.decode import decode_and_resize, resize
 from tlkit.errors import ExportError
+from tlkit.heads.multilabel import Multilabel
+from tlkit.heads.task import Task
+from tlkit.heads.tasks import task_from_json
 
 LABELS_FILE = Path("assets.extra") / "labels.json"
+TASK_FILE = Path("assets.extra") / "task.json"
 """TensorFlow Serving's place for files that belong to a model but are not read by its graph."""
 
 
-def write_savedmodel(model: keras.Model, labels: Sequence[str], path: Path) -> None:
+def write_savedmodel(model: keras.Model, task: Task, path: Path) -> None:
     """Write `model` as a SavedModel that needs nothing but TensorFlow.
 
     Signatures:
         serving_default(image_bytes: string (n,)): encoded pictures (JPEG, PNG, GIF, BMP, WebP),
             decoded, turned upright and resized inside the graph.
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
-        Both give probabilities float32 (n, classes), label string (n,), score float32 (n,).
+        Both give, for classification, probabilities float32 (n, classes), label string (n,) and
+        score float32 (n,); for multi-label also given bool (n, labels); for regression values
+        float32 (n, numbers).
 
     Raises:
         ExportError: Keras runs on another backend than TensorFlow.
@@ -35,16 +41,7 @@ def write_savedmodel(model: keras.Model, labels: Sequence[str], path: Path) -> N
             f"(the run folder works with every backend). Received: {keras.backend.backend()}"
         )
     size = model.input_shape[1]
-    names = tf.constant(list(labels))
-
-    def answer(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
-        p = tf.cast(model(pictures, training=False), tf.float32)
-        best = tf.argmax(p, axis=1)
-        return {
-            "probabilities": p,
-            "label": tf.gather(names, best),
-            "score": tf.reduce_max(p, axis=1),
-        }
+    answer = _answer(model, task)
 
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(
@@ -74,7 +71,25 @@ def write_savedmodel(model: keras.Model, labels: Sequence[str], path: Path) -> N
     )
     archive.write_out(str(path), verbose=False)
     (path / LABELS_FILE).parent.mkdir(exist_ok=True)
-    (path / LABELS_FILE).write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
+    for file, content in ((LABELS_FILE, list(task.outputs)), (TASK_FILE, task.to_json())):
+        (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the function from resized pictures to a signature's outputs."""
+    names = tf.constant(list(task.outputs))
+
+    def answer(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.cast(model(pictures, training=False), tf.float32)
+        answers = {task.answers: raw}
+        if task.answers == "probabilities":
+            answers["label"] = tf.gather(names, tf.argmax(raw, axis=1))
+            answers["score"] = tf.reduce_max(raw, axis=1)
+        if isinstance(task, Multilabel):
+            answers["given"] = raw >= tf.constant(task.thresholds or 0.5, tf.float32)
+        return answers
+
+    return answer
 
 
 def is_savedmodel(path: Path) -> bool:
@@ -87,7 +102,8 @@ class SavedModel:
 
     def __init__(self, path: Path):
         try:
-            self.labels = json.loads((path / LABELS_FILE).read_text(encoding="utf-8"))
+            about = json.loads((path / TASK_FILE).read_text(encoding="utf-8"))
+            self.task = task_from_json(about)
             loaded = tf.saved_model.load(str(path))
             self._bytes = loaded.signatures["serving_default"]
             self._pixels = loaded.signatures["serve_pixels"]
@@ -99,9 +115,9 @@ class SavedModel:
         self._keep = loaded
 
     def predict_bytes(self, encoded: Sequence[bytes]) -> np.ndarray:
-        """Return probabilities (n, classes) of encoded pictures."""
-        return self._bytes(image_bytes=tf.constant(list(encoded)))["probabilities"].numpy()
+        """Return the model's outputs (n, outputs) for encoded pictures."""
+        return self._bytes(image_bytes=tf.constant(list(encoded)))[self.task.answers].numpy()
 
     def predict_pixels(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities (n, classes) of uint8 pictures (n, height, width, 3)."""
-        return self._pixels(images=tf.constant(images, tf.uint8))["probabilities"].numpy()
+        """Return the model's outputs (n, outputs) for uint8 pictures (n, height, width, 3)."""
+        return self._pixels(images=tf.constant(images, tf.uint8))[self.task.answers].numpy()

@@ -1,49 +1,59 @@
-"""Single-label classification: global pooling, optional hidden FC layers, dropout, softmax."""
+"""Single-label classification: a picture is of one class; softmax."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import keras
+import numpy as np
+from scipy.special import log_softmax
 
-from tlkit.spec import HeadSpec
-
-POOLED = "head_pool"
-"""The pooling layer: it has no weights, so frozen features are kept behind it."""
-
-PREDICTIONS = "predictions"
+from tlkit.heads.task import Task
 
 
-def attach(inputs: keras.KerasTensor, features: keras.KerasTensor, classes: int, head: HeadSpec):
-    """Return the whole model: RGB 0-255 in, class probabilities out.
+@dataclass(frozen=True)
+class Classification(Task):
+    """Targets are class indices int32 (n,), outputs probabilities (n, classes)."""
 
-    Args:
-        inputs: (batch, size, size, 3).
-        features: (batch, height, width, channels), computed from `inputs`.
-        classes: number of classes, at least 2.
+    name: ClassVar[str] = "classification"
+    metric: ClassVar[str] = "accuracy"
+    solver: ClassVar[str] = "softmax"
 
-    Returns:
-        A `keras.Model` of built-in layers; output float32 (batch, classes), each row adds up to 1.
-    """
-    pooling = {
-        "avg": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-    }[head.pooling]
-    x = pooling(name=POOLED)(features)
-    for i, units in enumerate(head.hidden, start=1):
-        x = keras.layers.Dense(units, activation=head.activation, name=f"head_hidden_{i}")(x)
-    if head.dropout:
-        x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
-    # float32 whatever the backbone computes in: a softmax over half floats loses small classes.
-    outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name=PREDICTIONS)(
-        x
-    )
-    return keras.Model(inputs, outputs)
+    def encode(self, labels: Sequence[str]) -> np.ndarray:
+        index = {label: i for i, label in enumerate(self.outputs)}
+        return np.array([index[label] for label in labels], np.int32)
 
+    def top(self, x: keras.KerasTensor, dense: dict[str, Any]) -> keras.KerasTensor:
+        return keras.layers.Dense(len(self.outputs), activation="softmax", **dense)(x)
 
-def loss() -> keras.losses.Loss:
-    """Cross-entropy between class indices (n,) and probabilities (n, classes)."""
-    return keras.losses.SparseCategoricalCrossentropy(name="loss")
+    def bias(self, targets: np.ndarray) -> np.ndarray:
+        # One example more of each class: a class without any would get minus infinity.
+        counts = np.bincount(targets, minlength=len(self.outputs)) + 1
+        return np.log(counts / counts.sum())
 
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.SparseCategoricalCrossentropy(name="loss")
 
-def metrics() -> list[keras.metrics.Metric]:
-    """Return the metrics shown while training."""
-    return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    def keras_metric(self) -> keras.metrics.Metric:
+        return keras.metrics.SparseCategoricalAccuracy(name=self.metric)
+
+    def scaled(self, targets: np.ndarray) -> np.ndarray:
+        return np.eye(len(self.outputs), dtype=np.float32)[targets]
+
+    def measure(self, raw: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        own = log_softmax(raw, axis=1)[np.arange(len(targets)), targets]
+        return -float(own.mean()), float((raw.argmax(axis=1) == targets).mean())
+
+    def score(self, loss: float, metric: float) -> tuple[float, ...]:
+        """The accuracy; between equals the lower loss."""
+        return (metric, -loss)
+
+    def decode(self, row: np.ndarray) -> dict[str, Any]:
+        best = int(row.argmax())
+        return {
+            "label": self.outputs[best],
+            "score": float(row[best]),
+            "probabilities": {x: float(p) for x, p in zip(self.outputs, row, strict=True)},
+        }

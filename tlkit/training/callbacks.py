@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.heads.task import Task
 from tlkit.progress import Progress
 from tlkit.training.runfolder import RunFolder
 
@@ -19,27 +20,27 @@ saving a model up to a second: in between, the best weights are held in memory."
 class Checkpoints(keras.callbacks.Callback):
     """Holds the best weights by validation across phases, and writes `best`, `last` and the state.
 
-    Better means a higher validation accuracy, at the same accuracy a lower validation loss.
+    What is better, the task says.
     Keras's own callbacks forget their best at each `fit`, or keep it in a way that blocks the
     next phase; this one belongs to the run.
     """
 
-    def __init__(self, delivered: keras.Model, folder: RunFolder):
+    def __init__(self, delivered: keras.Model, task: Task, folder: RunFolder):
         super().__init__()
-        self.delivered, self.folder = delivered, folder
-        self.score: tuple[float, float] | None = None
+        self.delivered, self.task, self.folder = delivered, task, folder
+        self.best: dict[str, float] | None = None
         self.improved = False
         self.finished: list[dict[str, Any]] = []
         self._best: list[np.ndarray] = []
         self._written = time.monotonic()
         self._unwritten = False
 
-    def offer(self, accuracy: float, loss: float) -> bool:
-        """Keep the delivered model's present weights if they are the best yet."""
-        score = (accuracy, -loss)
-        self.improved = self.score is None or score > self.score
+    def offer(self, loss: float, metric: float) -> bool:
+        """Keep the delivered model's present weights if they are the best yet by validation."""
+        score = self.task.score
+        self.improved = self.best is None or score(loss, metric) > score(*self.best.values())
         if self.improved:
-            self.score, self._unwritten = score, True
+            self.best, self._unwritten = {"loss": loss, self.task.metric: metric}, True
             self._best = self.delivered.get_weights()
         return self.improved
 
@@ -69,12 +70,12 @@ class Checkpoints(keras.callbacks.Callback):
             self._unwritten = False
 
     def _write_state(self) -> None:
-        self.folder.write_json("state.json", {"finished": self.finished, "score": self.score})
+        self.folder.write_json("state.json", {"finished": self.finished, "val": self.best})
         self._written = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, and write when the last write is some time ago."""
-        self.offer(logs["val_accuracy"], logs["val_loss"])
+        self.offer(logs["val_loss"], logs[f"val_{self.task.metric}"])
         if time.monotonic() - self._written > WRITE_EVERY:
             self.write()
 
@@ -82,9 +83,9 @@ class Checkpoints(keras.callbacks.Callback):
 class Log(keras.callbacks.Callback):
     """Adds a row to `log.csv` after each epoch."""
 
-    def __init__(self, folder: RunFolder, phase: str):
+    def __init__(self, folder: RunFolder, phase: str, metric: str):
         super().__init__()
-        self._folder, self._phase = folder, phase
+        self._folder, self._phase, self._metric = folder, phase, metric
         self._start = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -93,20 +94,21 @@ class Log(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the row."""
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        names = ("loss", self._metric, "val_loss", f"val_{self._metric}")
         self._folder.append_log(
+            self._metric,
             {
                 "phase": self._phase,
                 "epoch": epoch + 1,
                 **{name: f"{logs[name]:.6g}" for name in names},
                 "learning_rate": f"{float(self.model.optimizer.learning_rate):.6g}",
                 "seconds": f"{time.monotonic() - self._start:.3f}",
-            }
+            },
         )
 
 
 class Bar(keras.callbacks.Callback):
-    """Shows the phase's steps as one bar, with the epoch and its validation accuracy."""
+    """Shows the phase's steps as one bar, with the epoch and its validation metric."""
 
     def __init__(self, progress: Progress, phase: str, epochs: int, steps: int, best: Checkpoints):
         super().__init__()
@@ -125,7 +127,9 @@ class Bar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the epoch's result."""
         mark = "  best" if self._best.improved else ""
-        note = f"epoch {epoch + 1}/{self._epochs}  validation {logs['val_accuracy']:.3f}{mark}"
+        metric = self._best.task.metric
+        value = f"validation {metric} {logs[f'val_{metric}']:.3f}"
+        note = f"epoch {epoch + 1}/{self._epochs}  {value}{mark}"
         self._advance(0, note=note)
 
     def close(self) -> None:

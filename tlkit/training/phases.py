@@ -46,7 +46,7 @@ class Phase:
         else:
             what = f"the head and all after {self.freeze.cut}"
         if self.method == "solve":
-            return f"{what}, solved by L-BFGS"
+            return f"{what}, solved"
         return (
             f"{what}, {self.optimizer} at {self.learning_rate:g} ({self.schedule}), "
             f"at most {self.epochs} epochs"

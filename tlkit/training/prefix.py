@@ -16,7 +16,7 @@ import numpy as np
 from tlkit.backbones.graph import crossing, sources
 from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
-from tlkit.heads.classification import POOLED
+from tlkit.heads.top import POOLED
 from tlkit.progress import Progress
 from tlkit.training.cache import FeatureCache, Rows, make_room
 
@@ -176,11 +176,11 @@ def _pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple
 class FeatureBatches(keras.utils.PyDataset):
     """Batches of kept features, in a new order in each epoch where `seed` is given."""
 
-    def __init__(self, rows: Rows, classes: np.ndarray, batch_size: int, seed: int | None = None):
+    def __init__(self, rows: Rows, targets: np.ndarray, batch_size: int, seed: int | None = None):
         super().__init__()
-        self._rows, self._classes, self._size = rows, classes, batch_size
+        self._rows, self._targets, self._size = rows, targets, batch_size
         self._random = None if seed is None else np.random.default_rng(seed)
-        self._order = np.arange(len(classes))
+        self._order = np.arange(len(targets))
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -188,7 +188,7 @@ class FeatureBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._order[index * self._size : (index + 1) * self._size]
-        return self._rows.take(chosen), self._classes[chosen]
+        return self._rows.take(chosen), self._targets[chosen]
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""

@@ -18,18 +18,6 @@ from tlkit.errors import RunFolderError
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
 
-LOG_COLUMNS = (
-    "phase",
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "l2",
-    "seconds",
-)
-
 
 class RunFolder:
     """Paths, and atomic reading and writing of a run's files."""
@@ -130,11 +118,13 @@ class RunFolder:
             reason = " ".join(str(error).split())[:200]
             raise RunFolderError(f"run {self.path}: {path.name} is damaged: {reason}") from error
 
-    def append_log(self, row: dict[str, Any]) -> None:
-        """Add a row to `log.csv`."""
+    def append_log(self, metric: str, row: dict[str, Any]) -> None:
+        """Add a row to `log.csv`; `metric` is the name of the task's."""
+        values = ("loss", metric, "val_loss", f"val_{metric}")
+        columns = ("phase", "epoch", *values, "learning_rate", "l2", "seconds")
         new = not self.log.exists()
         with self.log.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+            writer = csv.DictWriter(file, columns, restval="")
             if new:
                 writer.writeheader()
             writer.writerow(row)

@@ -12,7 +12,8 @@ import keras
 
 from tlkit.data.prepare import Examples
 from tlkit.freezing import apply_plan
-from tlkit.heads.classification import PREDICTIONS, loss, metrics
+from tlkit.heads.task import Task
+from tlkit.heads.top import PREDICTIONS
 from tlkit.progress import Progress
 from tlkit.spec import RunSpec
 from tlkit.training.cache import Rows
@@ -49,6 +50,7 @@ class Trainer:
     def __init__(
         self,
         model: keras.Model,
+        task: Task,
         spec: RunSpec,
         train: Examples,
         val: Examples,
@@ -57,11 +59,12 @@ class Trainer:
         progress: Progress,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
-        self.model, self.spec, self.train, self.val = model, spec, train, val
+        self.model, self.task, self.spec = model, task, spec
+        self.train, self.val = train, val
         limit = int(spec.cache_size * 2**30)
         self.store = FeatureStore(model, cache, limit, len(train) + len(val), progress)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
-        self.checkpoints = Checkpoints(model, folder)
+        self.checkpoints = Checkpoints(model, task, folder)
 
     def run(self, plan: TrainPlan, finished: Sequence[PhaseResult] = ()) -> list[PhaseResult]:
         """Run the phases that are not `finished`; each starts from the best weights so far."""
@@ -100,14 +103,15 @@ class Trainer:
             self._solve(phase, train, val)
         else:
             self._fit(phase, suffix, train, val)
-        accuracy = self.checkpoints.score[0]
-        self.progress.say(phase.name, f"validation {accuracy:.3f} is the best so far")
+        metric = self.task.metric
+        best = self.checkpoints.best[metric]
+        self.progress.say(phase.name, f"validation {metric} {best:.3f} is the best so far")
         return PhaseResult(
             phase.name,
             sum(math.prod(v.shape) for v in self.model.trainable_variables),
             round(time.monotonic() - start - prefix_seconds, 3),
             round(prefix_seconds, 3),
-            accuracy,
+            best,
             kept,
         )
 
@@ -130,31 +134,33 @@ class Trainer:
     def _solve(self, phase: Phase, train: Rows, val: Rows) -> None:
         start = time.monotonic()
         dense = self.model.get_layer(PREDICTIONS)
-        solution = solve(
-            train.take(), self.train.classes, val.take(), self.val.classes, dense.units
-        )
+        solution = solve(train.take(), self.train.targets, val.take(), self.val.targets, self.task)
         dense.set_weights([solution.kernel, solution.bias])
+        metric = self.task.metric
         for i, step in enumerate(solution.path, start=1):
-            row = {name: f"{value:.6g}" for name, value in asdict(step).items()}
+            values = {"l2": step.l2, "loss": step.loss, metric: step.metric}
+            values |= {"val_loss": step.val_loss, f"val_{metric}": step.val_metric}
+            row = {name: f"{value:.6g}" for name, value in values.items()}
             seconds = f"{time.monotonic() - start:.3f}" if i == len(solution.path) else ""
-            self.folder.append_log({"phase": phase.name, "epoch": i, **row, "seconds": seconds})
+            row |= {"phase": phase.name, "epoch": i, "seconds": seconds}
+            self.folder.append_log(metric, row)
         best = min(solution.path, key=lambda step: step.val_loss)
-        self.checkpoints.offer(best.val_accuracy, best.val_loss)
+        self.checkpoints.offer(best.val_loss, best.val_metric)
 
     def _fit(self, phase: Phase, suffix: keras.Model, train, val) -> None:
         batch = self.spec.batch_size
         steps, val_steps = math.ceil(len(self.train) / batch), math.ceil(len(self.val) / batch)
         suffix.compile(
             make_optimizer(phase, self.spec.optimizer, suffix, steps),
-            loss(),
-            metrics=metrics(),
+            self.task.loss(),
+            metrics=[self.task.keras_metric()],
             # XLA makes depthwise convolutions many times slower on a CPU; the JAX backend knows
             # nothing else.
             jit_compile="auto" if keras.backend.backend() == "jax" else False,
         )
         if isinstance(train, Rows):
-            train = FeatureBatches(train, self.train.classes, batch, self.spec.seed)
-            val = FeatureBatches(val, self.val.classes, batch)
+            train = FeatureBatches(train, self.train.targets, batch, self.spec.seed)
+            val = FeatureBatches(val, self.val.targets, batch)
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
         try:
             suffix.fit(
@@ -173,7 +179,7 @@ class Trainer:
         options = self.spec.optimizer
         made = [
             self.checkpoints,
-            Log(self.folder, phase.name),
+            Log(self.folder, phase.name, self.task.metric),
             bar,
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.TensorBoard(self.folder.tensorboard / phase.name, write_graph=False),

@@ -1,0 +1,89 @@
+"""Multi-label classification: a picture has any number of labels; a sigmoid for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from tlkit.heads.task import Task
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Targets are 0 or 1 float32 (n, labels), outputs probabilities (n, labels).
+
+    Attributes:
+        thresholds: the probability from which on a label is given, for each; empty: 0.5.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    name: ClassVar[str] = "multilabel"
+    metric: ClassVar[str] = "f1"
+    solver: ClassVar[str] = "sigmoid"
+
+    def encode(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
+        return np.array([[name in own for name in self.outputs] for own in labels], np.float32)
+
+    def top(self, x: keras.KerasTensor, dense: dict[str, Any]) -> keras.KerasTensor:
+        return keras.layers.Dense(len(self.outputs), activation="sigmoid", **dense)(x)
+
+    def bias(self, targets: np.ndarray) -> np.ndarray:
+        share = (targets.sum(axis=0) + 1) / (len(targets) + 2)
+        return np.log(share / (1 - share))
+
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.BinaryCrossentropy(name="loss")
+
+    def keras_metric(self) -> keras.metrics.Metric:
+        return keras.metrics.F1Score("macro", threshold=0.5, name=self.metric)
+
+    def scaled(self, targets: np.ndarray) -> np.ndarray:
+        return targets
+
+    def measure(self, raw: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        loss = np.logaddexp(0, raw) - targets * raw
+        return float(loss.mean()), macro_f1(targets, raw > 0)
+
+    def with_thresholds(self, targets: np.ndarray, probabilities: np.ndarray) -> Multilabel:
+        """Return this task with the thresholds that give each label its highest F1.
+
+        Candidates lie in the middle between neighbouring probabilities, and 0.5 stays where
+        nothing is better: a threshold tuned on few examples should not be odd without gain.
+        """
+        chosen = []
+        for truth, p in zip(targets.T > 0, probabilities.T, strict=True):
+            values = np.unique(p)
+            candidates = [0.5, *((values[1:] + values[:-1]) / 2)]
+            chosen.append(float(max(candidates, key=lambda t, y=truth, q=p: _f1(y, q >= t))))
+        return replace(self, thresholds=tuple(chosen))
+
+    def chosen(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return which labels are given, bool (n, labels)."""
+        return probabilities >= np.array(self.thresholds or 0.5, np.float32)
+
+    def decode(self, row: np.ndarray) -> dict[str, Any]:
+        best = int(row.argmax())
+        given = self.chosen(row[None])[0]
+        return {
+            "label": self.outputs[best],
+            "score": float(row[best]),
+            "labels": [name for name, yes in zip(self.outputs, given, strict=True) if yes],
+            "probabilities": {x: float(p) for x, p in zip(self.outputs, row, strict=True)},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "thresholds": list(self.thresholds)}
+
+
+def macro_f1(truth: np.ndarray, given: np.ndarray) -> float:
+    """Return the mean over labels of F1, 0 for a label that is neither there nor given."""
+    return float(np.mean([_f1(t > 0, g) for t, g in zip(truth.T, given.T, strict=True)]))
+
+
+def _f1(truth: np.ndarray, given: np.ndarray) -> float:
+    both = truth.sum() + given.sum()
+    return float(2 * (truth & given).sum() / both) if both else 0.0
