@@ -93,9 +93,10 @@ def test_a_head_replaces_the_top():
     model = MobileNet(
         classes=4, head={"hidden": [8], "pooling": "max"}, classifier_activation=None, **SMALL
     )
-    assert [x.name for x in model.layers[-4:]] == [
+    assert [x.name for x in model.layers[-5:]] == [
         "head_pool",
         "head_hidden_1",
+        "head_hidden_1_relu",
         "head_dropout",
         "predictions",
     ]

@@ -14,13 +14,14 @@ from tlkit.backbones.build import Built, build_backbone
 from tlkit.backbones.catalog import CATALOG
 from tlkit.errors import BackboneError
 from tlkit.freezing import block_names, plan_freeze
-from tlkit.heads.classification import PREDICTIONS, attach
+from tlkit.heads.classification import Classification
+from tlkit.heads.top import PREDICTIONS, attach
 from tlkit.spec import HeadSpec
 from tlkit.training.prefix import cut_of, split_at
 
 SIZE = 48
 ROWS = ("MobileNet", "MobileNetV2", "ResNet50", "VGG16", "EfficientNetB0", "EfficientNetLite0")
-CLASSES = 5
+TASK = Classification(tuple("abcde"))
 
 PLAIN_KERAS = """
 import sys
@@ -51,7 +52,7 @@ def build(name):
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
     built = build_backbone(name, SIZE, "none")
-    model = attach(built.inputs, built.features, CLASSES, HeadSpec())
+    model = attach(built.inputs, built.features, TASK, HeadSpec())
     model.get_layer(PREDICTIONS).activation = keras.activations.linear
     give_batchnorm_numbers(model)
     return CATALOG[name], built, model

@@ -20,17 +20,19 @@ from tlkit.backbones.catalog import LayerInfo
 from tlkit.data.sources import picture_files
 from tlkit.errors import Interrupted
 from tlkit.freezing import apply_plan
-from tlkit.heads.classification import PREDICTIONS, attach
+from tlkit.heads.classification import Classification
+from tlkit.heads.top import PREDICTIONS, attach
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec
 from tlkit.run import resume
 from tlkit.training.phases import make_plan
 from tlkit.training.prefix import Examples, cut_of, split_at, streamed
-from tlkit.training.runfolder import LOG_COLUMNS, RunFolder
+from tlkit.training.runfolder import RunFolder
 from tlkit.training.trainer import Trainer
 
 CONV = ("kernel", "bias")
 STATISTICS = ("moving_mean", "moving_variance")
+TASK = Classification(tuple(CLASSES))
 QUIET = Progress(quiet=True)
 
 PLAIN_KERAS = """
@@ -128,7 +130,7 @@ def trainer(images, tmp_path):
         keras.backend.clear_session()
         keras.utils.set_random_seed(0)
         built = toy_backbone(images[0])
-        model = attach(built.inputs, built.features, len(CLASSES), spec.head)
+        model = attach(built.inputs, built.features, TASK, spec.head)
         plan = make_plan(spec, built.layers, 24, len(CLASSES), bool(callbacks))
         folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
         folder.create()
@@ -136,7 +138,7 @@ def trainer(images, tmp_path):
             callback.net = model
         train, val = (part_of(images, r, spec.batch_size) for r in (range(24), range(24, 32)))
         cache = tmp_path / "cache"
-        return Trainer(model, spec, train, val, folder, cache, QUIET, callbacks), plan
+        return Trainer(model, TASK, spec, train, val, folder, cache, QUIET, callbacks), plan
 
     return make
 
@@ -235,7 +237,7 @@ def test_a_head_is_solved_where_nothing_can_be_kept(trainer):
     made, plan = trainer(regime="small", cache_size=0)
     assert plan.phases[0].method == "solve"
     made.run(plan)
-    assert made.checkpoints.score[0] > 0.5
+    assert made.checkpoints.best["accuracy"] > 0.5
 
 
 # Best, rates, stopping
@@ -269,7 +271,8 @@ def test_a_phase_that_makes_it_better_is_delivered(trainer):
     scores = [(float(r["val_accuracy"]), -float(r["val_loss"])) for r in rows]
     best = max(range(len(rows)), key=scores.__getitem__)
     assert rows[best]["phase"] == "finetune"
-    assert made.checkpoints.score == pytest.approx(scores[best], rel=1e-5)
+    kept = made.checkpoints.best
+    assert (kept["accuracy"], -kept["loss"]) == pytest.approx(scores[best], rel=1e-5)
     x, y = (np.concatenate(part) for part in zip(*made.val.stream(False), strict=True))
     p = np.asarray(made.model(x, training=False))[np.arange(len(y)), y]
     assert -np.log(p).mean() == pytest.approx(float(rows[best]["val_loss"]), rel=1e-3)
@@ -324,7 +327,7 @@ def test_a_loss_that_is_no_number_ends_the_phase_and_keeps_the_best(trainer):
     rows = [row for row in made.folder.read_log() if row["phase"] == "finetune"]
     assert len(rows) < 9
     assert all(np.isfinite(w).all() for w in made.model.get_weights())
-    assert math.isfinite(made.checkpoints.score[1])
+    assert math.isfinite(made.checkpoints.best["loss"])
 
 
 # Whole runs
@@ -394,7 +397,17 @@ def test_metrics_json_has_the_keys_that_were_promised(fitted_run):
 def test_the_log_has_a_row_for_each_epoch(fitted_run):
     with (fitted_run[0].folder / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == LOG_COLUMNS
+    assert tuple(rows[0]) == (
+        "phase",
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "learning_rate",
+        "l2",
+        "seconds",
+    )
     got = [(row["phase"], row["epoch"]) for row in rows]
     assert got == [("head", "1"), ("head", "2"), ("finetune", "1"), ("finetune", "2")]
     for row in rows:
