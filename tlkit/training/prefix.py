@@ -85,6 +85,7 @@ class FeatureStore:
         self._model, self._root, self._limit = model, root, limit
         self._examples, self._progress = examples, progress
         self._caches: dict[str, FeatureCache | None] = {}
+        self._built: dict[tuple[str, str], keras.Model] = {}
 
     def keeps(self, cut: Cut) -> bool:
         """Tell whether the features at `cut` can be kept; makes room for them."""
@@ -107,8 +108,7 @@ class FeatureStore:
                 return self._in_memory(cut, part, what)
             missing = cache.missing(part.digests)
             if missing:
-                inputs = self._model.input if below is None else below.tensor
-                piece = keras.Model(inputs, cut.tensor)
+                piece = self._piece(below, cut)
                 batches = part.pictures(missing) if source is None else _pieces(source, missing)
                 with self._progress.bar("prefix", f"{what}, {cut.name}", len(missing)) as advance:
                     cache.add([part.digests[i] for i in missing], _run(piece, batches, advance))
@@ -116,10 +116,18 @@ class FeatureStore:
         return source
 
     def _in_memory(self, cut: Cut, part: Examples, what: str) -> Rows:
-        piece = keras.Model(self._model.input, cut.tensor)
+        piece = self._piece(None, cut)
         with self._progress.bar("prefix", f"{what}, {cut.name}", len(part)) as advance:
             features = list(_run(piece, part.pictures(range(len(part))), advance))
         return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
+
+    def _piece(self, below: Cut | None, cut: Cut) -> keras.Model:
+        """Return the model between two cuts; built once, since each would be traced anew."""
+        key = (below.name if below else "", cut.name)
+        if key not in self._built:
+            inputs = below.tensor if below else self._model.input
+            self._built[key] = keras.Model(inputs, cut.tensor)
+        return self._built[key]
 
     def _cache(self, cut: Cut) -> FeatureCache | None:
         if cut.name not in self._caches:
