@@ -12,6 +12,8 @@ from typing import Any
 import keras
 
 from tlkit.backbones.build import Built, build_backbone
+from tlkit.backbones.catalog import MODEL
+from tlkit.backbones.given import Given, build_given, open_given
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.environment import describe_environment, precision, set_environment
 from tlkit.errors import Interrupted, RunFolderError
@@ -47,7 +49,9 @@ def train(
         val, test: a share to split off (default 0.15 each), or data of their own.
         callbacks: Keras callbacks, passed to each fitted phase.
         progress: False for silence.
-        **fields: any field of `RunSpec`, such as `backbone="ResNet50"`, `regime="medium"`.
+        **fields: any field of `RunSpec`, such as `backbone="ResNet50"`, `regime="medium"`;
+            `backbone`, or the `name` in it, may be a `keras.Model` too: its layers up to a cut
+            are copied, and the model stays as it is.
 
     Raises:
         TlkitError: bad input; one of its children, with one clear message.
@@ -61,12 +65,14 @@ def train(
     set_environment(spec)
     if spec.out:
         check_free(Path(spec.out))
+    spec, given = _open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, shown)
     if spec.freeze != "auto":
-        _make_plan(prepared, _unweighted(spec), False)  # a wrong rule, before weights are fetched
-    built, model = _build(prepared)
+        # A wrong rule, before weights are fetched.
+        _make_plan(prepared, _unweighted(spec, given), False)
+    built, model = _build(prepared, given)
     plan = _make_plan(prepared, built, bool(callbacks))
-    folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.name))
+    folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.label))
     _say_plan(plan, shown)
     return _execute(prepared, plan, model, folder, callbacks, shown)
 
@@ -76,8 +82,9 @@ def plan(
 ) -> TrainPlan:
     """Return what `train` with the same arguments would do; nothing is trained or written."""
     spec, arrays = _spec_of(data, val, test, fields)
+    spec, given = _open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, as_progress(progress))
-    return _make_plan(prepared, _unweighted(spec), False)
+    return _make_plan(prepared, _unweighted(spec, given), False)
 
 
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
@@ -86,7 +93,8 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     Finished phases are kept; the interrupted one starts again from the best weights so far.
 
     Raises:
-        RunFolderError: there is no run, or it was trained on arrays, which are gone.
+        RunFolderError: there is no run, or it was trained on arrays or on a model object, which
+            are gone.
     """
     run, shown = open_run(folder), as_progress(progress)
     if run.finished:
@@ -94,9 +102,15 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
         return run
     if ARRAYS in (run.spec.data, run.spec.val, run.spec.test):
         raise RunFolderError(f"run {folder}: was trained on arrays, which are gone; train anew")
+    if run.spec.backbone.name == MODEL:
+        raise RunFolderError(
+            f"run {folder}: was trained on a model object, which is gone; train anew, or save the "
+            "model and name its file: --backbone path/to/model.keras"
+        )
     set_environment(run.spec)
-    prepared = prepare(run.spec, {}, shown)
-    built, model = _build(prepared)
+    spec, given = _open_backbone(run.spec)
+    prepared = prepare(spec, {}, shown)
+    built, model = _build(prepared, given)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
     plan = _make_plan(prepared, built, fitted)
@@ -106,7 +120,10 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
 def _spec_of(
     data: Any, val: Any, test: Any, fields: dict[str, Any]
 ) -> tuple[RunSpec, dict[str, Any]]:
-    """Return the spec, and apart from it the arrays among `data`, `val` and `test`."""
+    """Return the spec, and apart from it what is no text.
+
+    That is arrays among `data`, `val` and `test`, and a model as `backbone`.
+    """
     fields, arrays = dict(fields), {}
     for name, value in (("data", data), ("val", val), ("test", test)):
         if value is None:
@@ -116,22 +133,44 @@ def _spec_of(
         else:
             arrays[name] = value
             fields[name] = ARRAYS
+    backbone = fields.get("backbone")
+    asked = dict(backbone) if isinstance(backbone, dict) else {"name": backbone}
+    if isinstance(asked.get("name"), keras.Model):
+        arrays["backbone"] = asked["name"]
+        fields["backbone"] = {**asked, "name": MODEL}
+    elif isinstance(asked.get("name"), Path):
+        fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
     return make_spec(fields), arrays
 
 
-def _build(prepared: Prepared) -> tuple[Built, keras.Model]:
+def _open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
+    """Open a backbone of the user's own; return the spec with its size, and its path in full."""
+    if not spec.backbone.given:
+        return spec, None
+    keras.backend.clear_session()  # the layers that a function makes are numbered anew, as below
+    given = open_given(spec.backbone.name, model, spec.image_size)
+    backbone = spec.backbone.model_copy(update={"name": given.name})
+    return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given
+
+
+def _build(prepared: Prepared, given: Given | None) -> tuple[Built, keras.Model]:
     spec = prepared.spec
     keras.backend.clear_session()  # names of earlier models would number this one's layers
     labels, asked = prepared.source.labels, spec.backbone
     with precision(spec):
-        built = build_backbone(asked.name, spec.size, asked.weights, asked.alpha)
+        if given is None:
+            built = build_backbone(asked.name, spec.size, asked.weights, asked.alpha)
+        else:
+            built = build_given(given, asked.cut, asked.preprocessing)
         return built, attach(built.inputs, built.features, len(labels), spec.head)
 
 
-def _unweighted(spec: RunSpec) -> Built:
+def _unweighted(spec: RunSpec, given: Given | None) -> Built:
     """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
+    if given is not None:
+        return build_given(given, spec.backbone.cut, spec.backbone.preprocessing)
     return build_backbone(spec.backbone.name, spec.size, "none", spec.backbone.alpha)
 
 
