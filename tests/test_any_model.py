@@ -1,6 +1,7 @@
 """A model of the user's own as the backbone: a file, a function, an object."""
 
 import importlib
+import shutil
 import sys
 
 import keras
@@ -10,12 +11,14 @@ from click.testing import CliRunner
 from keras import layers
 
 import tlkit
-from tlkit.backbones.catalog import MODEL, is_given
+from tlkit.backbones.catalog import CATALOG, MODEL, is_given
 from tlkit.backbones.given import build_given, open_given
 from tlkit.backbones.graph import crossing, sources
 from tlkit.cli.main import main
+from tlkit.environment import precision
 from tlkit.errors import BackboneError, RunFolderError, SpecError
 from tlkit.freezing import block_names, plan_freeze
+from tlkit.run import resume
 from tlkit.training.prefix import cut_of, split_at
 
 SIZE = 32
@@ -24,10 +27,10 @@ import keras
 
 
 def net():
-    inputs = keras.Input((32, 32, 3))
-    x = keras.layers.Rescaling(1 / 255)(inputs)
-    x = keras.layers.Conv2D(4, 3, strides=2, activation="relu")(x)
-    return keras.Model(inputs, keras.layers.Conv2D(8, 3, strides=2, name="deep")(x))
+    first = keras.layers.Conv2D(4, 3, strides=2, activation="relu")
+    second = keras.layers.Conv2D(8, 3, strides=2, name="deep")
+    scale = keras.layers.Rescaling(1 / 255)
+    return keras.Sequential([keras.Input((32, 32, 3)), scale, first, second])
 
 
 def broken():
@@ -175,9 +178,9 @@ def test_every_layer_is_in_one_block(built):
 def test_the_copy_computes_the_same(model, built):
     end = {"residual": "relu4", "plain": None, "nested": "squeeze", "operations": None}[model.name]
     if model.name == "plain":
-        wanted = keras.Model(model.inputs, model.layers[-3].output)
+        wanted = keras.Sequential([model.inputs[0], *model.layers[:-2]])
     else:
-        wanted = keras.Model(model.inputs, model.get_layer(end).output) if end else model
+        wanted = keras.Model(model.input, model.get_layer(end).output) if end else model
     got = keras.Model(built.inputs, built.features)
     assert close(got(images(), training=False), wanted(images(), training=False))
 
@@ -237,8 +240,6 @@ def test_an_application_inside_keeps_its_blocks():
 
 def test_an_application_that_nests_models_keeps_its_blocks():
     net = keras.applications.ConvNeXtTiny(weights=None, input_shape=(SIZE, SIZE, 3))
-    from tlkit.backbones.catalog import CATALOG
-
     assert list(blocks_of(build(net))) == [name for name, _ in CATALOG["ConvNeXtTiny"].blocks]
 
 
@@ -320,27 +321,26 @@ def train(pictures, tmp_path, backbone, **fields):
     return tlkit.train(pictures, backbone=backbone, out=tmp_path / "run", **fields)
 
 
-def test_training_on_a_model_object(model, pictures, tmp_path):
-    before = [np.array(w) for w in model.get_weights()]
-    run = train(pictures, tmp_path, model)
-    assert run.spec.backbone.name == MODEL
-    assert run.spec.size == SIZE
-    assert f"name: {MODEL}" in (run.folder / "spec.yaml").read_text()
-    assert [phase["name"] for phase in run.metrics["phases"]] == ["head", "finetune"]
-    assert all(map(np.array_equal, before, model.get_weights()))
-    loaded = keras.models.load_model(run.folder / "model.keras")
-    assert loaded(images()).shape == (2, 3)
-    opened = tlkit.open_run(run.folder)
-    assert opened.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
-    with pytest.raises(SpecError, match="backbone.name"):
-        train(pictures, tmp_path / "again", "<models>")
-
-
-def test_frozen_layers_stay_and_others_move(pictures, tmp_path):
+@pytest.fixture(scope="module")
+def object_run(pictures, tmp_path_factory):
+    """A model object and the finished run on it, its first block frozen; do not change them."""
     keras.utils.set_random_seed(0)
     model = residual()
-    backbone = {"name": model, "weights": "none"}
-    run = train(pictures, tmp_path, backbone, freeze="until=block_1", batchnorm="affine")
+    backbone = {"name": model, "weights": "none"}  # a single phase: it is sure to be the best
+    folder = tmp_path_factory.mktemp("object")
+    return model, train(pictures, folder, backbone, freeze="until=block_1", batchnorm="affine")
+
+
+def test_a_run_on_a_model_object_is_as_any(object_run):
+    _, run = object_run
+    assert (run.spec.backbone.name, run.spec.size) == (MODEL, SIZE)
+    assert f"name: {MODEL}" in (run.folder / "spec.yaml").read_text()
+    opened = tlkit.open_run(run.folder)
+    assert opened.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
+
+
+def test_frozen_layers_stay_and_others_move(object_run):
+    model, run = object_run
     moved = {}
     for layer in model.layers[1:-2]:
         pairs = zip(layer.get_weights(), run.model.get_layer(layer.name).get_weights(), strict=True)
@@ -352,6 +352,18 @@ def test_frozen_layers_stay_and_others_move(pictures, tmp_path):
     (phase,) = run.metrics["phases"]
     assert phase["features_kept"]
     assert phase["trainable_parameters"] == (8 * 9 + 1) * 8 + (8 * 9 + 1) * 12 + 2 * 12 + 13 * 3
+
+
+@pytest.mark.parametrize(("kind", "regime"), [("nested", "medium"), ("ops", "small")])
+def test_the_model_given_is_not_trained_and_the_result_loads(kind, regime, pictures, tmp_path):
+    model = MODELS[kind]()
+    before = [np.array(w) for w in model.get_weights()]
+    answer = model(images(), training=False)
+    run = train(pictures, tmp_path, model, regime=regime)
+    assert len(run.metrics["phases"]) == (2 if regime == "medium" else 1)
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert close(model(images(), training=False), answer)
+    assert keras.models.load_model(run.folder / "model.keras")(images()).shape == (2, 3)
 
 
 def test_prefix_and_suffix_are_the_whole(built):
@@ -372,40 +384,31 @@ def test_a_file_by_the_command_line(keras_file, pictures, tmp_path):
     backbone = run.spec.backbone
     assert (backbone.name, backbone.weights, backbone.cut) == (keras_file, "own", "relu2")
     assert run.model.get_layer("head_pool").input.shape == (None, 16, 16, 8)
+    plan = run.plan
+    (out / "metrics.json").unlink()
     again = CliRunner().invoke(main, ["train", "--resume", str(out)])
-    assert "is finished" in again.output
+    assert again.exit_code == 0, again.output
+    assert (run.plan, run.metrics["backbone"]) == (plan, keras_file)
 
 
-def test_a_stopped_run_on_a_file_goes_on(keras_file, pictures, tmp_path):
-    run = train(pictures, tmp_path, keras_file)
-    (run.folder / "metrics.json").unlink()
-    from tlkit.run import resume
-
-    assert resume(run.folder, progress=False).metrics["backbone"] == keras_file
-
-
-def test_a_stopped_run_on_a_model_object_cannot_go_on(pictures, tmp_path):
-    run = train(pictures, tmp_path, residual(), regime="small")
-    (run.folder / "metrics.json").unlink()
-    from tlkit.run import resume
-
+def test_a_stopped_run_on_a_model_object_cannot_go_on(object_run, tmp_path):
+    copy = shutil.copytree(object_run[1].folder, tmp_path / "copy")
+    (copy / "metrics.json").unlink()
     with pytest.raises(RunFolderError, match="was trained on a model object, which is gone"):
-        resume(run.folder)
+        resume(copy)
 
 
 def test_a_function_by_the_command_line(module, pictures, tmp_path):
-    name = f"{module}:net"
-    options = ["--backbone", name, "--set", "backbone.weights=none", "--json"]
-    result = CliRunner().invoke(main, ["plan", str(pictures), *options])
+    options = ["--backbone", f"{module}:net", "--set", "backbone.weights=none", "--epochs", "1"]
+    out = tmp_path / "run"
+    result = CliRunner().invoke(main, ["train", str(pictures), *options, "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert '"regime": "large"' in result.stdout
-    run = train(pictures, tmp_path, name)
-    assert run.spec.backbone.name == name
+    run = tlkit.open_run(out)
+    assert (run.spec.backbone.name, run.plan["regime"]) == (f"{module}:net", "large")
+    assert run.model.get_layer("deep").output.shape == (None, 7, 7, 8)
 
 
 def test_precision_reaches_the_layers(pictures):
-    from tlkit.environment import precision
-
     with precision(tlkit.RunSpec(precision="bfloat16")):
         made = build(residual())
     assert made.features.dtype == "bfloat16"
