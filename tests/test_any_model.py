@@ -12,6 +12,7 @@ from keras import layers
 
 import tlkit
 from tlkit.backbones.catalog import CATALOG, MODEL, is_given
+from tlkit.backbones.cost import layer_costs
 from tlkit.backbones.given import build_given, open_given
 from tlkit.backbones.graph import crossing, sources
 from tlkit.cli.main import main
@@ -30,7 +31,8 @@ def net():
     first = keras.layers.Conv2D(4, 3, strides=2, activation="relu")
     second = keras.layers.Conv2D(8, 3, strides=2, name="deep")
     scale = keras.layers.Rescaling(1 / 255)
-    return keras.Sequential([keras.Input((32, 32, 3)), scale, first, second])
+    relu = keras.layers.ReLU()
+    return keras.Sequential([keras.Input((32, 32, 3)), scale, first, second, relu])
 
 
 def broken():
@@ -243,6 +245,25 @@ def test_an_application_that_nests_models_keeps_its_blocks():
     assert list(blocks_of(build(net))) == [name for name, _ in CATALOG["ConvNeXtTiny"].blocks]
 
 
+@pytest.mark.parametrize(("longer", "first"), [(0, "stem"), (40, "block_1")])
+def test_a_branch_beside_an_application_can_be_cut_too(longer, first):
+    base = next(layer for layer in nested().layers if isinstance(layer, keras.Model))
+    inputs = keras.Input((SIZE, SIZE, 3))
+    beside = layers.Conv2D(8, 3, strides=16, padding="same", name="patches")(inputs)
+    for _ in range(longer):
+        beside = layers.ReLU()(beside)
+    beside = layers.Conv2D(8, 3, strides=2, padding="same", name="beside")(beside)
+    x = layers.Concatenate(name="both")([base(inputs), beside])
+    made = build(keras.Model(inputs, layers.Conv2D(4, 1, name="behind")(x)))
+    assert block_names(made.layers)[0] == first
+    plan = plan_freeze(made.layers, f"until={first}")
+    whole = keras.Model(made.inputs, made.features)
+    prefix, suffix = split_at(whole, cut_of(whole, plan))
+    assert composes(prefix, suffix, whole)
+    inside = {layer.name for layer in prefix.layers}
+    assert inside.isdisjoint(x.name for x in made.layers if x.name not in plan.frozen)
+
+
 def test_a_top_that_keeps_its_dimensions_is_left_out():
     net = keras.applications.MobileNet(weights=None, alpha=0.25, input_shape=(SIZE, SIZE, 3))
     assert build(net).layers[-1].name == "conv_pw_13_relu"
@@ -299,14 +320,6 @@ def test_a_sequential_without_input_takes_the_size_asked_for():
 # Training
 
 
-@pytest.fixture(scope="module")
-def keras_file(tmp_path_factory) -> str:
-    keras.utils.set_random_seed(0)
-    path = tmp_path_factory.mktemp("models") / "residual net.keras"
-    residual().save(path)
-    return str(path)
-
-
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module `nets_of_mine` in the current folder, which is not on `sys.path`."""
@@ -339,6 +352,28 @@ def test_a_run_on_a_model_object_is_as_any(object_run):
     assert opened.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
 
 
+def test_the_plan_of_a_model_object(pictures):
+    made = tlkit.plan(pictures, backbone=residual(), freeze="last=1", progress=False)
+    rows = made.phases[-1].freeze.table()
+    assert [(row.block, row.state) for row in rows] == [
+        ("block_1", "frozen"),
+        ("block_2", "frozen"),
+        ("block_3", "trained"),
+    ]
+
+
+def test_attention_is_counted_too():
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(4, 8, strides=8, name="patches")(inputs)
+    y = layers.Reshape((16, 4))(x)
+    y = layers.MultiHeadAttention(2, 2, name="attention")(y, y)
+    x = layers.Add(name="sum")([x, layers.Reshape((4, 4, 4))(y)])
+    made = build(keras.Model(inputs, x))
+    costs = layer_costs(keras.Model(made.inputs, made.features))
+    assert costs["patches"].multiply_adds == 16 * 64 * 3 * 4
+    assert costs["attention"].shape == (None, 16, 4)
+
+
 def test_frozen_layers_stay_and_others_move(object_run):
     model, run = object_run
     moved = {}
@@ -354,13 +389,12 @@ def test_frozen_layers_stay_and_others_move(object_run):
     assert phase["trainable_parameters"] == (8 * 9 + 1) * 8 + (8 * 9 + 1) * 12 + 2 * 12 + 13 * 3
 
 
-@pytest.mark.parametrize(("kind", "regime"), [("nested", "medium"), ("ops", "small")])
-def test_the_model_given_is_not_trained_and_the_result_loads(kind, regime, pictures, tmp_path):
-    model = MODELS[kind]()
+def test_the_model_given_is_not_trained_and_the_result_loads(pictures, tmp_path):
+    model = nested()
     before = [np.array(w) for w in model.get_weights()]
     answer = model(images(), training=False)
-    run = train(pictures, tmp_path, model, regime=regime)
-    assert len(run.metrics["phases"]) == (2 if regime == "medium" else 1)
+    run = train(pictures, tmp_path, model)
+    assert [phase["name"] for phase in run.metrics["phases"]] == ["head", "finetune"]
     assert all(map(np.array_equal, before, model.get_weights()))
     assert close(model(images(), training=False), answer)
     assert keras.models.load_model(run.folder / "model.keras")(images()).shape == (2, 3)
@@ -375,20 +409,19 @@ def test_prefix_and_suffix_are_the_whole(built):
         assert composes(prefix, suffix, whole)
 
 
-def test_a_file_by_the_command_line(keras_file, pictures, tmp_path):
+def test_a_file_by_the_command_line_and_on_from_a_stop(pictures, tmp_path):
+    operations().save(file := tmp_path / "my net.keras")
     out = tmp_path / "run"
-    options = ["--backbone", keras_file, "--set", "backbone.cut=relu2", "--out", str(out)]
+    options = ["--backbone", str(file), "--out", str(out)]
     result = CliRunner().invoke(main, ["train", str(pictures), *options])
     assert result.exit_code == 0, result.output
     run = tlkit.open_run(out)
-    backbone = run.spec.backbone
-    assert (backbone.name, backbone.weights, backbone.cut) == (keras_file, "own", "relu2")
-    assert run.model.get_layer("head_pool").input.shape == (None, 16, 16, 8)
+    assert (run.spec.backbone.name, run.spec.backbone.weights) == (str(file), "own")
     plan = run.plan
     (out / "metrics.json").unlink()
     again = CliRunner().invoke(main, ["train", "--resume", str(out)])
     assert again.exit_code == 0, again.output
-    assert (run.plan, run.metrics["backbone"]) == (plan, keras_file)
+    assert (run.plan, run.metrics["backbone"]) == (plan, str(file))
 
 
 def test_a_stopped_run_on_a_model_object_cannot_go_on(object_run, tmp_path):
@@ -399,13 +432,14 @@ def test_a_stopped_run_on_a_model_object_cannot_go_on(object_run, tmp_path):
 
 
 def test_a_function_by_the_command_line(module, pictures, tmp_path):
-    options = ["--backbone", f"{module}:net", "--set", "backbone.weights=none", "--epochs", "1"]
     out = tmp_path / "run"
-    result = CliRunner().invoke(main, ["train", str(pictures), *options, "--out", str(out)])
+    options = ["--backbone", f"{module}:net", "--epochs", "1", "--out", str(out)]
+    settings = ["--set", "backbone.weights=none", "--set", "backbone.cut=deep"]
+    result = CliRunner().invoke(main, ["train", str(pictures), *options, *settings])
     assert result.exit_code == 0, result.output
     run = tlkit.open_run(out)
     assert (run.spec.backbone.name, run.plan["regime"]) == (f"{module}:net", "large")
-    assert run.model.get_layer("deep").output.shape == (None, 7, 7, 8)
+    assert run.model.get_layer("head_pool").input.shape == (None, 7, 7, 8)
 
 
 def test_precision_reaches_the_layers(pictures):
@@ -414,13 +448,14 @@ def test_precision_reaches_the_layers(pictures):
     assert made.features.dtype == "bfloat16"
 
 
-def test_backbones_shows_blocks_and_layers(keras_file, monkeypatch):
+def test_backbones_shows_blocks_and_layers(tmp_path, monkeypatch):
+    residual().save(file := tmp_path / "net.keras")
     monkeypatch.setenv("COLUMNS", "120")
-    result = CliRunner().invoke(main, ["backbones", keras_file])
+    result = CliRunner().invoke(main, ["backbones", str(file)])
     assert result.exit_code == 0, result.output
     for word in ("block_3", "conv4", "8 x 8 x 12", "32 pixels"):
         assert word in result.output
-    shorter = CliRunner().invoke(main, ["backbones", keras_file, "--cut", "relu2"])
+    shorter = CliRunner().invoke(main, ["backbones", str(file), "--cut", "relu2"])
     assert "conv4" not in shorter.output
 
 
@@ -569,3 +604,11 @@ def test_options_that_do_not_go_together(backbone, words):
 )
 def test_what_stands_for_a_model_of_ones_own(name, given):
     assert is_given(name) is given
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("VGG16", "VGG16"), ("a/my.net.keras", "my.net"), ("mine.nets:small", "mine.nets:small")],
+)
+def test_the_name_in_a_run_folder(name, label):
+    assert tlkit.RunSpec(backbone=name).backbone.label == label

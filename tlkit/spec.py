@@ -96,7 +96,7 @@ class BackboneSpec(_Part):
     @property
     def label(self) -> str:
         """A short name, for folders."""
-        return Path(self.name).stem if self.given else self.name
+        return Path(self.name).stem if self.name.endswith(".keras") else self.name
 
 
 class HeadSpec(_Part):

@@ -42,19 +42,23 @@ def layer_costs(model: keras.Model) -> dict[str, LayerCost]:
     costs = {}
     for layer in model.layers:
         inputs, outputs = graph[layer.name]
-        came = inputs[0].shape if inputs else outputs[0].shape
-        costs[layer.name] = LayerCost(tuple(outputs[0].shape), _multiply_adds(layer, came))
+        went = tuple(outputs[0].shape)
+        came = inputs[0].shape if inputs else went
+        costs[layer.name] = LayerCost(went, _multiply_adds(layer, came, went))
     return costs
 
 
-def _multiply_adds(layer: keras.layers.Layer, came: tuple[int | None, ...]) -> int:
+def _multiply_adds(
+    layer: keras.layers.Layer, came: tuple[int | None, ...], went: tuple[int | None, ...]
+) -> int:
     if isinstance(layer, keras.Model):
         total = 0
         for inner in layer.layers:
-            total += _multiply_adds(inner, came)
-            came = inner.compute_output_shape(came)
+            after = inner.compute_output_shape(came)
+            total += _multiply_adds(inner, came, after)
+            came = after
         return total
-    positions = math.prod(layer.compute_output_shape(came)[1:-1]) if layer.weights else 0
+    positions = math.prod(went[1:-1]) if layer.weights else 0
     kernels = [v for v in layer.weights if v.name.endswith("kernel")]
     return positions * sum(math.prod(kernel.shape) for kernel in kernels)
 

@@ -125,10 +125,10 @@ def _built_copy(model: keras.Sequential, size: int | None) -> keras.Sequential:
     """Return a copy of a Sequential that was never told its input's shape, for this size."""
     if size is None:
         raise BackboneError(_any_size())
-    copy = keras.models.clone_model(model)
     try:
+        copy = keras.models.clone_model(model)
         copy.build((None, size, size, 3))
-    except ValueError as error:
+    except (ValueError, TypeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(f"cannot be built for {size} pixels: {reason}") from error
     for old, new in zip(model.layers, copy.layers, strict=True):
@@ -173,9 +173,10 @@ def build_given(given: Given, cut: str | None = None, preprocessing: str | None 
         preprocessing: `tf`, `caffe`, `torch`, `lite`, or `none` or None: RGB 0-255 as it is.
 
     Returns:
-        As for a row. Blocks are the row's where a catalog application is inside, with those of
-        `narrow_blocks` behind it (`added_1` to `added_n`), else those of `narrow_blocks`
-        (`block_1` to `block_n`).
+        As for a row. Blocks are the row's where a catalog application is inside: what is in front
+        of it belongs to its first block, what is behind it to blocks of `narrow_blocks`
+        (`added_1` to `added_n`). Without an application, or with a branch beside it, all are
+        those of `narrow_blocks` (`block_1` to `block_n`).
 
     Raises:
         BackboneError: there is no such layer, no feature map, or the graph cannot be laid out.
@@ -246,7 +247,20 @@ def _blocks(
         return narrow_blocks(model, own, "block")
     stem = own[: own.index(next(iter(blocks)))]  # the user's own preprocessing
     blocks |= dict.fromkeys(stem, next(iter(blocks.values())))
-    return blocks | narrow_blocks(model, [name for name in own if name not in blocks], "added")
+    blocks |= narrow_blocks(model, [name for name in own if name not in blocks], "added")
+    return blocks if _in_order(model, blocks) else narrow_blocks(model, own, "block")
+
+
+def _in_order(model: keras.Model, blocks: dict[str, str]) -> bool:
+    """Tell whether each block takes only from those before it; not so with a branch beside it."""
+    order = list(dict.fromkeys(blocks[x.name] for x in model.layers if x.name in blocks))
+    rank = {name: order.index(block) for name, block in blocks.items()}
+    return all(
+        rank.get(source, 0) <= rank[name]
+        for name, feeds in sources(model).items()
+        if name in rank
+        for source in feeds
+    )
 
 
 def _row_blocks(model: keras.Model) -> dict[int, str]:
