@@ -10,18 +10,17 @@ from typing import Any
 
 import keras
 
-from tlkit.backbones.build import Built, build_backbone
-from tlkit.data.colours import Colours, measure_colours
+from tlkit.assembly import assemble, open_backbone, unweighted
+from tlkit.backbones.build import Built
+from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
-from tlkit.environment import describe_environment, precision, set_environment
+from tlkit.environment import describe_environment, set_environment
 from tlkit.errors import Interrupted, RunFolderError
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import headline, measure
 from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
-from tlkit.heads.tasks import TASKS
-from tlkit.heads.top import attach
 from tlkit.opened import Run, open_run
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
@@ -50,7 +49,9 @@ def train(
         val, test: a share to split off (default 0.15 each), or data of their own.
         callbacks: Keras callbacks, passed to each fitted phase.
         progress: False for silence.
-        **fields: any field of `RunSpec`, such as `backbone="ResNet50"`, `regime="medium"`.
+        **fields: any field of `RunSpec`, such as `backbone="ResNet50"`, `regime="medium"`;
+            `backbone`, or the `name` in it, may be a `keras.Model` too: its layers up to a cut
+            are copied, and the model stays as it is.
 
     Raises:
         TlkitError: bad input; one of its children, with one clear message.
@@ -64,12 +65,14 @@ def train(
     set_environment(spec)
     if spec.out:
         check_free(Path(spec.out))
+    spec, given = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, shown)
     if spec.freeze != "auto":
-        _make_plan(prepared, _unweighted(spec), False)  # a wrong rule, before weights are fetched
-    task, built, model = _build(prepared)
+        # A wrong rule, before weights are fetched.
+        _make_plan(prepared, unweighted(spec, given), False)
+    task, built, model = assemble(prepared, given)
     plan = _make_plan(prepared, built, bool(callbacks))
-    folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.name))
+    folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.label))
     _say_plan(plan, shown)
     return _execute(prepared, task, plan, model, folder, callbacks, shown)
 
@@ -79,8 +82,9 @@ def plan(
 ) -> TrainPlan:
     """Return what `train` with the same arguments would do; nothing is trained or written."""
     spec, arrays = _spec_of(data, val, test, fields)
+    spec, given = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, as_progress(progress))
-    return _make_plan(prepared, _unweighted(spec), False)
+    return _make_plan(prepared, unweighted(spec, given), False)
 
 
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
@@ -89,7 +93,8 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     Finished phases are kept; the interrupted one starts again from the best weights so far.
 
     Raises:
-        RunFolderError: there is no run, or it was trained on arrays, which are gone.
+        RunFolderError: there is no run, or it was trained on arrays or on a model object, which
+            are gone.
     """
     run, shown = open_run(folder), as_progress(progress)
     if run.finished:
@@ -97,9 +102,15 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
         return run
     if ARRAYS in (run.spec.data, run.spec.val, run.spec.test):
         raise RunFolderError(f"run {folder}: was trained on arrays, which are gone; train anew")
+    if run.spec.backbone.name == MODEL:
+        raise RunFolderError(
+            f"run {folder}: was trained on a model object, which is gone; train anew, or save the "
+            "model and name its file: --backbone path/to/model.keras"
+        )
     set_environment(run.spec)
-    prepared = prepare(run.spec, {}, shown)
-    task, built, model = _build(prepared)
+    spec, given = open_backbone(run.spec)
+    prepared = prepare(spec, {}, shown)
+    task, built, model = assemble(prepared, given)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
     plan = _make_plan(prepared, built, fitted)
@@ -109,7 +120,10 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
 def _spec_of(
     data: Any, val: Any, test: Any, fields: dict[str, Any]
 ) -> tuple[RunSpec, dict[str, Any]]:
-    """Return the spec, and apart from it the arrays among `data`, `val` and `test`."""
+    """Return the spec, and apart from it what is no text.
+
+    That is arrays among `data`, `val` and `test`, and a model as `backbone`.
+    """
     fields, arrays = dict(fields), {}
     for name, value in (("data", data), ("val", val), ("test", test)):
         if value is None:
@@ -119,34 +133,16 @@ def _spec_of(
         else:
             arrays[name] = value
             fields[name] = ARRAYS
+    backbone = fields.get("backbone")
+    asked = dict(backbone) if isinstance(backbone, dict) else {"name": backbone}
+    if isinstance(asked.get("name"), keras.Model):
+        arrays["backbone"] = asked["name"]
+        fields["backbone"] = {**asked, "name": MODEL}
+    elif isinstance(asked.get("name"), Path):
+        fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
     return make_spec(fields), arrays
-
-
-def _build(prepared: Prepared) -> tuple[Task, Built, keras.Model]:
-    """Return the task with what it knows of the training targets, backbone and whole model."""
-    spec = prepared.spec
-    keras.backend.clear_session()  # names of earlier models would number this one's layers
-    task = TASKS[spec.task](prepared.source.outputs)
-    train = prepared.examples("train", task.encode)
-    task = task.fit(train.targets)
-    bias = task.bias(train.targets) if spec.head.bias == "frequencies" else None
-    colours = None if spec.normalize == "application" else measure_colours(train)
-    with precision(spec):
-        built = _backbone(spec, spec.backbone.weights, colours)
-        return task, built, attach(built.inputs, built.features, task, spec.head, bias)
-
-
-def _backbone(spec: RunSpec, weights: str, colours: Colours | None = None) -> Built:
-    asked = spec.backbone
-    whiten = spec.normalize == "pca"
-    return build_backbone(asked.name, spec.size, weights, asked.alpha, colours, whiten)
-
-
-def _unweighted(spec: RunSpec) -> Built:
-    """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
-    return _backbone(spec, "none")
 
 
 def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:

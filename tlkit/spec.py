@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from tlkit.backbones.catalog import CATALOG, lookup
-from tlkit.errors import BackboneError
+from tlkit.backbones.catalog import CATALOG, GIVEN, is_given, lookup
+from tlkit.consistency import OWN, find_problems
 
 ARRAYS = "<arrays>"
 """What `data`, `val` or `test` say in `spec.yaml` when Python passed arrays or a tf.data set."""
@@ -26,10 +26,13 @@ def option(
     unit: str = "",
     source: str = "tlkit",
     enum: list[str] | None = None,
+    other: str = "",
     **limits: Any,
 ) -> Any:
     """Declare one option with its description, unit, default and the source of that default."""
     extra = {"unit": unit, "source": source, "enum": enum}
+    if other:
+        extra |= {"enum": None, "anyOf": [{"enum": enum}, {"pattern": f"^({other})$"}]}
     extra = {key: value for key, value in extra.items() if value}
     factory = {"default_factory": default} if callable(default) else {"default": default}
     return Field(description=description, json_schema_extra=extra, **factory, **limits)
@@ -44,13 +47,16 @@ class BackboneSpec(_Part):
 
     name: str = option(
         "MobileNetV2",
-        "The application; `tlkit backbones` lists them.",
+        "The application (`tlkit backbones` lists them), or a model of your own: "
+        "path/to/model.keras, or module:function, which is called without arguments.",
         source="small and quick on a CPU (Sandler et al. 2018)",
         enum=list(CATALOG),
+        other=GIVEN,
     )
     weights: str = option(
         "imagenet",
-        "`imagenet`, `none` (random), or the path of a weights file.",
+        "`imagenet`, `none` (random), or the path of a weights file; a model of your own brings "
+        "its weights: `own`, or `none` if they are random and nothing in it is worth freezing.",
         source="keras.applications",
     )
     alpha: float | None = option(
@@ -59,6 +65,34 @@ class BackboneSpec(_Part):
         source="keras.applications",
         gt=0,
     )
+    cut: str | None = option(
+        None,
+        "In a model of your own, the layer whose output (4-dimensional) the head gets; empty: the "
+        "last such layer before global pooling.",
+    )
+    preprocessing: Literal["none", "tf", "caffe", "torch", "lite"] | None = option(
+        None,
+        "What turns RGB 0-255 into the input of a model of your own: none (it takes RGB 0-255), "
+        "tf (-1 to 1), caffe (BGR less the means of ImageNet), torch (0 to 1 less mean, by "
+        "deviation), lite ((x - 127) / 128); empty: none.",
+        source="keras/src/applications/imagenet_utils.py",
+    )
+
+    @model_validator(mode="after")
+    def _own_weights(self) -> BackboneSpec:
+        if self.given and "weights" not in self.model_fields_set:
+            self.weights = OWN
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a model of the user's own."""
+        return is_given(self.name)
+
+    @property
+    def label(self) -> str:
+        """A short name, for folders."""
+        return Path(self.name).stem if self.name.endswith(".keras") else self.name
 
 
 class HeadSpec(_Part):
@@ -252,55 +286,14 @@ class RunSpec(_Part):
 
     @model_validator(mode="after")
     def _holds_together(self) -> RunSpec:
-        problems = [*self._split_problems(), *self._backbone_problems()]
-        if self.head.solver == "lbfgs" and self.head.hidden:
-            problems.append(
-                "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
-                f"fit. Received: lbfgs with hidden {self.head.hidden}"
-            )
+        problems = find_problems(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
-    def _split_problems(self) -> list[str]:
-        shares = {k: v for k in ("val", "test") if not isinstance(v := getattr(self, k), str)}
-        problems = [
-            f"{name}: is a share of the data or a folder. "
-            f"Allowed: {'above 0' if name == 'val' else '0'} to below 1. Received: {share:g}"
-            for name, share in shares.items()
-            if not 0 <= share < 1 or (name == "val" and share == 0)
-        ]
-        if not problems and sum(shares.values()) >= 1:
-            problems.append(
-                "val, test: leave nothing to train on. Allowed: together below 1. "
-                f"Received: val {self.val:g} and test {self.test:g}"
-            )
-        return problems
-
-    def _backbone_problems(self) -> list[str]:
-        try:
-            row = lookup(self.backbone.name)
-        except BackboneError as error:
-            return [f"backbone.name: {error}"]
-        problems = []
-        if self.image_size and self.image_size < row.min_size:
-            problems.append(
-                f"image_size: too small for {row.name}. Allowed: {row.min_size} pixels or more. "
-                f"Received: {self.image_size}"
-            )
-        alpha, allowed = self.backbone.alpha, row.arguments.get("alpha")
-        if alpha is not None and allowed is None:
-            problems.append(f"backbone.alpha: {row.name} has none. Received: {alpha}")
-        elif alpha is not None and self.backbone.weights == "imagenet" and alpha not in allowed:
-            problems.append(
-                f"backbone.alpha: there are no ImageNet weights of {row.name} for it. Allowed: "
-                f"{', '.join(map(str, allowed))}. Received: {alpha}"
-            )
-        return problems
-
     @property
     def size(self) -> int:
-        """Side of the model's input in pixels."""
+        """Side of the model's input in pixels; of the user's own model once it is opened."""
         return self.image_size or lookup(self.backbone.name).default_size
 
     def to_yaml(self) -> str:

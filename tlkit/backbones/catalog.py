@@ -5,6 +5,8 @@ A row knows its layers by name, never by index. The rows themselves stand in `fa
 
 from __future__ import annotations
 
+import re
+
 from tlkit.backbones.families import (
     convnext,
     efficientnet,
@@ -16,13 +18,24 @@ from tlkit.backbones.families import (
 from tlkit.backbones.row import Backbone, LayerInfo, WeightsFile
 from tlkit.errors import BackboneError, did_you_mean
 
-__all__ = ["CATALOG", "Backbone", "LayerInfo", "WeightsFile", "lookup"]
+__all__ = ["CATALOG", "MODEL", "Backbone", "LayerInfo", "WeightsFile", "is_given", "lookup"]
+
+MODEL = "<model>"
+"""What `backbone.name` says in `spec.yaml` when Python passed a model object."""
+
+GIVEN = r"<model>|.*\.keras|[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""A model of the user's own in the place of a row: an object, a file, `module:function`."""
 
 CATALOG: dict[str, Backbone] = {
     row.name: row
     for family in (mobilenet, efficientnet, residual, inception, nasnet, convnext)
     for row in family.ROWS
 }
+
+
+def is_given(name: str) -> bool:
+    """Tell whether `name` stands for a model of the user's own instead of a row."""
+    return re.fullmatch(GIVEN, name) is not None
 
 
 def lookup(name: str) -> Backbone:
@@ -33,7 +46,7 @@ def lookup(name: str) -> Backbone:
     """
     if name not in CATALOG:
         raise BackboneError(
-            f"Unknown backbone.{did_you_mean(name, CATALOG)} Allowed: {', '.join(CATALOG)}. "
-            f"Received: {name!r}"
+            f"Unknown backbone.{did_you_mean(name, CATALOG)} Allowed: {', '.join(CATALOG)}, "
+            f"path/to/model.keras, module:function. Received: {name!r}"
         )
     return CATALOG[name]

@@ -42,23 +42,25 @@ def layer_costs(model: keras.Model) -> dict[str, LayerCost]:
     costs = {}
     for layer in model.layers:
         inputs, outputs = graph[layer.name]
-        came = inputs[0].shape if inputs else outputs[0].shape
-        shape = tuple(outputs[0].shape)
-        costs[layer.name] = LayerCost(shape, _multiply_adds(layer, came, shape))
+        went = tuple(outputs[0].shape)
+        came = inputs[0].shape if inputs else went
+        costs[layer.name] = LayerCost(went, _multiply_adds(layer, came, went))
     return costs
 
 
-def _multiply_adds(layer: keras.layers.Layer, came: tuple, gone: tuple) -> int:
-    """Return the multiply-adds of `layer` from an input's shape to an output's."""
+def _multiply_adds(
+    layer: keras.layers.Layer, came: tuple[int | None, ...], went: tuple[int | None, ...]
+) -> int:
     if isinstance(layer, keras.Model):
         total = 0
         for inner in layer.layers:
-            between = inner.compute_output_shape(came)
-            total += _multiply_adds(inner, came, between)
-            came = between
+            after = inner.compute_output_shape(came)
+            total += _multiply_adds(inner, came, after)
+            came = after
         return total
-    kernels = [math.prod(v.shape) for v in layer.weights if v.name.endswith("kernel")]
-    return math.prod(gone[1:-1]) * sum(kernels) if kernels else 0
+    positions = math.prod(went[1:-1]) if layer.weights else 0
+    kernels = [v for v in layer.weights if v.name.endswith("kernel")]
+    return positions * sum(math.prod(kernel.shape) for kernel in kernels)
 
 
 def block_costs(layers: Sequence[LayerInfo], costs: dict[str, LayerCost]) -> list[BlockCost]:

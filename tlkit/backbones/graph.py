@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 import keras
@@ -54,6 +55,29 @@ def last_narrow(feeds: dict[str, list[str]], names: Collection[str]) -> int:
         if sum(last_use.get(name, -1) > i for name in names[: i + 1]) == 1:
             best = i + 1
     return best
+
+
+def narrow_cuts(feeds: dict[str, list[str]], end: str) -> list[str]:
+    """Return, in graph order, the operations behind which nothing but their output goes on.
+
+    Args:
+        feeds: as `sources` gives it, the input included.
+        end: the operation whose output is wanted; the last cut.
+    """
+    own = ancestors(feeds, end)
+    names = [name for name in feeds if name in own]
+    waiting = Counter(source for name in names for source in set(feeds[name]))
+    waiting[end] += 1
+    open_, cuts = set(), []
+    for name in names:
+        for source in set(feeds[name]):
+            waiting[source] -= 1
+            if not waiting[source]:
+                open_.discard(source)
+        open_.add(name)
+        if open_ == {name}:
+            cuts.append(name)
+    return cuts
 
 
 def crossing(model: keras.Model, inside: Collection[str]) -> list[keras.KerasTensor]:

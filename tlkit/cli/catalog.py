@@ -12,15 +12,23 @@ from tlkit.cli.quiet import import_tensorflow
 from tlkit.progress import Progress
 
 
-@click.command(epilog="Examples: tlkit backbones   |   tlkit backbones MobileNetV2")
+@click.command(
+    epilog="Examples: tlkit backbones   |   tlkit backbones MobileNetV2   |   "
+    "tlkit backbones path/to/model.keras --cut conv5"
+)
 @click.argument("name", required=False)
-def backbones(name: str | None) -> None:
-    """List the pretrained networks; with NAME its blocks and layers."""
+@click.option("--image-size", type=click.IntRange(1), metavar="N", help="Count work at this size.")
+@click.option("--cut", metavar="LAYER", help="Where a model of your own ends (backbone.cut).")
+def backbones(name: str | None, image_size: int | None, cut: str | None) -> None:
+    """List the pretrained networks; with NAME its blocks and layers.
+
+    NAME may be a model of your own: path/to/model.keras, or module:function.
+    """
     progress = Progress()
     if name is None:
         _show_catalog(progress)
     else:
-        _show_backbone(name, progress)
+        _show_backbone(name, image_size, cut, progress)
 
 
 def _show_catalog(progress: Progress) -> None:
@@ -47,20 +55,34 @@ def _show_catalog(progress: Progress) -> None:
     progress.say("", "size, least: pixels a side, default and minimum; top-1: accuracy on ImageNet")
 
 
-def _show_backbone(name: str, progress: Progress) -> None:
+def _build(name: str, size: int | None, cut: str | None):
+    from tlkit.backbones.catalog import is_given, lookup
+    from tlkit.errors import BackboneError
+
+    if is_given(name):
+        import_tensorflow()
+        from tlkit.backbones.given import build_given, open_given
+
+        return build_given(open_given(name, None, size), cut)
+    row = lookup(name)
+    if cut is not None:
+        raise BackboneError(f"--cut: belongs to a model of your own. Received: {cut} with {name}")
+    import_tensorflow()
+    from tlkit.backbones.build import build_backbone
+
+    return build_backbone(name, size or row.default_size, "none")
+
+
+def _show_backbone(name: str, size: int | None, cut: str | None, progress: Progress) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from tlkit.backbones.catalog import lookup
-
-    row = lookup(name)
-    import_tensorflow()
+    built = _build(name, size, cut)
     import keras
 
-    from tlkit.backbones.build import build_backbone
     from tlkit.backbones.cost import block_costs, layer_costs
 
-    built = build_backbone(name, row.default_size, "none")
+    size = built.inputs.shape[1]
     costs = layer_costs(keras.Model(built.inputs, built.features))
     table = Table("block", "", "layer", "output", "weights", "M adds", box=SIMPLE_HEAD)
     for column in table.columns:
@@ -88,7 +110,7 @@ def _show_backbone(name: str, progress: Progress) -> None:
         )
     progress.console.print(blocks)
     total = sum(cost.multiply_adds for cost in costs.values())
-    progress.say("size", f"{row.default_size} pixels a side: {total / 1e6:,.0f} M multiply-adds")
+    progress.say("size", f"{size} pixels a side: {total / 1e6:,.0f} M multiply-adds")
     progress.say("", "M adds: millions of multiply-adds a picture; below: the share of all that")
     progress.say("", "--freeze until=BLOCK freezes")
 

@@ -100,7 +100,8 @@ def spec_fields(
     if data is not None:
         fields["data"] = data
     if backbone is not None:
-        fields = merge(fields, [f"backbone.name={backbone}"])
+        # Quoted: a path may hold what means something in YAML.
+        fields = merge(fields, [f"backbone.name={json.dumps(backbone)}"])
     fields = merge(fields, list(settings))
     # A wrong option is answered before TensorFlow's seconds of import.
     make_spec(fields, f"{recipe} and the options" if recipe else "the options")

@@ -1,0 +1,52 @@
+"""From a spec and its data to a model: the task, the backbone, and the top that joins them."""
+
+from __future__ import annotations
+
+import keras
+
+from tlkit.backbones.build import Built, build_backbone
+from tlkit.backbones.given import Given, build_given, open_given
+from tlkit.data.colours import Colours, measure_colours
+from tlkit.data.prepare import Prepared
+from tlkit.environment import precision
+from tlkit.heads.task import Task
+from tlkit.heads.tasks import TASKS
+from tlkit.heads.top import attach
+from tlkit.spec import RunSpec
+
+
+def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
+    """Open a backbone of the user's own; return the spec with its size, and its path in full."""
+    if not spec.backbone.given:
+        return spec, None
+    keras.backend.clear_session()  # the layers that a function makes are numbered anew, as below
+    given = open_given(spec.backbone.name, model, spec.image_size)
+    backbone = spec.backbone.model_copy(update={"name": given.name})
+    return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given
+
+
+def assemble(prepared: Prepared, given: Given | None) -> tuple[Task, Built, keras.Model]:
+    """Return the task with what it knows of the training targets, backbone and whole model."""
+    spec = prepared.spec
+    keras.backend.clear_session()  # names of earlier models would number this one's layers
+    task = TASKS[spec.task](prepared.source.outputs)
+    train = prepared.examples("train", task.encode)
+    task = task.fit(train.targets)
+    bias = task.bias(train.targets) if spec.head.bias == "frequencies" else None
+    colours = None if spec.normalize == "application" else measure_colours(train)
+    with precision(spec):
+        built = _backbone(spec, given, spec.backbone.weights, colours)
+        return task, built, attach(built.inputs, built.features, task, spec.head, bias)
+
+
+def unweighted(spec: RunSpec, given: Given | None) -> Built:
+    """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
+    return _backbone(spec, given, "none", None)
+
+
+def _backbone(spec: RunSpec, given: Given | None, weights: str, colours: Colours | None) -> Built:
+    asked = spec.backbone
+    if given is not None:
+        return build_given(given, asked.cut, asked.preprocessing)
+    whiten = spec.normalize == "pca"
+    return build_backbone(asked.name, spec.size, weights, asked.alpha, colours, whiten)

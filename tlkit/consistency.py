@@ -1,0 +1,89 @@
+"""What single fields of a spec cannot tell: whether they hold together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tlkit.backbones.catalog import lookup
+from tlkit.errors import BackboneError
+
+OWN = "own"
+"""What `backbone.weights` says for a model of the user's own, which brings its weights."""
+
+
+def find_problems(spec: Any) -> list[str]:
+    """Return a sentence for each problem of a `RunSpec`, its place first."""
+    problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
+    if spec.head.solver == "lbfgs" and spec.head.hidden:
+        problems.append(
+            "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
+            f"fit. Received: lbfgs with hidden {spec.head.hidden}"
+        )
+    return problems
+
+
+def _split(spec: Any) -> list[str]:
+    shares = {k: v for k in ("val", "test") if not isinstance(v := getattr(spec, k), str)}
+    problems = [
+        f"{name}: is a share of the data or a folder. "
+        f"Allowed: {'above 0' if name == 'val' else '0'} to below 1. Received: {share:g}"
+        for name, share in shares.items()
+        if not 0 <= share < 1 or (name == "val" and share == 0)
+    ]
+    if not problems and sum(shares.values()) >= 1:
+        problems.append(
+            "val, test: leave nothing to train on. Allowed: together below 1. "
+            f"Received: val {spec.val:g} and test {spec.test:g}"
+        )
+    return problems
+
+
+def _row(spec: Any) -> list[str]:
+    asked = spec.backbone
+    try:
+        row = lookup(asked.name)
+    except BackboneError as error:
+        return [f"backbone.name: {error}"]
+    problems = [
+        f"backbone.{name}: belongs to a model of your own (path/to/model.keras, "
+        f"module:function), {row.name} has its own. Received: {value}"
+        for name in ("cut", "preprocessing")
+        if (value := getattr(asked, name)) is not None
+    ]
+    if spec.image_size and spec.image_size < row.min_size:
+        problems.append(
+            f"image_size: too small for {row.name}. Allowed: {row.min_size} pixels or more. "
+            f"Received: {spec.image_size}"
+        )
+    if spec.normalize != "application" and row.preprocessing == "inside":
+        problems.append(
+            f"normalize: {row.name} normalises inside itself. Allowed: application. "
+            f"Received: {spec.normalize}"
+        )
+    allowed = row.arguments.get("alpha")
+    if asked.alpha is not None and allowed is None:
+        problems.append(f"backbone.alpha: {row.name} has none. Received: {asked.alpha}")
+    elif asked.alpha is not None and asked.weights == "imagenet" and asked.alpha not in allowed:
+        problems.append(
+            f"backbone.alpha: there are no ImageNet weights of {row.name} for it. Allowed: "
+            f"{', '.join(map(str, allowed))}. Received: {asked.alpha}"
+        )
+    return problems
+
+
+def _given(spec: Any) -> list[str]:
+    """A model of the user's own, from a file, a function or Python."""
+    asked, problems = spec.backbone, []
+    if asked.weights not in (OWN, "none"):
+        problems.append(
+            "backbone.weights: a model of your own brings its weights. Allowed: own, none "
+            f"(they are random). Received: {asked.weights}"
+        )
+    if asked.alpha is not None:
+        problems.append(f"backbone.alpha: {asked.name} has none. Received: {asked.alpha}")
+    if spec.normalize != "application":
+        problems.append(
+            "normalize: a model of your own takes what backbone.preprocessing says. "
+            f"Allowed: application. Received: {spec.normalize}"
+        )
+    return problems
