@@ -453,7 +453,7 @@ def test_backbones_shows_blocks_and_layers(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     result = CliRunner().invoke(main, ["backbones", str(file)])
     assert result.exit_code == 0, result.output
-    for word in ("block_3", "conv4", "8 x 8 x 12", "32 pixels"):
+    for word in ("block_3", "conv4", "8x8x12", "32 pixels"):
         assert word in result.output
     shorter = CliRunner().invoke(main, ["backbones", str(file), "--cut", "relu2"])
     assert "conv4" not in shorter.output

@@ -75,7 +75,7 @@ def test_the_package_was_found():
     assert layer("tlkit.backbones.catalog") == "backbones.catalog"
     assert layer("tlkit.backbones.build") == "backbones"
     assert layer("tlkit.data") == "data"
-    assert "tlkit.errors" in imported(MODULES["tlkit.spec"])
+    assert "tlkit.consistency" in imported(MODULES["tlkit.spec"])
     assert "tlkit.rules" in imported(MODULES["tlkit.training.phases"])
 
 
