@@ -9,6 +9,8 @@ import importlib
 import inspect
 import os
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -240,6 +242,57 @@ def test_the_drop_in_is_keras_own(network):
         copy.set_weights(weights)
     expected = np.asarray(theirs(images / 64 - 2, training=False))
     assert relative_difference(ours(images / 64 - 2, training=False), expected) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder for the saved networks, loaded by one process that cannot import tlkit."""
+    return tmp_path_factory.mktemp("saved")
+
+
+def test_it_is_saved(network, saved):
+    row, _, model, images, features = network
+    if row.name not in ONE_OF_EACH:
+        pytest.skip("saved once for a family, the largest would take a gigabyte each")
+    model.save(saved / f"{row.name}.keras")
+    np.savez(saved / f"{row.name}.npz", images=images, features=features)
+    assert keras.models.load_model(saved / f"{row.name}.keras", compile=False)
+
+
+PLAIN = """
+import sys
+sys.modules["tlkit"] = None
+from pathlib import Path
+import keras, numpy as np
+for file in sorted(Path(sys.argv[1]).glob("*.keras")):
+    data = np.load(file.with_suffix(".npz"))
+    got = np.asarray(keras.models.load_model(file)(data["images"], training=False))
+    print(file.stem, np.abs(got - data["features"]).max() / np.abs(data["features"]).max())
+"""
+
+
+def test_saved_networks_answer_the_same_in_plain_keras(saved):
+    files = sorted(file.stem for file in saved.glob("*.keras"))
+    if not files:
+        pytest.skip("nothing was saved: this test follows test_it_is_saved")
+    command = [sys.executable, "-c", PLAIN, str(saved)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    differences = {name: float(x) for name, x in (line.split() for line in lines if line)}
+    assert sorted(differences) == files
+    assert max(differences.values()) < 1e-5
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_builds_at_its_default_size(name):
+    build.cache_clear()
+    keras.backend.clear_session()
+    gc.collect()
+    row = CATALOG[name]
+    built = build_backbone(name, row.default_size, "none")
+    assert sum(layer.parameters for layer in built.layers) == row.parameters
+    sides = built.features.shape[1:3]
+    assert sides[0] == sides[1]
+    assert 5 <= sides[0] <= 20  # a feature map that a head can pool
 
 
 @pytest.mark.parametrize("name", CATALOG)
