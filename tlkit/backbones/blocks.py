@@ -71,7 +71,11 @@ def _from_consumers(row: Backbone, names: list[str], blocks: dict[str, str], fee
 
 def describe_layers(row: Backbone, model: keras.Model) -> tuple[LayerInfo, ...]:
     """Return the application's own layers in the order of `model.layers`, each with its block."""
-    blocks = assign_blocks(row, model)
+    return layer_infos(model, assign_blocks(row, model))
+
+
+def layer_infos(model: keras.Model, blocks: dict[str, str]) -> tuple[LayerInfo, ...]:
+    """Return what a freeze plan needs to know of the layers that have a block."""
     return tuple(
         LayerInfo(
             layer.name,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import keras
 
-from tlkit.backbones.blocks import assign_blocks, find_row
+from tlkit.backbones.blocks import assign_blocks, find_row, layer_infos
 from tlkit.backbones.build import Built, preprocess
-from tlkit.backbones.catalog import MODEL, LayerInfo
+from tlkit.backbones.catalog import MODEL
 from tlkit.backbones.graph import ancestors, narrow_cuts, sources
 from tlkit.backbones.narrow import narrow_blocks
 from tlkit.backbones.unroll import INPUT, Ref, Unrolled, graph_of
@@ -191,7 +191,7 @@ def build_given(given: Given, cut: str | None = None, preprocessing: str | None 
         model = keras.Model(inputs, features)
         own = [name for name in sources(model) if name not in front]
         blocks = _blocks(given.model, unrolled, model, own)
-        return Built(inputs, features, _layers(model, blocks))
+        return Built(inputs, features, layer_infos(model, blocks))
 
 
 def _end(unrolled: Unrolled, cut: str | None) -> Ref:
@@ -286,16 +286,3 @@ def _inner_ids(operation: keras.Operation) -> list[int]:
     if not isinstance(operation, keras.Model):
         return [id(operation)]
     return [key for inner in graph_of(operation).operations for key in _inner_ids(inner)]
-
-
-def _layers(model: keras.Model, blocks: dict[str, str]) -> tuple[LayerInfo, ...]:
-    return tuple(
-        LayerInfo(
-            layer.name,
-            blocks[layer.name],
-            int(layer.count_params()),
-            isinstance(layer, keras.layers.BatchNormalization),
-        )
-        for layer in model.layers
-        if layer.name in blocks
-    )
