@@ -72,7 +72,7 @@ def _text(name: str) -> str:
     field = RunSpec.model_fields[name]
     unit = (field.json_schema_extra or {}).get("unit")
     parts = [f"unit: {unit}"] if unit else []
-    if field.default not in (None, False):
+    if field.default is not None and field.default is not False:
         parts.append(f"default: {field.default}")
     return field.description + (f" [{'; '.join(parts)}]" if parts else "")
 
