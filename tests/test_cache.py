@@ -137,6 +137,12 @@ def test_room_is_made_from_the_longest_unused(tmp_path):
     assert [entry.path for entry in list_entries(tmp_path)] == [new.path]
 
 
+def test_an_entry_is_not_removed_to_make_room_for_itself(tmp_path):
+    own = filled(tmp_path)
+    assert make_room(tmp_path, needed=240, limit=400, entry=own.path)
+    assert [entry.path for entry in list_entries(tmp_path)] == [own.path]
+
+
 def test_nothing_is_removed_for_what_can_never_fit(tmp_path):
     filled(tmp_path)
     assert not make_room(tmp_path, needed=500, limit=400)

@@ -349,3 +349,32 @@ def test_normalised_colours_have_mean_zero_and_deviation_one(normalize, coloured
     np.testing.assert_allclose(colours.std(axis=0), 1, atol=1e-2)
     if normalize == "pca":
         np.testing.assert_allclose(np.cov(colours.T), np.eye(3), atol=1e-2)
+
+
+def test_metrics_of_a_single_label_are_of_its_presence():
+    truth = np.array([[1], [0], [0], [0], [1]], np.float32)
+    p = np.array([[0.9], [0.1], [0.2], [0.3], [0.2]], np.float32)
+    found = measure(Multilabel(("a",)), truth, p)
+    row = found["per_class"]["a"]
+    assert (row["precision"], row["recall"], row["support"]) == (1.0, 0.5, 2)
+    assert found["macro_f1"] == found["micro_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_scan_counts_labels(coloured):
+    arguments = ["data", "scan", str(coloured / "table.csv"), "--set", "task=multilabel", "--json"]
+    summary = json.loads(CliRunner().invoke(main, arguments).stdout)
+    assert summary["classes"]["train"] == {"bright": 30, "red": 30}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_reaches_the_backbone_and_not_the_head(precision, coloured, tmp_path):
+    head = {"solver": "fit", "hidden": [8], "pooling": "gem"}
+    run = tlkit.train(
+        coloured / "table.csv", task="multilabel", precision=precision, regime="medium",
+        freeze="last=2", epochs=2, head=head, out=tmp_path / "run", progress=False, **TINY,
+    )  # fmt: skip
+    dtypes = {layer.name: layer.compute_dtype for layer in run.model.layers}
+    assert dtypes["conv_pw_13"] == precision
+    assert {dtypes[x] for x in ("head_pool", "head_hidden_1", "predictions")} == {"float32"}
+    assert all(np.isfinite(w).all() for w in run.model.get_weights())
+    assert run.export(progress=False).is_dir()

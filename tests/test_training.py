@@ -18,7 +18,7 @@ import tlkit
 from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.data.sources import picture_files
-from tlkit.errors import Interrupted
+from tlkit.errors import Interrupted, RunFolderError
 from tlkit.freezing import apply_plan
 from tlkit.heads.classification import Classification
 from tlkit.heads.top import PREDICTIONS, attach
@@ -548,16 +548,24 @@ def test_a_resumed_run_ends_and_is_no_worse_than_what_was_kept(stopped, easy, tm
     folder = shutil.copytree(stopped[0].folder, tmp_path / "run")
     text = (folder / "spec.yaml").read_text()
     (folder / "spec.yaml").write_text(text.replace("learning_rate: 0.001", "learning_rate: 9"))
-    before = RunFolder(folder).read_log()
 
     run = resume(folder, progress=False)
     assert run.finished
     assert [phase["name"] for phase in run.metrics["phases"]] == ["head", "finetune"]
-    new = run.files.read_log()[len(before) :]
+    new = [row for row in run.files.read_log() if row["phase"] == "finetune"]
     assert [(row["phase"], row["epoch"]) for row in new] == [("finetune", e) for e in "123456"]
     assert max(float(row["val_loss"]) for row in new) > 10 * kept, "the rate did no harm"
     assert run.metrics["val"]["loss"] == pytest.approx(kept, rel=1e-3)
     assert_validation_told_is_true(run, easy)
+
+
+def test_a_run_whose_pictures_changed_is_not_resumed(stopped, tmp_path):
+    folder = shutil.copytree(stopped[0].folder, tmp_path / "run")
+    scanned = json.loads((folder / "scan.json").read_text())
+    scanned["splits"]["test"].pop()
+    (folder / "scan.json").write_text(json.dumps(scanned))
+    with pytest.raises(RunFolderError, match="have changed since it was stopped"):
+        resume(folder, progress=False)
 
 
 def test_resuming_a_finished_run_changes_nothing(fitted_run, capsys):

@@ -36,7 +36,7 @@ def assemble(prepared: Prepared, given: Given | None) -> tuple[Task, Built, kera
     colours = None if spec.normalize == "application" else measure_colours(train)
     with precision(spec):
         built = _backbone(spec, given, spec.backbone.weights, colours)
-        return task, built, attach(built.inputs, built.features, task, spec.head, bias)
+    return task, built, attach(built.inputs, built.features, task, spec.head, bias)
 
 
 def unweighted(spec: RunSpec, given: Given | None) -> Built:

@@ -54,6 +54,10 @@ class ParityError(TlkitError):
     exit_code = 1
 
 
+class TrainingError(TlkitError):
+    """A training that came to no result, by the rates it was given."""
+
+
 class Interrupted(TlkitError):
     """The user or the system stopped the training; the message says how to go on."""
 

@@ -159,8 +159,9 @@ class Run:
         wanted = set(self.files.read_json("scan.json")["splits"]["test"])
         if not wanted:
             raise DataError(f"run {self.folder}: has no test part; say what to evaluate on")
-        source = open_spec(self.spec, {})
-        found = [e for part in source.parts.values() for e in part if e.id in wanted]
+        known = {"val": 0.0} if self.spec.val == ARRAYS else {}
+        parts = open_spec(self.spec.model_copy(update=known), {}).parts
+        found = [e for e in parts.get("test", parts["train"]) if e.id in wanted]
         if len(found) != len(wanted):
             raise DataError(
                 f"run {self.folder}: {len(wanted) - len(found)} of its {len(wanted)} test pictures "

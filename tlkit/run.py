@@ -110,6 +110,7 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     set_environment(run.spec)
     spec, given = open_backbone(run.spec)
     prepared = prepare(spec, {}, shown)
+    _check_unchanged(prepared, run)
     task, built, model = assemble(prepared, given)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
@@ -143,6 +144,16 @@ def _spec_of(
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
     return make_spec(fields), arrays
+
+
+def _check_unchanged(prepared: Prepared, run: Run) -> None:
+    """Refuse to go on with other pictures: some trained on already could come into the test."""
+    before = run.files.read_json("scan.json")["splits"]
+    if prepared.split.ids() != before or prepared.source.outputs != run.labels:
+        raise RunFolderError(
+            f"run {run.folder}: the pictures in {run.spec.data} have changed since it was stopped; "
+            "train anew"
+        )
 
 
 def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:
@@ -211,6 +222,7 @@ def _restore(trainer: Trainer, folder: RunFolder) -> list[PhaseResult]:
     best = keras.models.load_model(folder.best, compile=False)
     trainer.model.set_weights(best.get_weights())
     trainer.checkpoints.offer(*state["val"].values())
+    folder.keep_log({result["name"] for result in state["finished"]})
     return [PhaseResult(**result) for result in state["finished"]]
 
 

@@ -120,16 +120,29 @@ def data() -> None:
     """Look at a data set before training."""
 
 
-@data.command(epilog="Example: tlkit data scan flowers/")
+@data.command(
+    epilog="Examples: tlkit data scan flowers/   |   tlkit data scan a.csv --set task=multilabel"
+)
 @click.argument("source", metavar="DATA")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set task or a field of table, as for train, such as task=multilabel.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def scan(source: str, as_json: bool) -> None:
+def scan(source: str, settings: tuple[str, ...], as_json: bool) -> None:
     """Say what is in DATA: pictures of each class, broken files, duplicates."""
+    from tlkit.recipe import make_spec, merge
+
+    spec = make_spec(merge({"data": source}, list(settings)))
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit.data.scan import scan_summary
+        from tlkit.data.targets import targets_of
 
-        summary = scan_summary(source, progress)
+        summary = scan_summary(source, progress, targets_of(spec))
         if as_json:
             show(summary)
         else:

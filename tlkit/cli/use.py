@@ -86,6 +86,8 @@ def predict(
         raise SpecError("--json, --csv: choose one of them")
     if csv_file and not csv_file.resolve().parent.is_dir():
         raise SpecError(f"--csv {csv_file}: its folder does not exist")
+    if csv_file and csv_file.is_dir():
+        raise SpecError(f"--csv {csv_file}: is a folder. Allowed: a file")
     _check_run(model, export=True)
     with output(as_json) as (progress, show):
         results = _predict(model, items, progress)

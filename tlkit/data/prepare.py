@@ -130,6 +130,10 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
         and value != ARRAYS
         and not value.startswith(("example:", "tfds:"))
     }
+    weights = spec.backbone.weights
+    if weights not in ("imagenet", "none", "own"):
+        path = {"weights": str(Path(weights).resolve())}
+        full["backbone"] = spec.backbone.model_copy(update=path)
     return spec.model_copy(update=full)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlkit.data.decode import why_undecodable
-from tlkit.data.sources import Example, open_source
-from tlkit.data.targets import count_labels
+from tlkit.data.sources import CLASSES, Example, open_source
+from tlkit.data.targets import Targets, count_labels
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 
@@ -73,13 +73,13 @@ def _look(example: Example) -> tuple[str, str | None]:
     return hashlib.blake2b(content, digest_size=16).hexdigest(), problem
 
 
-def scan_summary(data: str, progress: Progress) -> dict[str, Any]:
+def scan_summary(data: str, progress: Progress, targets: Targets = CLASSES) -> dict[str, Any]:
     """Return what `tlkit data scan` prints: counts, unusable files, duplicates.
 
     Raises:
         DataError: see `open_source`.
     """
-    source = open_source(data)
+    source = open_source(data, targets=targets)
     found = scan([e for part in source.parts.values() for e in part], progress)
     counts = {part: count_labels(group) for part, group in source.parts.items()}
     return {

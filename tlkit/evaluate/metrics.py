@@ -70,8 +70,11 @@ def multilabel_metrics(
         task: gives a label from its threshold on.
     """
     truth, given = targets > 0, task.chosen(probabilities)
-    precision, recall, f1, support = precision_recall_fscore_support(truth, given, zero_division=0)
-    micro = precision_recall_fscore_support(truth, given, average="micro", zero_division=0)
+    # One column would be taken for a binary problem, whose second class is the label's absence.
+    pair = (truth, given) if truth.shape[1] > 1 else (truth[:, 0], given[:, 0])
+    which = {"labels": None if truth.shape[1] > 1 else [True], "zero_division": 0}
+    precision, recall, f1, support = precision_recall_fscore_support(*pair, **which)
+    micro = precision_recall_fscore_support(*pair, average="micro", **which)
     p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
     # A label that no picture here has, or every picture, has no ranking to measure.
     ranked = [

@@ -57,6 +57,8 @@ def _pool(features: keras.KerasTensor, kind: str) -> keras.KerasTensor:
     if kind == "concat":
         both = [average(name="head_average")(features), highest(name="head_maximum")(features)]
         return keras.layers.Concatenate(name=POOLED)(both)
+    if features.dtype != "float32":  # the third power of half floats ends at 40
+        features = keras.ops.cast(features, "float32")
     raised = keras.ops.power(keras.ops.maximum(features, GEM_FLOOR), GEM_POWER)
     pooled = keras.ops.power(average(name="head_average")(raised), 1 / GEM_POWER)
     return keras.layers.Identity(name=POOLED)(pooled)

@@ -36,6 +36,12 @@ def features_folder() -> Path:
     return cache_folder() / "features"
 
 
+def entry_folder(root: Path, key: dict[str, Any], dtype: str) -> Path:
+    """Return where the features of one prefix lie."""
+    text = json.dumps({**key, "dtype": dtype, "format": FORMAT}, sort_keys=True)
+    return root / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 class Rows:
     """Features of some pictures, in order, lying in mapped shards."""
 
@@ -80,8 +86,7 @@ class FeatureCache:
     def __init__(
         self, root: Path, key: dict[str, Any], shape: Sequence[int], dtype: str, title: str
     ):
-        text = json.dumps({**key, "dtype": dtype, "format": FORMAT}, sort_keys=True)
-        self.path = root / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self.path = entry_folder(root, key, dtype)
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.damaged = 0
         self.path.mkdir(parents=True, exist_ok=True)
@@ -175,8 +180,11 @@ def list_entries(root: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.used)
 
 
-def make_room(root: Path, needed: int, limit: int) -> bool:
+def make_room(root: Path, needed: int, limit: int, entry: Path | None = None) -> bool:
     """Remove the longest unused entries until `needed` bytes more keep the cache below `limit`.
+
+    Args:
+        entry: the folder that is going to hold the `needed` bytes; what is in it counts as them.
 
     Returns:
         Whether there is room, on the disk as well (half of what is free stays free); nothing is
@@ -184,14 +192,16 @@ def make_room(root: Path, needed: int, limit: int) -> bool:
     """
     root.mkdir(parents=True, exist_ok=True)
     entries = list_entries(root)
-    total = sum(entry.bytes for entry in entries)
-    if needed > limit or needed > (shutil.disk_usage(root).free + total) / 2:
+    held = sum(other.bytes for other in entries)
+    if needed > limit or needed > (shutil.disk_usage(root).free + held) / 2:
         return False
-    for entry in entries:
+    others = [other for other in entries if other.path != entry]
+    total = sum(other.bytes for other in others)
+    for other in others:
         if total + needed <= limit:
             break
-        shutil.rmtree(entry.path, ignore_errors=True)
-        total -= entry.bytes
+        shutil.rmtree(other.path, ignore_errors=True)
+        total -= other.bytes
     return True
 
 

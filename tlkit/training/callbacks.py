@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -38,6 +39,9 @@ class Checkpoints(keras.callbacks.Callback):
     def offer(self, loss: float, metric: float) -> bool:
         """Keep the delivered model's present weights if they are the best yet by validation."""
         score = self.task.score
+        if not math.isfinite(loss):
+            self.improved = False
+            return False
         self.improved = self.best is None or score(loss, metric) > score(*self.best.values())
         if self.improved:
             self.best, self._unwritten = {"loss": loss, self.task.metric: metric}, True
@@ -53,12 +57,16 @@ class Checkpoints(keras.callbacks.Callback):
 
     def write(self) -> None:
         """Write both checkpoints and `state.json`, in the middle of a phase."""
-        self.folder.save_model(self.delivered, self.folder.last)
-        present = self.delivered.get_weights()
+        try:
+            present = self.delivered.get_weights()
+        except (RuntimeError, ValueError, AttributeError):
+            present = None  # JAX holds them in the training step, from which an interrupt cut them
         self._restore()
         self._write_best()
-        self.delivered.set_weights(present)
         self._write_state()
+        if present is not None:
+            self.delivered.set_weights(present)
+            self.folder.save_model(self.delivered, self.folder.last)
 
     def _restore(self) -> None:
         if self._best:

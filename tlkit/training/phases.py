@@ -175,7 +175,10 @@ def _phase(
     rate = rules.learning_rate(name, optimizer, spec.batch_size)
     reasons = [reason]
     if solve:
-        reasons.append("a linear head on fixed features is a convex problem: solved, not fitted")
+        reasons.append(
+            "a linear head on fixed features is a convex problem: solved, not fitted; dropout, "
+            "penalties and optimizer play no part"
+        )
     else:
         reasons.append(f"epochs: {epochs.reason if spec.epochs is None else 'as asked for'}")
         reasons.append(f"rate: {rate.reason if not options.learning_rate else 'as asked for'}")

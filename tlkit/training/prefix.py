@@ -18,7 +18,7 @@ from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.top import POOLED
 from tlkit.progress import Progress
-from tlkit.training.cache import FeatureCache, Rows, make_room
+from tlkit.training.cache import FeatureCache, Rows, entry_folder, make_room
 
 HALF_FROM = 2**30
 """Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
@@ -142,12 +142,14 @@ class FeatureStore:
         shape = cut.tensor.shape[1:]
         whole = 4 * self._examples * math.prod(shape)
         dtype = "float16" if whole > HALF_FROM else "float32"
-        if not make_room(self._root, whole // (2 if dtype == "float16" else 1), self._limit):
+        key = _key(keras.Model(self._model.input, cut.tensor))
+        needed = whole // (2 if dtype == "float16" else 1)
+        entry = entry_folder(self._root, key, dtype)
+        if not make_room(self._root, needed, self._limit, entry):
             self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
             return None
-        prefix = keras.Model(self._model.input, cut.tensor)
         title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}"
-        cache = FeatureCache(self._root, _key(prefix), shape, dtype, title)
+        cache = FeatureCache(self._root, key, shape, dtype, title)
         if cache.damaged:
             self._progress.say("cache", f"{cache.damaged} damaged files removed, computed anew")
         return cache

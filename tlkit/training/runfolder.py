@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -49,7 +50,7 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         """Write `text` as `name`, atomically: a reader sees the old file or the new one."""
         handle, draft = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         os.chmod(draft, 0o644)
         os.replace(draft, self.path / name)
@@ -128,6 +129,18 @@ class RunFolder:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def keep_log(self, phases: set[str]) -> None:
+        """Keep the rows of these phases alone; the others are going to be run again."""
+        rows = [row for row in self.read_log() if row["phase"] in phases]
+        if not rows:
+            self.log.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text(self.log.name, text.getvalue())
 
     def read_log(self) -> list[dict[str, str]]:
         """Return the rows of `log.csv`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from tlkit.data.prepare import Examples
+from tlkit.errors import TrainingError
 from tlkit.freezing import apply_plan
 from tlkit.heads.task import Task
 from tlkit.heads.top import PREDICTIONS
@@ -103,6 +104,11 @@ class Trainer:
             self._solve(phase, train, val)
         else:
             self._fit(phase, suffix, train, val)
+        if self.checkpoints.best is None:
+            raise TrainingError(
+                f"{phase.name}: the loss became infinite in every epoch. Choose a lower "
+                f"optimizer.learning_rate. Received: {phase.learning_rate:g}"
+            )
         metric = self.task.metric
         best = self.checkpoints.best[metric]
         self.progress.say(phase.name, f"validation {metric} {best:.3f} is the best so far")
@@ -150,8 +156,11 @@ class Trainer:
     def _fit(self, phase: Phase, suffix: keras.Model, train, val) -> None:
         batch = self.spec.batch_size
         steps, val_steps = math.ceil(len(self.train) / batch), math.ceil(len(self.val) / batch)
+        optimizer = make_optimizer(phase, self.spec.optimizer, suffix, steps)
+        if self.spec.precision == "float16":  # its small gradients would vanish unscaled
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         suffix.compile(
-            make_optimizer(phase, self.spec.optimizer, suffix, steps),
+            optimizer,
             self.task.loss(),
             metrics=[self.task.keras_metric()],
             # XLA makes depthwise convolutions many times slower on a CPU; the JAX backend knows
