@@ -216,7 +216,7 @@ def test_a_recipe_that_is_none(here, text, words):
     ("weights", "words"),
     [
         ("absent.h5", "no such file. Allowed: imagenet, none, or the path of a weights file"),
-        ("words.h5", "MobileNetV2 weights words.h5: do not fit or cannot be read"),
+        ("words.h5", "words.h5: do not fit or cannot be read"),
     ],
 )
 def test_a_weights_file_that_cannot_be_used(here, pictures, weights, words):

@@ -94,10 +94,9 @@ def test_a_stopped_training_goes_on_to_its_end(stopped):
     spec = yaml.safe_load((out / "spec.yaml").read_text())
     assert spec["epochs"] == 5000
     (out / "spec.yaml").write_text(yaml.safe_dump({**spec, "epochs": 2}))
-    before = len(epochs_logged(out))
     done = subprocess.run([*TRAIN, "--resume", str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert epochs_logged(out)[before:] == [1, 2]
+    assert epochs_logged(out) == [1, 2]  # the phase began again, and its log with it
     run = tlkit.open_run(out)
     assert run.finished
     assert run.metrics["test"]["examples"] == 6
