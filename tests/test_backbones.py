@@ -16,7 +16,7 @@ from tlkit.errors import BackboneError
 from tlkit.freezing import block_names, plan_freeze
 from tlkit.heads.classification import Classification
 from tlkit.heads.top import PREDICTIONS, attach
-from tlkit.spec import HeadSpec
+from tlkit.parts import HeadSpec
 from tlkit.training.prefix import cut_of, split_at
 
 SIZE = 48

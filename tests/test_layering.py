@@ -14,6 +14,7 @@ ORDER = (
     "backbones.families",
     "backbones.catalog",  # a table without code; the spec names its rows
     "consistency",  # asked by the spec about itself
+    "parts",
     "spec",
     "recipe",
     "rules",
@@ -30,6 +31,7 @@ ORDER = (
     "opened",
     "environment",  # beside run: little else imports it
     "assembly",
+    "outcome",
     "run",
     "serve",
     "cli",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,14 @@ from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.environment import describe_environment, set_environment
 from tlkit.errors import Interrupted, RunFolderError
-from tlkit.evaluate.evaluator import outputs
-from tlkit.evaluate.metrics import headline, measure
-from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
-from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
 from tlkit.opened import Run, open_run
+from tlkit.outcome import measure_run, say_result
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
-from tlkit.training.phases import HEAD, TrainPlan, make_plan
+from tlkit.training.phases import TrainPlan, make_plan
 from tlkit.training.runfolder import RunFolder, check_free, next_folder
 from tlkit.training.trainer import PhaseResult, Trainer
 
@@ -187,7 +183,7 @@ def _execute(
     finished = _restore(trainer, folder) if resumed else _start(prepared, task, plan, folder)
     try:
         results = trainer.run(plan, finished)
-        metrics = _metrics(prepared, task, plan, model, results, folder, progress)
+        metrics = measure_run(prepared, task, plan, model, results, folder, progress)
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"interrupted; the best model so far is kept in {folder.best}. "
@@ -197,7 +193,7 @@ def _execute(
     folder.write_json("metrics.json", metrics)
     run = Run(folder, prepared.spec)
     run.model = model
-    _say_result(metrics, folder, progress)
+    say_result(metrics, folder, progress)
     return run
 
 
@@ -226,87 +222,7 @@ def _restore(trainer: Trainer, folder: RunFolder) -> list[PhaseResult]:
     return [PhaseResult(**result) for result in state["finished"]]
 
 
-def _metrics(
-    prepared: Prepared,
-    task: Task,
-    plan: TrainPlan,
-    model: keras.Model,
-    results: list[PhaseResult],
-    folder: RunFolder,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Save the model, evaluate it on the test part, and return `metrics.json`."""
-    folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
-    draw_curves(folder.read_log(), folder.path / "curves.png")
-    if isinstance(task, Multilabel):
-        task = _tuned(prepared, task, model, folder, progress)
-    by_phase = Counter()
-    for result in results:
-        by_phase[result.name] += result.seconds
-    counts = {part: len(ids) for part, ids in prepared.split.ids().items()}
-    return {
-        "task": task.name,
-        "backbone": prepared.spec.backbone.name,
-        "regime": plan.regime.value,
-        "examples": counts,
-        "phases": [
-            {
-                "name": result.name,
-                "trainable_parameters": result.trainable_parameters,
-                "seconds": result.seconds,
-                "best_val": result.best_val,
-                "features_kept": result.cached,
-            }
-            for result in results
-        ],
-        "val": folder.read_json("state.json")["val"],
-        "test": (
-            _test_metrics(prepared, task, model, folder, progress) if counts["test"] else None
-        ),
-        "seconds": {
-            "total": 0.0,
-            "scan": round(prepared.seconds, 3),
-            "prefix": round(sum(result.prefix_seconds for result in results), 3),
-            "head": round(by_phase[HEAD], 3),
-            "finetune": round(sum(by_phase.values()) - by_phase[HEAD], 3),
-        },
-    }
-
-
-def _tuned(
-    prepared: Prepared, task: Multilabel, model: keras.Model, folder: RunFolder, progress: Progress
-) -> Multilabel:
-    """Choose the threshold of each label on the validation part, and keep them."""
-    part = prepared.examples("val", task.encode)
-    p = outputs(model, part.pictures(range(len(part))), len(part), progress, "threshold")
-    task = task.with_thresholds(part.targets, p)
-    folder.write_json("task.json", task.to_json())
-    return task
-
-
-def _test_metrics(
-    prepared: Prepared, task: Task, model: keras.Model, folder: RunFolder, progress: Progress
-) -> dict[str, Any]:
-    test, part = prepared.split.test, prepared.examples("test", task.encode)
-    answers = outputs(model, part.pictures(range(len(part))), len(part), progress, "test")
-    rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
-    folder.write_text("predictions.csv", rows)
-    metrics = measure(task, part.targets, answers)
-    draw_metrics(task, metrics, part.targets, answers, folder.path)
-    return metrics
-
-
 def _say_plan(plan: TrainPlan, progress: Progress) -> None:
     progress.say("plan", f"{plan.regime.value} ({plan.regime.reason})")
     for phase in plan.phases:
         progress.say("", f"{phase.name}: {phase.describe()}; BatchNorm {phase.freeze.batchnorm}")
-
-
-def _say_result(metrics: dict[str, Any], folder: RunFolder, progress: Progress) -> None:
-    total = f"{metrics['seconds']['total']:.0f} s in all"
-    if metrics["test"]:
-        progress.say("test", f"{headline(metrics['test'])}; {total}")
-    else:
-        values = ", ".join(f"{name} {value:.3f}" for name, value in metrics["val"].items())
-        progress.say("val", f"{values}; no test part; {total}")
-    progress.say("run", str(folder.path))

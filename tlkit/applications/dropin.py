@@ -15,8 +15,8 @@ from tlkit.errors import BackboneError
 from tlkit.heads.classification import Classification
 from tlkit.heads.top import PREDICTIONS, attach
 from tlkit.layers import freeze
+from tlkit.parts import HeadSpec
 from tlkit.recipe import make_spec
-from tlkit.spec import HeadSpec
 
 _ADDED = """
 

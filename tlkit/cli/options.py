@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
+from tlkit.parts import BackboneSpec
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec, merge, read_recipe
-from tlkit.spec import BackboneSpec, RunSpec
+from tlkit.spec import RunSpec
 
 # Options of the command line that stand for a field of the spec; the rest is reached by --set.
 _FIELDS = {

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tlkit.errors import DataError
-from tlkit.spec import RunSpec, TableSpec
+from tlkit.parts import TableSpec
+from tlkit.spec import RunSpec
 
 Label = str | tuple[str, ...] | tuple[float, ...]
 

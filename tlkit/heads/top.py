@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tlkit.heads.task import Task
-from tlkit.spec import HeadSpec
+from tlkit.parts import HeadSpec
 
 POOLED = "head_pool"
 """The layer behind the pooling: it has no weights, so frozen features are kept behind it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from tlkit.spec import OptimizerSpec
+from tlkit.parts import OptimizerSpec
 from tlkit.training.phases import Phase
 
 

@@ -1,0 +1,175 @@
+"""The parts of a `RunSpec`: backbone, head, table, optimizer; and how an option is declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tlkit.backbones.catalog import CATALOG, GIVEN, is_given
+from tlkit.consistency import OWN
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    source: str = "tlkit",
+    enum: list[str] | None = None,
+    other: str = "",
+    **limits: Any,
+) -> Any:
+    """Declare one option with its description, unit, default and the source of that default."""
+    extra = {"unit": unit, "source": source, "enum": enum}
+    if other:
+        extra |= {"enum": None, "anyOf": [{"enum": enum}, {"pattern": f"^({other})$"}]}
+    extra = {key: value for key, value in extra.items() if value}
+    factory = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(description=description, json_schema_extra=extra, **factory, **limits)
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=False, protected_namespaces=())
+
+
+class BackboneSpec(Part):
+    """The pretrained network."""
+
+    name: str = option(
+        "MobileNetV2",
+        "The application (`tlkit backbones` lists them), or a model of your own: "
+        "path/to/model.keras, or module:function, which is called without arguments.",
+        source="small and quick on a CPU (Sandler et al. 2018)",
+        enum=list(CATALOG),
+        other=GIVEN,
+    )
+    weights: str = option(
+        "imagenet",
+        "`imagenet`, `none` (random), or the path of a weights file; a model of your own brings "
+        "its weights: `own`, or `none` if they are random and nothing in it is worth freezing.",
+        source="keras.applications",
+    )
+    alpha: float | None = option(
+        None,
+        "Width multiplier of MobileNet and MobileNetV2; empty: 1.",
+        source="keras.applications",
+        gt=0,
+    )
+    cut: str | None = option(
+        None,
+        "In a model of your own, the layer whose output (4-dimensional) the head gets; empty: the "
+        "last such layer before global pooling.",
+    )
+    preprocessing: Literal["none", "tf", "caffe", "torch", "lite"] | None = option(
+        None,
+        "What turns RGB 0-255 into the input of a model of your own: none (it takes RGB 0-255), "
+        "tf (-1 to 1), caffe (BGR less the means of ImageNet), torch (0 to 1 less mean, by "
+        "deviation), lite ((x - 127) / 128); empty: none.",
+        source="keras/src/applications/imagenet_utils.py",
+    )
+
+    @model_validator(mode="after")
+    def _own_weights(self) -> BackboneSpec:
+        if self.given and "weights" not in self.model_fields_set:
+            self.weights = OWN
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a model of the user's own."""
+        return is_given(self.name)
+
+    @property
+    def label(self) -> str:
+        """A short name, for folders."""
+        return Path(self.name).stem if self.name.endswith(".keras") else self.name
+
+
+class HeadSpec(Part):
+    """What is put in the place of the FC/softmax top."""
+
+    pooling: Literal["avg", "max", "concat", "gem"] = option(
+        "avg",
+        "Global pooling of the last feature map: average, maximum, both side by side, or the "
+        "generalised mean.",
+        source="Lin et al. 2013, section 3.2; gem: Radenovic et al. 2019",
+    )
+    hidden: list[Annotated[int, Field(gt=0)]] = option(
+        list, "Units of each hidden FC layer, such as [256]; empty: a linear classifier."
+    )
+    activation: Literal[
+        "relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "gelu", "swish"
+    ] = option("relu", "Activation of the hidden layers.")
+    batchnorm: bool = option(False, "BatchNorm between a hidden layer and its activation.")
+    initializer: Literal[
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"
+    ] = option(
+        "glorot_uniform", "How kernels of the head start in fitted phases.", source="keras Dense"
+    )
+    l2: float = option(
+        0.0, "L2 penalty on the head's kernels in fitted phases; a solved head finds its own.", ge=0
+    )
+    bias: Literal["frequencies", "zeros"] = option(
+        "frequencies",
+        "Bias of the output layer at the start: as often as each label is there, or zero.",
+        source="Lin et al. 2017 (focal loss), section 4.1",
+    )
+    dropout: float = option(
+        0.2,
+        "Dropout before the classifier in fitted phases.",
+        unit="share of the features, 0 to below 1",
+        source="MobileNetV2's and EfficientNet-B0's own top",
+        ge=0,
+        lt=1,
+    )
+    solver: Literal["auto", "lbfgs", "fit"] = option(
+        "auto",
+        "How a linear head on frozen features is trained: `lbfgs` solves it as a multinomial "
+        "logistic regression, `fit` by gradient steps; `auto` solves unless there are hidden "
+        "layers, or the head is all that is trained and epochs, augmentation or callbacks are "
+        "given.",
+        source="Kornblith et al. 2019, appendix A.4",
+    )
+
+
+class TableSpec(Part):
+    """How a CSV file is read."""
+
+    image: str = option("image", "Column with the paths, relative to the file.")
+    label: str = option("label", "Column with the label, or with labels joined by the separator.")
+    separator: str = option("|", "What stands between several labels of a picture.", min_length=1)
+    targets: list[str] = option(list, "Columns of numbers for regression; empty: the label's.")
+
+
+class OptimizerSpec(Part):
+    """How a fitted phase goes down its loss."""
+
+    name: Literal["auto", "sgd", "adam"] = option(
+        "auto",
+        "Optimizer (adam with weight decay is AdamW); `auto`: Adam for a new head, SGD with "
+        "Nesterov momentum for fine-tuning.",
+        source="Kornblith et al. 2019, appendix A.5",
+    )
+    learning_rate: float | None = option(
+        None, "Peak rate; empty: by rule from phase, optimizer and batch size.", gt=0
+    )
+    momentum: float = option(0.9, "Momentum of SGD.", ge=0, lt=1, source="Sutskever et al. 2013")
+    weight_decay: float = option(
+        1e-4, "Decoupled weight decay on kernels; biases and norms are left out.", ge=0
+    )
+    schedule: Literal["auto", "cosine", "plateau", "constant"] = option(
+        "auto",
+        "`cosine`: warm-up, then cosine to zero; `plateau`: reduce when validation loss stalls; "
+        "`auto`: plateau for the head, cosine for fine-tuning.",
+        source="Loshchilov & Hutter 2017",
+    )
+    warmup: float = option(
+        0.1, "Share of the steps in which the cosine schedule rises.", unit="0 to 1", ge=0, le=1
+    )
+    plateau_factor: float = option(0.3, "Factor on the rate at a plateau.", gt=0, lt=1)
+    plateau_patience: int = option(2, "Epochs without gain at a plateau.", unit="epochs", ge=1)
+    patience: int = option(
+        6, "Stop a phase after this many epochs without gain; 0: never.", unit="epochs", ge=0
+    )
