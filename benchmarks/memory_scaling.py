@@ -10,7 +10,7 @@ epochs, by default 2.
 
 It prints the peak and the seconds of each run, and for each regime the peaks at 4x and 16x by that
 at 1x; medians of `--repeat`, by default 1, since peaks vary by a few per cent only. Time, two
-cores, 1x = 500 pictures: small 2 minutes, medium 6.
+cores, 1x = 500 pictures: small 5 minutes, medium 10.
 """
 
 from __future__ import annotations
