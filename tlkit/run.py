@@ -13,6 +13,7 @@ from tlkit.assembly import assemble, open_backbone, unweighted
 from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
+from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, set_environment
 from tlkit.errors import Interrupted, RunFolderError
 from tlkit.heads.task import Task
@@ -81,6 +82,36 @@ def plan(
     spec, given = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, as_progress(progress))
     return _make_plan(prepared, unweighted(spec, given), False)
+
+
+def prepare_data(
+    data: Any,
+    out: str | Path,
+    *,
+    val: Any = None,
+    test: Any = None,
+    progress: bool | Progress = True,
+    **fields: Any,
+) -> Path:
+    """Write `data`, scanned and split, as a sharded data set of TensorFlow Datasets.
+
+    Args:
+        data, val, test: as for `train`; arrays hold whole numbers.
+        out: a new or empty folder; `train` takes it as data.
+        **fields: `task`, `table`, `seed` and `strict` of `RunSpec`.
+
+    Raises:
+        TlkitError: bad input, or `out` cannot be written; nothing is left there then.
+
+    Example:
+        tlkit.prepare_data("flowers/", "prepared/")
+        run = tlkit.train("prepared/")
+    """
+    check_out(Path(out))
+    spec, arrays = _spec_of(data, val, test, fields)
+    shown = as_progress(progress)
+    write_dataset(prepare(spec, arrays, shown), Path(out), shown)
+    return Path(out)
 
 
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tlkit.cli.options import output
+from tlkit.cli.prepare import prepare
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.progress import Progress
 
@@ -117,7 +118,10 @@ def _show_backbone(name: str, size: int | None, cut: str | None, progress: Progr
 
 @click.group(epilog="Example: tlkit data scan flowers/")
 def data() -> None:
-    """Look at a data set before training."""
+    """Look at a data set before training, or prepare a large one."""
+
+
+data.add_command(prepare)
 
 
 @data.command(

@@ -19,7 +19,7 @@ COMMANDS = {
     "export": ("tlkit.cli.use", "Write a run's model as a SavedModel, and check it."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
     "weights": ("tlkit.cli.weights", "List, fetch and verify files of ImageNet weights."),
-    "data": ("tlkit.cli.catalog", "Look at a data set before training."),
+    "data": ("tlkit.cli.catalog", "Look at a data set, or prepare a large one."),
     "cache": ("tlkit.cli.cache", "List or clear the frozen features kept on disk."),
     "schema": ("tlkit.cli.catalog", "Print every option of a recipe as JSON schema."),
 }

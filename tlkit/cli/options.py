@@ -42,7 +42,7 @@ def spec_options(command: Callable) -> Callable:
             help=f"{BackboneSpec.model_fields['name'].description} "
             f"[default: {BackboneSpec.model_fields['name'].default}]",
         ),
-        *(_option(flag, name) for flag, name in _FIELDS.items()),
+        *(field_option(flag, name) for flag, name in _FIELDS.items()),
         click.option("--deterministic", is_flag=True, default=None, help=_text("deterministic")),
         click.option("--strict", is_flag=True, default=None, help=_text("strict")),
         click.option(
@@ -64,7 +64,8 @@ def spec_options(command: Callable) -> Callable:
     return command
 
 
-def _option(flag: str, name: str) -> Callable:
+def field_option(flag: str, name: str) -> Callable:
+    """Return the option that stands for a field of the spec."""
     kind = click.INT if name in _INTEGERS else click.STRING
     return click.option(flag, name, type=kind, help=_text(name), metavar=_metavar(name))
 

@@ -51,12 +51,11 @@ def _loaders(examples: list[Example], size: int):
     The resized one is the exported graph's own `decode_and_resize`, so that the same file gives
     the same pixels at training and at serving time, to the bit.
     """
-    if all(example.path is not None for example in examples):
-        resized = traced_decode_and_resize(size)
-        paths = tf.constant([os.fsencode(example.path) for example in examples], tf.string)
+    if all(example.pixels is None for example in examples):
+        resized, encoded = traced_decode_and_resize(size), _reader(examples)
         return (
-            lambda i: decode(tf.io.read_file(paths[i])),
-            lambda i: resized(tf.io.read_file(paths[i])),
+            lambda i: decode(encoded(i)),
+            lambda i: resized(encoded(i)),
         )
 
     def fetch(i: np.int64) -> np.ndarray:
@@ -68,3 +67,16 @@ def _loaders(examples: list[Example], size: int):
         return image
 
     return load, lambda i: resize(load(i), size)
+
+
+def _reader(examples: list[Example]):
+    """Return a graph function of an index: the encoded picture of a file or a record."""
+    if all(example.path is not None for example in examples):
+        paths = tf.constant([os.fsencode(example.path) for example in examples], tf.string)
+        return lambda i: tf.io.read_file(paths[i])
+
+    def encoded(i):
+        content = tf.numpy_function(lambda i: examples[i].read(), [i], tf.string, stateful=False)
+        return tf.ensure_shape(content, ())
+
+    return encoded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlkit.data.decode import why_undecodable
-from tlkit.data.sources import CLASSES, Example, open_source
+from tlkit.data.sources import CLASSES, Example, content_digest, open_source
 from tlkit.data.targets import Targets, count_labels
 from tlkit.errors import DataError
 from tlkit.progress import Progress
@@ -65,12 +64,14 @@ def scan(examples: list[Example], progress: Progress, strict: bool = False) -> S
 
 def _look(example: Example) -> tuple[str, str | None]:
     """Return the content hash of an example and what is wrong with it, if anything."""
+    if example.digest is not None:
+        return example.digest, None
     try:
         content = example.read()
     except OSError as error:
         return "", f"cannot be read: {error.strerror}"
-    problem = why_undecodable(content) if example.path is not None else None
-    return hashlib.blake2b(content, digest_size=16).hexdigest(), problem
+    problem = why_undecodable(content) if example.pixels is None else None
+    return content_digest(content), problem
 
 
 def scan_summary(data: str, progress: Progress, targets: Targets = CLASSES) -> dict[str, Any]:

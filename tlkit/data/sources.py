@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.data.decode import EXTENSIONS
 from tlkit.data.targets import ClassTargets, Label, Targets, printable
 from tlkit.errors import DataError
+
+if TYPE_CHECKING:
+    from tlkit.data.records import Records
 
 PARTS = {
     "train": ("train",),
@@ -25,31 +29,48 @@ CLASSES = ClassTargets()
 
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
-    "file with image and label columns; tfds:NAME"
+    "file with image and label columns; a folder made by tlkit data prepare; tfds:NAME"
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Example:
-    """One picture with its label.
+    """One picture with its label: a file, a record or an array.
 
     Attributes:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
         label: the class; for other tasks a tuple of labels or of numbers.
-        path: the file, or None for an array.
-        pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for a file.
+        path: the file, or None for others.
+        pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for others.
+        records, number: the data set whose record of this number holds the picture.
+        digest: content hash of the picture, where it is known without reading it; then it is known
+            to be decodable too.
     """
 
     id: str
     label: Label
     path: Path | None = None
     pixels: np.ndarray | None = None
+    records: Records | None = None
+    number: int = 0
+    digest: str | None = None
 
     def read(self) -> bytes:
-        """Return the bytes that tell this picture's content from another's."""
+        """Return the bytes that tell this picture's content from another's.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
         if self.path is not None:
             return self.path.read_bytes()
+        if self.records is not None:
+            return self.records.image(self.number, self.digest)
         return str(self.pixels.shape).encode() + self.pixels.tobytes()
+
+
+def content_digest(content: bytes) -> str:
+    """Return the hash by which pictures are told apart."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -120,17 +141,29 @@ def _listed(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]
     if isinstance(data, str) and data.startswith("tfds:"):
         from tlkit.data.catalogued import tfds_parts
 
-        return re.split(r"[:/]", data)[1], tfds_parts(data)
+        return re.split(r"[:/]", data)[1], tfds_parts(data, targets)
     if isinstance(data, str | Path):
         path = Path(data)
         if path.suffix.lower() == ".csv" and not path.is_dir():
             from tlkit.data.table import table_parts
 
             return path.stem, table_parts(path, targets)
+        if _is_dataset(path):
+            from tlkit.data.catalogued import folder_parts
+
+            return path.resolve().name, folder_parts(path, targets)
         return path.resolve().name, _folder_parts(path)
     from tlkit.data.arrays import array_examples
 
     return "arrays", {"train": array_examples(data, targets)}
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made."""
+    try:
+        return all((folder / name).is_file() for name in ("dataset_info.json", "features.json"))
+    except OSError:  # a name that is too long, a folder that may not be read: said later
+        return False
 
 
 def _whole(data: Any, targets: Targets) -> list[Example]:
