@@ -58,7 +58,7 @@ def tfds_parts(data: str, targets: Targets) -> dict[str, list[Example]]:
             f"data {data}: has no split called train; name one as tfds:{name}:SPLIT. "
             f"Allowed: {', '.join(builder.info.splits)}"
         )
-    return {part: _examples(builder, part, name, targets) for part, name in chosen.items()}
+    return {part: _part(builder, part, name, targets) for part, name in chosen.items()}
 
 
 def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
@@ -81,10 +81,7 @@ def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
         raise DataError(
             f"data {folder}: has no split called train. Received: {', '.join(builder.info.splits)}"
         )
-    if (folder / ABOUT).is_file():
-        _check_task(folder, targets)
-        return {part: _indexed(builder, split, folder) for part, split in chosen.items()}
-    return {part: _examples(builder, part, name, targets) for part, name in chosen.items()}
+    return {part: _part(builder, part, name, targets) for part, name in chosen.items()}
 
 
 def _builder(name: str) -> Any:
@@ -130,6 +127,14 @@ def _splits(builder: Any) -> dict[str, str]:
     return {
         part: name for part, names in PARTS.items() for name in names if name in builder.info.splits
     }
+
+
+def _part(builder: Any, part: str, split: str, targets: Targets) -> list[Example]:
+    folder = Path(builder.data_dir)
+    if (folder / ABOUT).is_file() and split in builder.info.splits:
+        _check_task(folder, targets)
+        return _indexed(builder, split, folder)
+    return _examples(builder, part, split, targets)
 
 
 def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:

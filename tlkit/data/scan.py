@@ -14,6 +14,9 @@ from tlkit.data.targets import Targets, count_labels
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 
+CHUNK = 512
+"""Pictures that wait for a thread at once, whatever the size of the data set."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -49,12 +52,14 @@ def scan(examples: list[Example], progress: Progress, strict: bool = False) -> S
         ThreadPoolExecutor(os.cpu_count()) as threads,
         progress.bar("data", "reading pictures", len(examples)) as advance,
     ):
-        for example, (digest, problem) in zip(examples, threads.map(_look, examples), strict=True):
-            if problem:
-                left_out[example.id] = problem
-            else:
-                digests[example.id] = digest
-            advance()
+        for start in range(0, len(examples), CHUNK):
+            chunk = examples[start : start + CHUNK]
+            for example, (digest, problem) in zip(chunk, threads.map(_look, chunk), strict=True):
+                if problem:
+                    left_out[example.id] = problem
+                else:
+                    digests[example.id] = digest
+                advance()
     if left_out and strict:
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""

@@ -7,6 +7,7 @@ numbers: ridge regression, in closed form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -14,6 +15,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from tlkit.heads.task import Task
+from tlkit.training.rotation import chunks, fit_rotation
 
 STRENGTHS = tuple(np.logspace(1, -5, 19))
 """L2 strengths, strong to weak, each the start of the next. Kornblith et al. 2019 (appendix A.4)
@@ -25,9 +27,6 @@ PATIENCE = 4
 
 ITERATIONS = 100
 """Bound on L-BFGS iterations for a strength; the warm start makes most end long before."""
-
-RANK_TOLERANCE = 1e-6
-"""Directions whose variance is below this share of the largest are noise and left out."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ class Solution:
     path: tuple[Step, ...]
 
 
-def solve(
-    x: np.ndarray, y: np.ndarray, val_x: np.ndarray, val_y: np.ndarray, task: Task
-) -> Solution:
+def solve(x: Any, y: np.ndarray, val_x: Any, val_y: np.ndarray, task: Task) -> Solution:
     """Solve a linear head for the L2 strength with the lowest validation loss.
 
     It minimises the mean loss + l2/2 * |kernel|^2 (the bias is free) on standardised features:
@@ -61,7 +58,7 @@ def solve(
     weights, so that the delivered layer is a plain Dense.
 
     Args:
-        x, val_x: features float32 (n, features).
+        x, val_x: features float32 (n, features), arrays or `Rows`.
         y, val_y: targets as `task` encodes them.
         task: says what kind of problem it is, and measures solutions.
     """
@@ -71,15 +68,9 @@ def solve(
         return _solve(x, y, val_x, val_y, task)
 
 
-def _solve(
-    x: np.ndarray, y: np.ndarray, val_x: np.ndarray, val_y: np.ndarray, task: Task
-) -> Solution:
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    # A feature that never changes carries nothing; dividing by its zero would make it infinite.
-    scale = np.where(scale > 1e-6, scale, np.inf).astype(np.float32)
-    x, val_x = (x - mean) / scale, (val_x - mean) / scale
-    directions, variances = _principal_directions(x)
-    x, val_x = x @ directions, val_x @ directions
+def _solve(x: Any, y: np.ndarray, val_x: Any, val_y: np.ndarray, task: Task) -> Solution:
+    rotation = fit_rotation(x)
+    x, val_x, variances = rotation.turn(x), rotation.turn(val_x), rotation.variances
     targets = task.scaled(y)
     weights = np.zeros((len(variances) + 1, targets.shape[1]), np.float32)
     path: list[Step] = []
@@ -99,25 +90,8 @@ def _solve(
             best = weights
         elif len(path) - lowest > PATIENCE:
             break
-    kernel = (directions @ best[:-1]) / scale[:, None]
-    return Solution(kernel, best[-1] - mean @ kernel, path[lowest].l2, tuple(path))
-
-
-def _principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return orthonormal directions (features, rank) of centred `x` and the variance along each.
-
-    A rotation leaves the L2 penalty as it is; in these directions the problem's curvature is known
-    well enough to be divided out, and with fewer examples than features it becomes smaller.
-    """
-    n, d = x.shape
-    if n < d:
-        variances, left = np.linalg.eigh(x @ x.T / n)
-        kept = variances > RANK_TOLERANCE * variances[-1]
-        variances = variances[kept]
-        return x.T @ (left[:, kept] / np.sqrt(variances * n)), variances
-    variances, directions = np.linalg.eigh(x.T @ x / n)
-    kept = variances > RANK_TOLERANCE * variances[-1]
-    return directions[:, kept], variances[kept]
+    kernel = rotation.basis @ best[:-1]
+    return Solution(kernel, best[-1] - rotation.mean @ kernel, path[lowest].l2, tuple(path))
 
 
 def _ridge(x: np.ndarray, targets: np.ndarray, variances: np.ndarray, l2: float) -> np.ndarray:
@@ -146,12 +120,16 @@ def _minimise(
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(start.shape).astype(np.float32) * scales
-        kernel = weights[:-1]
-        p, loss = link(x @ kernel + weights[-1], targets)
-        residual = (p - targets) / n
-        gradient = np.vstack([x.T @ residual + l2 * kernel, residual.sum(axis=0)]) * scales
+        kernel, loss = weights[:-1], 0.0
+        gradient = np.vstack([l2 * kernel, np.zeros_like(weights[-1:])])
+        for rows in chunks(n):
+            p, own = link(x[rows] @ kernel + weights[-1], targets[rows])
+            residual = (p - targets[rows]) / n
+            gradient[:-1] += x[rows].T @ residual
+            gradient[-1] += residual.sum(axis=0)
+            loss += own
         value = loss / n + l2 / 2 * float(np.square(kernel).sum(dtype=np.float64))
-        return value, gradient.ravel().astype(np.float64)
+        return value, (gradient * scales).ravel().astype(np.float64)
 
     found = minimize(
         objective,

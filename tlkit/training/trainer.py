@@ -86,7 +86,7 @@ class Trainer:
         apply_plan(self.model, phase.freeze)
         cut = cut_of(self.model, phase.freeze)
         prefix, suffix = split_at(self.model, cut)
-        # Solving needs all features at once: they are pooled, hence small enough for memory.
+        # Solving needs all features at once, over and over: they are pooled, hence small.
         kept = cut is not None and (
             phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
         )
@@ -140,7 +140,7 @@ class Trainer:
     def _solve(self, phase: Phase, train: Rows, val: Rows) -> None:
         start = time.monotonic()
         dense = self.model.get_layer(PREDICTIONS)
-        solution = solve(train.take(), self.train.targets, val.take(), self.val.targets, self.task)
+        solution = solve(train, self.train.targets, val, self.val.targets, self.task)
         dense.set_weights([solution.kernel, solution.bias])
         metric = self.task.metric
         for i, step in enumerate(solution.path, start=1):
