@@ -178,7 +178,7 @@ def test_features_in_a_mapped_file_and_in_chunks_give_the_same_head(monkeypatch,
     np.testing.assert_allclose(answers(found, x), answers(whole, x), atol=5e-3)
     assert (
         list((tmp_path / "cache").iterdir()) == []
-    )  # the files have no name, and go by themselves
+    )  # it has no name, and goes by itself
 
 
 def test_labels_are_solved_as_one_logistic_regression_each(monkeypatch):
