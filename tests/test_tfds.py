@@ -310,7 +310,7 @@ def renumber(file: Path) -> None:
 
 
 def test_an_example_takes_few_bytes(tmp_path):
-    """Of a picture only its name, hash and number are in memory; benchmarks/prepared_memory.py has more."""
+    """Of a picture only its name, hash and number are in memory (benchmarks/prepared_memory.py)."""
     images = np.random.default_rng(0).integers(0, 256, (2000, 4, 4, 3), dtype=np.uint8)
     data = (images, np.arange(2000) % 4)
     out = tlkit.prepare_data(data, tmp_path / "out", progress=False)
