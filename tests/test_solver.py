@@ -176,9 +176,7 @@ def test_features_in_a_mapped_file_and_in_chunks_give_the_same_head(monkeypatch,
     found = solve(x, y, x, y, classification(3))
     assert found.l2 == whole.l2
     np.testing.assert_allclose(answers(found, x), answers(whole, x), atol=5e-3)
-    assert (
-        list((tmp_path / "cache").iterdir()) == []
-    )  # it has no name, and goes by itself
+    assert list((tmp_path / "cache").iterdir()) == []  # it has no name, and goes by itself
 
 
 def test_labels_are_solved_as_one_logistic_regression_each(monkeypatch):
