@@ -7,7 +7,6 @@ numbers: ridge regression, in closed form.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -15,7 +14,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from tlkit.heads.task import Task
-from tlkit.training.rotation import chunks, fit_rotation
+from tlkit.training.rotation import fit_rotation
 
 STRENGTHS = tuple(np.logspace(1, -5, 19))
 """L2 strengths, strong to weak, each the start of the next. Kornblith et al. 2019 (appendix A.4)
@@ -50,7 +49,9 @@ class Solution:
     path: tuple[Step, ...]
 
 
-def solve(x: Any, y: np.ndarray, val_x: Any, val_y: np.ndarray, task: Task) -> Solution:
+def solve(
+    x: np.ndarray, y: np.ndarray, val_x: np.ndarray, val_y: np.ndarray, task: Task
+) -> Solution:
     """Solve a linear head for the L2 strength with the lowest validation loss.
 
     It minimises the mean loss + l2/2 * |kernel|^2 (the bias is free) on standardised features:
@@ -68,7 +69,9 @@ def solve(x: Any, y: np.ndarray, val_x: Any, val_y: np.ndarray, task: Task) -> S
         return _solve(x, y, val_x, val_y, task)
 
 
-def _solve(x: Any, y: np.ndarray, val_x: Any, val_y: np.ndarray, task: Task) -> Solution:
+def _solve(
+    x: np.ndarray, y: np.ndarray, val_x: np.ndarray, val_y: np.ndarray, task: Task
+) -> Solution:
     rotation = fit_rotation(x)
     x, val_x, variances = rotation.turn(x), rotation.turn(val_x), rotation.variances
     targets = task.scaled(y)
@@ -120,16 +123,12 @@ def _minimise(
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(start.shape).astype(np.float32) * scales
-        kernel, loss = weights[:-1], 0.0
-        gradient = np.vstack([l2 * kernel, np.zeros_like(weights[-1:])])
-        for rows in chunks(n):
-            p, own = link(x[rows] @ kernel + weights[-1], targets[rows])
-            residual = (p - targets[rows]) / n
-            gradient[:-1] += x[rows].T @ residual
-            gradient[-1] += residual.sum(axis=0)
-            loss += own
+        kernel = weights[:-1]
+        p, loss = link(x @ kernel + weights[-1], targets)
+        residual = (p - targets) / n
+        gradient = np.vstack([x.T @ residual + l2 * kernel, residual.sum(axis=0)]) * scales
         value = loss / n + l2 / 2 * float(np.square(kernel).sum(dtype=np.float64))
-        return value, (gradient * scales).ravel().astype(np.float64)
+        return value, gradient.ravel().astype(np.float64)
 
     found = minimize(
         objective,
