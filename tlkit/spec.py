@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, model_validator
 
 from tlkit.backbones.catalog import lookup
 from tlkit.consistency import find_problems
+from tlkit.errors import received
 from tlkit.parts import BackboneSpec, HeadSpec, OptimizerSpec, Part, TableSpec, option
 
 ARRAYS = "<arrays>"
@@ -27,7 +28,7 @@ def _name_alone(value: Any) -> Any:
 def _share_or_folder(value: Any) -> Any:
     """Read `"0.2"` as a share and anything else that is text as a folder."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Path):
-        raise ValueError(f"should be a share or a folder. Received: {value!r}")
+        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
     try:
         return float(value)
     except (TypeError, ValueError):  # the former: a Path
@@ -61,6 +62,9 @@ class RunSpec(Part):
         unit="0 to below 1, or path",
     )
     strict: bool = option(False, "Stop at a file that cannot be decoded instead of leaving it out.")
+    near_duplicates: bool = option(
+        False, "Warn of pictures much alike that stand in two parts; reading takes longer."
+    )
     out: str | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
     backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
         BackboneSpec, "The pretrained network, by name or with its arguments."

@@ -8,7 +8,7 @@ import signal
 import click
 
 import tlkit
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, printable
 
 COMMANDS = {
     "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
@@ -56,7 +56,8 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except TlkitError as error:
-            click.echo(f"tlkit: {error}", err=True)
+            lines = [printable(line) for line in f"tlkit: {error}".split("\n")]
+            click.echo("\n".join(lines), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("tlkit: interrupted; nothing was written", err=True)

@@ -15,8 +15,9 @@ from tlkit.data.pipeline import batches
 from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Source, open_source
 from tlkit.data.split import Split, split
+from tlkit.data.summary import near_duplicates, summarise
 from tlkit.data.targets import Label, count_labels, targets_of
-from tlkit.errors import DataError
+from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec
 
@@ -71,17 +72,17 @@ class Prepared:
         )
 
     def scan_json(self) -> dict[str, Any]:
-        """Return `scan.json`."""
+        """Return `scan.json`: what `summarise` says of the data as given, and the split."""
+        left_out = {**self.scan.left_out, **self.split.left_out}
+        parts = self.split.parts()
+        summary = summarise(self.source.parts, self.scan, self.spec.size)
+        if self.spec.near_duplicates:
+            summary["near_duplicates"] = near_duplicates(parts, self.scan)
         return {
-            "source": self.spec.data,
-            "classes": {
-                part: count_labels(getattr(self.split, part)) for part in ("train", "val", "test")
-            },
-            "left_out": [
-                {"id": id_, "reason": reason}
-                for id_, reason in sorted({**self.scan.left_out, **self.split.left_out}.items())
-            ],
-            "duplicates": self.scan.duplicates(),
+            **summary,
+            "source": printable(self.spec.data),
+            "classes": {part: count_labels(group) for part, group in parts.items()},
+            "left_out": [{"id": id_, "reason": why} for id_, why in sorted(left_out.items())],
             "splits": self.split.ids(),
         }
 
@@ -100,7 +101,7 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     source = open_spec(spec, arrays)
     examples = [example for part in source.parts.values() for example in part]
-    found = scan(examples, progress, spec.strict)
+    found = scan(examples, progress, spec.strict, spec.near_duplicates)
     shares = {
         part: share
         for part in ("val", "test")
@@ -108,6 +109,8 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
     }
     parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec))
     _say_data(spec.task, source, found, parts, progress)
+    if spec.near_duplicates:
+        _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
 
 
@@ -148,3 +151,15 @@ def _say_data(task: str, source: Source, found: Scan, parts: Split, progress: Pr
         progress.say("left out", f"{id_}: {reason}")
     if len(left_out) > 5:
         progress.say("left out", f"{len(left_out)} files in all; the others are in scan.json")
+
+
+def _say_near(near: dict[str, Any], progress: Progress) -> None:
+    if near["note"]:
+        progress.say("near", f"duplicates were not searched: {near['note']}")
+    elif near["across_parts"]:
+        shown = " and ".join(near["pairs"][0]["ids"])
+        progress.say(
+            "near",
+            f"{near['across_parts']} pairs of pictures much alike stand in two parts (scan.json), "
+            f"such as {shown}",
+        )
