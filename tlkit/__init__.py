@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "train": "tlkit.run",
     "plan": "tlkit.run",
+    "preview": "tlkit.run",
     "open_run": "tlkit.opened",
     "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tlkit.cli.options import output
+from tlkit.cli.preview import preview
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.progress import Progress
 
@@ -118,6 +119,9 @@ def _show_backbone(name: str, size: int | None, cut: str | None, progress: Progr
 @click.group(epilog="Example: tlkit data scan flowers/")
 def data() -> None:
     """Look at a data set before training."""
+
+
+data.add_command(preview)
 
 
 @data.command(
