@@ -9,6 +9,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 import tlkit
 from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.pipeline import batches
+from tlkit.data.sources import Example
 from tlkit.errors import SpecError
 from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
@@ -52,7 +54,7 @@ def test_labels_are_weighed_there_against_not_there():
     weights = Multilabel(("a", "b", "c")).balance(y, "weights").weights
     assert weights.shape == y.shape
     assert weights[0, 0] / weights[99, 0] == pytest.approx(90 / 10, rel=1e-5)
-    np.testing.assert_allclose(weights.mean(axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(weights.mean(axis=0), 1, rtol=1e-5)
     np.testing.assert_allclose(weights[:, 1:], 1)
 
 
@@ -183,6 +185,29 @@ def test_kept_features_come_with_weights_or_in_balanced_order():
     assert all(np.array_equal(*pair) for pair in zip(plain[0], same[0], strict=True))
 
 
+def test_streams_come_with_weights_or_in_balanced_order():
+    random = np.random.default_rng(0)
+    labels = ["rare" if i % 10 == 0 else "common" for i in range(40)]
+    examples = [
+        Example(f"array/{i}", label, pixels=np.asarray(draw_picture("disc", random)))
+        for i, label in enumerate(labels)
+    ]
+    y = TASK.encode(labels)
+
+    def stream(kind):
+        balance = TASK.balance(y, kind)
+        return batches(examples, y, 32, 40, shuffle_seed=1, balance=balance)
+
+    ((_, targets, weights),) = stream("weights")
+    np.testing.assert_allclose(weights, np.where(targets.numpy() == 1, 5, 20 / 36), rtol=1e-6)
+    drawn = stream("sampling")
+    first, second = (next(iter(drawn)) for _ in range(2))
+    assert abs(int(first[1].numpy().sum()) - 20) <= 1
+    assert not np.array_equal(first[0], second[0])
+    again = next(iter(stream("sampling")))
+    assert np.array_equal(first[0], again[0])
+
+
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory):
     """60 squares and 8 discs, in colours that overlap."""
@@ -202,14 +227,14 @@ def run_of(data, tiny_weights, out, **more):
 
 @pytest.mark.parametrize(
     ("kind", "cache"),
-    [("none", 1.0), ("weights", 1.0), ("sampling", 1.0), ("weights", 0.0), ("sampling", 0.0)],
+    [("none", 1.0), ("sampling", 1.0), ("weights", 0.0)],
 )
 def test_fitted_phases_are_balanced_on_kept_and_streamed_features(uneven, tmp_path, kind, cache):
     """Features that say nothing: what is learnt is how frequent the classes are in training."""
     run = tlkit.train(
         uneven, out=tmp_path / "run", progress=False, regime="small", balance=kind,
-        cache_size=cache, head={"solver": "fit", "bias": "zeros", "dropout": 0}, epochs=20,
-        optimizer={"learning_rate": 0.05, "schedule": "constant"}, **TINY,
+        cache_size=cache, head={"solver": "fit", "bias": "zeros", "dropout": 0}, epochs=8,
+        optimizer={"learning_rate": 0.15, "schedule": "constant"}, **TINY,
     )  # fmt: skip
     (phase,) = run.plan["phases"]
     assert run.metrics["phases"][0]["features_kept"] is (cache > 0)
@@ -224,7 +249,7 @@ def test_fitted_phases_are_balanced_on_kept_and_streamed_features(uneven, tmp_pa
 
 
 def test_a_run_on_balanced_classes_is_the_same_to_the_bit(pictures, tiny_weights, tmp_path):
-    fields = {"epochs": 2, "head": {"solver": "fit", "bias": "zeros"}}
+    fields = {"epochs": 1, "head": {"solver": "fit", "bias": "zeros"}}
     weights = [
         run_of(pictures, tiny_weights, tmp_path / kind, balance=kind, **fields)
         .model.get_layer("predictions")
@@ -239,7 +264,7 @@ def test_labels_train_with_weights_of_their_own(uneven, tiny_weights, tmp_path):
     rows = [f"shapes/{p.relative_to(uneven)},{p.parent.name}|picture" for p in files]
     table = uneven.parent / "labels.csv"
     table.write_text("image,label\n" + "\n".join(rows))
-    fields = {"task": "multilabel", "balance": "weights", "epochs": 2}
+    fields = {"task": "multilabel", "balance": "weights", "epochs": 1}
     run = run_of(table, tiny_weights, tmp_path / "run", **fields)
     assert run.metrics["phases"][0]["best_val"] > 0
 

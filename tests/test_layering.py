@@ -31,7 +31,7 @@ ORDER = (
     "opened",
     "environment",  # beside run: little else imports it
     "assembly",
-    "preview",
+    "picture_grid",
     "outcome",
     "run",
     "serve",

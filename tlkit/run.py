@@ -18,7 +18,7 @@ from tlkit.errors import Interrupted, RunFolderError
 from tlkit.heads.task import Task
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
-from tlkit.preview import check_png, draw_preview
+from tlkit.picture_grid import check_png, draw_preview
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
