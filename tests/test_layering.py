@@ -31,6 +31,7 @@ ORDER = (
     "opened",
     "environment",  # beside run: little else imports it
     "assembly",
+    "picture_grid",
     "outcome",
     "run",
     "serve",

@@ -20,6 +20,7 @@ _PUBLIC = {
     "train": "tlkit.run",
     "plan": "tlkit.run",
     "prepare_data": "tlkit.run",
+    "preview": "tlkit.run",
     "open_run": "tlkit.opened",
     "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",

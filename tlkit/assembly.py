@@ -32,7 +32,9 @@ def assemble(prepared: Prepared, given: Given | None) -> tuple[Task, Built, kera
     task = TASKS[spec.task](prepared.source.outputs)
     train = prepared.examples("train", task.encode)
     task = task.fit(train.targets)
-    bias = task.bias(train.targets) if spec.head.bias == "frequencies" else None
+    # Balanced classes are equally frequent: all biases start at zero.
+    frequencies = spec.head.bias == "frequencies" and spec.balance == "none"
+    bias = task.bias(train.targets) if frequencies else None
     colours = None if spec.normalize == "application" else measure_colours(train)
     with precision(spec):
         built = _backbone(spec, given, spec.backbone.weights, colours)

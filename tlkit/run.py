@@ -19,6 +19,7 @@ from tlkit.errors import Interrupted, RunFolderError
 from tlkit.heads.task import Task
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
+from tlkit.picture_grid import check_png, draw_preview
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
@@ -114,6 +115,40 @@ def prepare_data(
     return Path(out)
 
 
+def preview(
+    data: Any,
+    out: str | Path = "preview.png",
+    *,
+    val: Any = None,
+    test: Any = None,
+    pictures: int = 8,
+    draws: int = 6,
+    progress: bool | Progress = True,
+    **fields: Any,
+) -> Path:
+    """Draw what training would see of some pictures: augmented, mixed, with their targets.
+
+    Args:
+        data, val, test, **fields: as for `train`; `augment`, `mirror`, `mixup`, `cutmix`,
+            `balance`, `seed` and the size of the model's input count.
+        out: the PNG file; one that is there is replaced.
+        pictures: rows of the grid.
+        draws: columns besides the picture as it is, each drawn as in another epoch.
+
+    Raises:
+        TlkitError: bad input, or `out` cannot be written.
+
+    Example:
+        tlkit.preview("flowers/", "seen.png", augment="strong", mixup=0.2)
+    """
+    path = check_png(out, pictures, draws)
+    spec, arrays = _spec_of(data, val, test, fields)
+    shown = as_progress(progress)
+    spec, _ = open_backbone(spec, arrays.get("backbone"))
+    draw_preview(prepare(spec, arrays, shown), path, pictures, draws, shown)
+    return path
+
+
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     """Go on with a run that was stopped, at the phase in which it was; a finished one is returned.
 
@@ -204,7 +239,7 @@ def _execute(
         model,
         task,
         prepared.spec,
-        prepared.examples("train", task.encode),
+        prepared.training(task),
         prepared.examples("val", task.encode),
         folder,
         features_folder(),

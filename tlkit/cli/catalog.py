@@ -7,6 +7,7 @@ import json
 import click
 
 from tlkit.cli.prepare import prepare
+from tlkit.cli.preview import preview
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.scan import scan
 from tlkit.progress import Progress
@@ -121,6 +122,7 @@ def data() -> None:
 
 
 data.add_command(prepare)
+data.add_command(preview)
 
 
 data.add_command(scan)

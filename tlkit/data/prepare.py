@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from tlkit.data.augment import augmenter
+from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches
 from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Source, open_source
@@ -21,7 +24,7 @@ from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec
 
-Batches = Iterable[tuple[Any, Any]]
+Batches = Iterable[tuple[Any, ...]]
 
 OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
 """What the outputs of each task are called."""
@@ -36,17 +39,32 @@ class Examples:
         targets: a row for each, as the task encodes it.
         pictures: makes a pipeline of (images, targets) of the pictures with these indices,
             unchanged and in order.
-        stream: makes the pipeline of a fitted phase: all pictures, reshuffled in each pass;
-            argument: whether they are augmented.
+        stream: of the training part, makes the pipeline of a fitted phase: all pictures,
+            reshuffled in each pass; argument: whether they are augmented.
+        balance: what is done about imbalance; in `stream` it is done.
     """
 
     digests: Sequence[str]
     targets: np.ndarray
     pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[[bool], Batches]
+    stream: Callable[[bool], Batches] | None = None
+    balance: Balance = UNBALANCED
 
     def __len__(self) -> int:
         return len(self.digests)
+
+
+class Teacher(Protocol):
+    """What training examples need of a task (`tlkit.heads.task.Task`)."""
+
+    def encode(self, labels: Sequence[Label]) -> np.ndarray:
+        """Turn labels into targets."""
+
+    def soften(self, targets: np.ndarray) -> np.ndarray:
+        """Return targets that may be mixed."""
+
+    def balance(self, targets: np.ndarray, kind: str) -> Balance:
+        """Return what is done about imbalance."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +86,31 @@ class Prepared:
             [self.scan.digests[e.id] for e in group],
             targets,
             lambda chosen: pipeline([group[i] for i in chosen], targets[list(chosen)]),
-            lambda augment: pipeline(group, targets, shuffle_seed=spec.seed, augment=augment),
         )
+
+    def training(self, task: Teacher) -> Examples:
+        """Return the training part, balanced, and augmented where that is asked of its stream."""
+        group, spec = self.split.train, self.spec
+        plain = self.examples("train", task.encode)
+        balance = task.balance(plain.targets, spec.balance)
+
+        def stream(augment: bool) -> Batches:
+            targets, change, mix = plain.targets, None, None
+            if augment:
+                change = augmenter(spec.augment_level, spec.mirror)
+                mix = mixer(spec.mixup, spec.cutmix)
+            return batches(
+                group,
+                task.soften(targets) if mix else targets,
+                spec.size,
+                spec.batch_size,
+                shuffle_seed=spec.seed,
+                augment=change,
+                mix=mix,
+                balance=balance,
+            )
+
+        return replace(plain, stream=stream, balance=balance)
 
     def scan_json(self) -> dict[str, Any]:
         """Return `scan.json`: what `summarise` says of the data as given, and the split."""

@@ -135,7 +135,8 @@ def make_plan(
     if last == FINETUNE:
         why = "a good head first, so that its first gradients do not harm the features (LP-FT)"
         phases.append(_phase(spec, HEAD, frozen, examples, False, False, why))
-    augment = spec.augment == "light" or (spec.augment == "auto" and not freeze.frozen)
+    augment = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
+    augment = augment or (spec.augment == "auto" and not freeze.frozen)
     asked = callbacks or spec.epochs is not None or augment
     phases.append(_phase(spec, last, freeze, examples, augment, asked, reason))
     return TrainPlan(regime, examples, classes, tuple(phases))
@@ -182,6 +183,10 @@ def _phase(
     else:
         reasons.append(f"epochs: {epochs.reason if spec.epochs is None else 'as asked for'}")
         reasons.append(f"rate: {rate.reason if not options.learning_rate else 'as asked for'}")
+        if augment:
+            reasons.append(_augmentation(spec))
+    if spec.balance != "none":
+        reasons.append(f"balance: {spec.balance} by inverse class frequency, in training alone")
     return Phase(
         name,
         "solve" if solve else "fit",
@@ -193,3 +198,9 @@ def _phase(
         schedule,
         tuple(reasons),
     )
+
+
+def _augmentation(spec: RunSpec) -> str:
+    words = [f"{spec.augment_level}{'' if spec.mirror else ', not mirrored'}"]
+    words += [f"{name} {value:g}" for name in ("mixup", "cutmix") if (value := getattr(spec, name))]
+    return f"augment: {', '.join(words)}; other pictures in each epoch, so no feature is kept"

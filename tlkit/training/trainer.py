@@ -140,7 +140,9 @@ class Trainer:
     def _solve(self, phase: Phase, train: Rows, val: Rows) -> None:
         start = time.monotonic()
         dense = self.model.get_layer(PREDICTIONS)
-        solution = solve(train, self.train.targets, val, self.val.targets, self.task)
+        solution = solve(
+            train, self.train.targets, val, self.val.targets, self.task, self.train.balance.whole
+        )
         dense.set_weights([solution.kernel, solution.bias])
         metric = self.task.metric
         for i, step in enumerate(solution.path, start=1):
@@ -168,7 +170,8 @@ class Trainer:
             jit_compile="auto" if keras.backend.backend() == "jax" else False,
         )
         if isinstance(train, Rows):
-            train = FeatureBatches(train, self.train.targets, batch, self.spec.seed)
+            seed, balance = self.spec.seed, self.train.balance
+            train = FeatureBatches(train, self.train.targets, batch, seed, balance)
             val = FeatureBatches(val, self.val.targets, batch)
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
         try:
