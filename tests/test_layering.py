@@ -17,6 +17,7 @@ ORDER = (
     "parts",
     "spec",
     "recipe",
+    "candidates",
     "rules",
     "progress",
     "data",
@@ -31,8 +32,12 @@ ORDER = (
     "opened",
     "environment",  # beside run: little else imports it
     "assembly",
+    "estimate",
     "outcome",
     "run",
+    "lrfind",
+    "comparison",
+    "compare",
     "serve",
     "cli",
 )
@@ -98,7 +103,7 @@ def test_modules_import_only_from_above(module):
 
 @pytest.mark.parametrize("module", IN_LAYERS)
 def test_only_the_conductor_sets_the_environment(module):
-    if layer(module) not in ("environment", "assembly", "run"):
+    if layer(module) not in ("environment", "assembly", "run", "lrfind", "compare"):
         assert "tlkit.environment" not in imported(MODULES[module])
 
 

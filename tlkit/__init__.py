@@ -19,6 +19,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "train": "tlkit.run",
     "plan": "tlkit.run",
+    "compare": "tlkit.compare",
+    "lr_find": "tlkit.lrfind",
     "open_run": "tlkit.opened",
     "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",
