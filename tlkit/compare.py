@@ -42,6 +42,9 @@ START_SECONDS = 9.0
 """What a fine-tuning costs before its first step and after its last: building, tracing, saving.
 Measured with MobileNetV2 and MobileNet on two CPU cores."""
 
+END_SECONDS = 4.0
+"""What is kept free for the result's files, beside the test part."""
+
 
 def compare(
     data: Any,
@@ -51,6 +54,7 @@ def compare(
     out: str | Path | None = None,
     val: Any = None,
     test: Any = None,
+    started: float | None = None,
     progress: bool | Progress = True,
     **fields: Any,
 ) -> Comparison:
@@ -66,6 +70,7 @@ def compare(
             image_size, alpha, weights, cut, preprocessing.
         budget: such as `90s`, `2m`, `1h`, or seconds. What does not fit is left out, and the
             result says so.
+        started: the `time.monotonic()` from which the budget counts; default: now.
         out: a new or empty folder for compare.json, compare.csv and pareto.png.
         data, val, test, progress, **fields: as for `tlkit.train`; with `regime="small"` nothing
             is fine-tuned, with `large` all layers are.
@@ -77,7 +82,7 @@ def compare(
         found = tlkit.compare("flowers/", "MobileNetV2,MobileNet:alpha=0.25,image_size=128")
         found.best.label
     """
-    start = time.monotonic()
+    start = time.monotonic() if started is None else started
     if out is not None:
         check_free(Path(out))
     limit = read_seconds(budget)
@@ -96,8 +101,7 @@ def compare(
     entries = [comparer.probe(*pair) for pair in zip(candidates, specs, strict=True)]
     if all(entry.left_out for entry in entries):
         raise SpecError(f"--backbones: none could be measured: {entries[0].left_out}")
-    if spec.regime != "small":
-        comparer.finetune(entries, dict(zip([c.label for c in candidates], specs, strict=True)))
+    comparer.finetune(entries, dict(zip([c.label for c in candidates], specs, strict=True)))
     result = Comparison(
         prepared.source.name,
         comparer.lead.task.metric,
@@ -187,6 +191,7 @@ class _Comparer:
 
     def _assemble(self, spec: RunSpec):
         same = {name: getattr(self.prepared.spec, name) for name in ("data", "val", "test")}
+        keras.utils.set_random_seed(spec.seed)  # as a run of its own begins
         spec, given = open_backbone(spec.model_copy(update=same))
         prepared = dataclasses.replace(self.prepared, spec=spec)
         return prepared, *assemble(prepared, given)
@@ -224,7 +229,7 @@ class _Comparer:
         train, val = pictures
         computed = 0.0 if kept else below * (train + val)
         self._epoch_seconds[entry.label] = above * (TRAINING * train + val) + computed
-        self._longest[entry.label] = phase.epochs
+        self._longest[entry.label] = 0 if phase.freeze.all_frozen else phase.epochs
         self._picture_seconds = max(self._picture_seconds, entry.latency / 1000)
 
     def _timed(self, part: Examples) -> Examples:
@@ -238,10 +243,14 @@ class _Comparer:
 
         return dataclasses.replace(part, pictures=pictures)
 
+    @property
+    def _free(self) -> float:
+        """Seconds for fine-tuning: those left, less the test and the result's files."""
+        return self.left - END_SECONDS - len(self.prepared.split.test) * self._picture_seconds
+
     def _epochs(self, labels: Sequence[str]) -> int:
         """Return the number of epochs for which there is time, the same for each of `labels`."""
-        testing = len(self.prepared.split.test) * self._picture_seconds
-        free = self.left - testing - START_SECONDS * len(labels)
+        free = self._free - START_SECONDS * len(labels)
         fits = int(free / sum(self._epoch_seconds[label] for label in labels))
         return min(fits, *(self._longest[label] for label in labels))
 
@@ -252,19 +261,21 @@ class _Comparer:
     def finetune(self, entries: Sequence[Entry], specs: dict[str, RunSpec]) -> None:
         """Fine-tune the better half, with as many epochs as there is time for."""
         done = sorted((e for e in entries if not e.left_out), key=lambda e: e.score, reverse=True)
-        finalists = done[: math.ceil(len(done) / 2)]
+        finalists = [e for e in done[: math.ceil(len(done) / 2)] if self._longest[e.label]]
         while finalists:
-            epochs = int(self._epochs([entry.label for entry in finalists]))
+            epochs = self._epochs([entry.label for entry in finalists])
             if epochs >= 1:
                 break
             self._leave(finalists.pop(), "the budget left no time for it")
         for number, entry in enumerate(finalists):
-            share = self.left / (len(finalists) - number)
-            if self.left < START_SECONDS:
+            share = self._free / (len(finalists) - number)
+            if share < START_SECONDS:
                 self._leave(entry, "the budget was spent before it")
                 continue
             start = time.monotonic()
-            self._finetune(entry, specs[entry.label], epochs, start + share)
+            # A third of the fixed cost comes after the last step.
+            until = start + share - START_SECONDS / 3
+            self._finetune(entry, specs[entry.label], epochs, until)
             entry.seconds = round(entry.seconds + time.monotonic() - start, 2)
 
     def _leave(self, entry: Entry, why: str) -> None:

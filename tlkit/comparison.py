@@ -139,25 +139,24 @@ class Comparison:
         return text.getvalue()
 
     def table(self) -> Table:
-        """Return the table that a person sees."""
-        columns = ("probe", "LogME", "tuned", "epochs", "parameters", "ms", "MB", "front")
+        """Return the table that a person sees, 80 columns wide; `*`: on the Pareto front."""
+        columns = ("probe", "LogME", "tuned", "epochs", "params", "MB", "ms")
         table = Table("backbone", box=SIMPLE_HEAD, pad_edge=False)
-        table.columns[0].overflow = "fold"
         for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
         for e in self.entries:
             if e.left_out:
                 continue
+            name, _, arguments = e.label.partition(":")
             table.add_row(
-                e.label,
+                f"{name}\n  {arguments}" if arguments else name,
                 f"{e.probe:.3f}",
                 f"{e.logme:.3f}",
                 "" if e.finetuned is None else f"{e.finetuned:.3f}",
                 "" if e.epochs is None else str(e.epochs),
-                f"{e.parameters:,}",
-                f"{e.latency:.1f}",
+                f"{e.parameters / 1e6:.2f}M",
                 f"{e.megabytes:.1f}",
-                "*" if e.front else "",
+                f"{e.latency:.1f} {'*' if e.front else ' '}",
             )
         return table
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.build import Built
-from tlkit.backbones.cost import layer_costs
+from tlkit.backbones.cost import LayerCost, layer_costs
 from tlkit.data.prepare import Prepared
 from tlkit.freezing import FreezePlan
 from tlkit.training.phases import Phase, TrainPlan
@@ -83,6 +83,11 @@ def _median_seconds(call: Callable[[], Any], times: int = 5) -> float:
     return statistics.median(taken)
 
 
+def _written(cost: LayerCost) -> int:
+    """Return how many numbers a layer writes for a picture; unknown sides count as 1."""
+    return math.prod(side or 1 for side in cost.shape[1:])
+
+
 def work_of(network: keras.Model, freeze: FreezePlan) -> tuple[Work, Work]:
     """Return the work below and above the cut of a plan; `network` is a backbone without top."""
     costs = layer_costs(network)
@@ -94,7 +99,7 @@ def work_of(network: keras.Model, freeze: FreezePlan) -> tuple[Work, Work]:
 
     def total(inside: bool) -> Work:
         chosen = [cost for name, cost in costs.items() if (name in below) == inside]
-        numbers = sum(math.prod(cost.shape[1:]) for cost in chosen)
+        numbers = sum(map(_written, chosen))
         return Work(sum(cost.multiply_adds for cost in chosen), numbers)
 
     return total(True), total(False)
@@ -181,8 +186,7 @@ def _memory(network: keras.Model, above: Work, phase: Phase, batch_size: int) ->
     fitting, two while solving; a training step keeps what each layer above the cut wrote.
     """
     weights = 4 * network.count_params() * (2 if phase.method == "solve" else 4)
-    written = [math.prod(cost.shape[1:]) for cost in layer_costs(network).values()]
-    forward = 3 * max(written)
+    forward = 3 * max(map(_written, layer_costs(network).values()))
     held = above.numbers if phase.method == "fit" else 0
     return int(BASE_BYTES + weights + 4 * batch_size * (forward + held))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def compare(
     --regime medium, with as many epochs as there is time for (--regime small: none is). The
     validation part ranks; the test part is measured for the first in rank alone. probe, tuned:
     validation metric; LogME: log evidence of the features, higher is better; ms: a picture, one at
-    a time, on this device; MB: the saved model; front: no other is both as good and as quick.
+    a time, on this device; MB: the saved model; *: no other is both as good and as quick.
     """
     from tlkit.candidates import read_candidates, read_seconds
 
@@ -67,12 +68,14 @@ def compare(
     read_seconds(budget)
     for candidate in read_candidates(backbones):  # before TensorFlow's seconds of import
         candidate.spec(fields)
+    started = time.monotonic()
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit.compare import compare
 
         data = fields.pop("data", None)
-        found = compare(data, backbones, budget=budget, out=out, progress=progress, **fields)
+        asked = {"budget": budget, "out": out, "started": started, "progress": progress}
+        found = compare(data, backbones, **asked, **fields)
         if as_json:
             show(found.to_json())
         else:
@@ -92,8 +95,6 @@ def _show(found, out: Path | None, progress: Progress) -> None:
         progress.say("", f"not told apart from it (one standard error): {names}")
         quick = min([best, *found.equals], key=lambda entry: entry.latency)
         progress.say("", f"the quickest of these: {quick.label}, {quick.latency:.1f} ms a picture")
-    for note in found.notes:
-        progress.say("left out", note)
     if found.test:
         progress.say("test", f"{best.label}: {headline(found.test)}; ranks nothing")
     progress.say("took", f"{found.seconds:.0f} s of {found.budget:.0f} s")
