@@ -186,7 +186,7 @@ def test_what_does_not_fit_in_the_budget_is_left_out_and_said(pictures, weights)
 
 
 def test_without_time_nothing_is_fine_tuned_and_that_is_said(pictures, weights, monkeypatch):
-    monkeypatch.setattr("tlkit.compare.START_SECONDS", 1e6)
+    monkeypatch.setattr("tlkit.selection.START_SECONDS", 1e6)
     found = tlkit.compare(pictures, SMALL, progress=False, **weights, regime="medium")
     assert found.best.finetuned is None
     assert found.notes == [f"{SMALL} was not fine-tuned: the budget left no time for it"]

@@ -37,7 +37,7 @@ ORDER = (
     "run",
     "lrfind",
     "comparison",
-    "compare",
+    "selection",
     "serve",
     "cli",
 )
@@ -103,7 +103,7 @@ def test_modules_import_only_from_above(module):
 
 @pytest.mark.parametrize("module", IN_LAYERS)
 def test_only_the_conductor_sets_the_environment(module):
-    if layer(module) not in ("environment", "assembly", "run", "lrfind", "compare"):
+    if layer(module) not in ("environment", "assembly", "run", "lrfind", "selection"):
         assert "tlkit.environment" not in imported(MODULES[module])
 
 

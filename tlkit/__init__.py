@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "train": "tlkit.run",
     "plan": "tlkit.run",
-    "compare": "tlkit.compare",
+    "compare": "tlkit.selection",
     "lr_find": "tlkit.lrfind",
     "open_run": "tlkit.opened",
     "Run": "tlkit.opened",

@@ -71,7 +71,7 @@ def compare(
     started = time.monotonic()
     with output(as_json) as (progress, show):
         import_tensorflow()
-        from tlkit.compare import compare
+        from tlkit.selection import compare
 
         data = fields.pop("data", None)
         asked = {"budget": budget, "out": out, "started": started, "progress": progress}
