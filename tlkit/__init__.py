@@ -21,6 +21,8 @@ _PUBLIC = {
     "plan": "tlkit.run",
     "prepare_data": "tlkit.run",
     "preview": "tlkit.run",
+    "compare": "tlkit.selection",
+    "lr_find": "tlkit.lrfind",
     "open_run": "tlkit.opened",
     "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",

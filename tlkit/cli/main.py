@@ -14,6 +14,8 @@ COMMANDS = {
     "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
     "train": ("tlkit.cli.train", "Train on your pictures and test the result."),
     "plan": ("tlkit.cli.train", "Say what train would do, and why; runs nothing."),
+    "compare": ("tlkit.cli.compare", "Say which of several backbones suits your pictures."),
+    "lr-find": ("tlkit.cli.lrfind", "Find a learning rate for fine-tuning, by a range test."),
     "evaluate": ("tlkit.cli.use", "Measure a run on its test part, or on other data."),
     "predict": ("tlkit.cli.use", "Label pictures with a run or an export."),
     "export": ("tlkit.cli.use", "Write a run's model as a SavedModel, and check it."),
@@ -35,7 +37,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return getattr(importlib.import_module(COMMANDS[name][0]), name)
+        return getattr(importlib.import_module(COMMANDS[name][0]), name.replace("-", "_"))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -55,12 +55,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What a run will do, and why."""
+    """What a run will do, and why; `estimate`: what it will take (`tlkit.estimate`)."""
 
     regime: rules.Choice
     examples: int
     classes: int
     phases: tuple[Phase, ...]
+    estimate: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return `plan.json`."""
@@ -70,6 +71,7 @@ class TrainPlan:
             "examples": self.examples,
             "classes": self.classes,
             "phases": [_phase_json(phase) for phase in self.phases],
+            **({"estimate": self.estimate} if self.estimate else {}),
         }
 
 
