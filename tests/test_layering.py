@@ -24,6 +24,7 @@ ORDER = (
     "backbones",
     "heads",
     "freezing",
+    "engines",
     "layers",
     "applications",
     "training",
@@ -44,7 +45,7 @@ ORDER = (
 )
 """A module imports only from those before it; inside one of them everything is free."""
 
-USES_TENSORFLOW = ("data/", "export/", "environment.py", "cli/quiet.py")
+USES_TENSORFLOW = ("data/", "export/", "engines.py", "environment.py", "cli/quiet.py")
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}
 LONGEST = 330
 """Lines that a file may have."""

@@ -210,7 +210,7 @@ def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, i
     prefix, suffix = split_at(model, cut)
     part = part_of(images, range(36), 12)
     kept = made.store.rows([cut], part, "test").take()
-    computed = streamed(prefix, part.stream(False))
+    computed = streamed(prefix.predict_on_batch, part.stream(False))
     again = np.concatenate([next(computed)[0] for _ in range(3)])
     expected = np.asarray(model(images[0], training=False))
     assert relative_difference(kept, again) < 1e-5

@@ -11,18 +11,31 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tlkit.engines import check_engine
 from tlkit.errors import SpecError
 from tlkit.spec import RunSpec
 
-PACKAGES = ("tlkit", "tensorflow", "keras", "jax", "numpy", "scipy", "scikit-learn", "pillow")
+PACKAGES = (
+    "tlkit",
+    "tensorflow",
+    "keras",
+    "jax",
+    "openvino",
+    "onnxruntime",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+)
 
 
 def set_environment(spec: RunSpec) -> None:
     """Set device, seed and determinism as `spec` says; before TensorFlow makes its first tensor.
 
     Raises:
-        SpecError: a GPU is asked for that is not there.
+        SpecError: a GPU is asked for that is not there, or an engine that is not installed.
     """
+    check_engine(spec.engine)
     _set_device(spec.device)
     keras.utils.set_random_seed(spec.seed)
     if spec.deterministic:

@@ -52,6 +52,7 @@ def measure_run(
             }
             for result in results
         ],
+        "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
         "val": folder.read_json("state.json")["val"],
         "test": (
             _test_metrics(prepared, task, model, folder, progress) if counts["test"] else None

@@ -152,6 +152,11 @@ class RunSpec(Part):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Computation in backbone layers; auto: float32. The head is always float32."
     )
+    engine: Literal["auto", "keras", "tensorflow", "openvino", "onnxruntime"] = option(
+        "auto",
+        "What computes the frozen part: auto tries those installed on a batch and takes the "
+        "quickest that agrees with Keras (with deterministic: tensorflow, untried).",
+    )
     deterministic: bool = option(False, "Only operations that give the same bits each time.")
 
     @model_validator(mode="after")

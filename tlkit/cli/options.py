@@ -29,6 +29,7 @@ _FIELDS = {
     "--seed": "seed",
     "--device": "device",
     "--precision": "precision",
+    "--engine": "engine",
 }
 _INTEGERS = {"image_size", "batch_size", "epochs", "seed"}
 

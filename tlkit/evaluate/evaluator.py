@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
+from tlkit.engines import inference
 from tlkit.progress import Progress
 
 
@@ -18,9 +19,9 @@ def outputs(
     Args:
         batches: pairs of images (n, size, size, 3), 0-255, and targets.
     """
-    parts = []
+    function, parts = inference(model, examples), []
     with progress.bar(label, "pictures", examples) as advance:
         for images, _ in batches:
-            parts.append(np.asarray(model.predict_on_batch(np.asarray(images))))
+            parts.append(np.asarray(function(np.asarray(images))))
             advance(len(parts[-1]))
     return np.concatenate(parts).astype(np.float32)

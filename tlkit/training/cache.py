@@ -14,7 +14,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from tlkit.data.embedded import cache_folder
 from tlkit.errors import CacheError
 
 SHARD_BYTES = 32 * 2**20
-"""Size at which a shard is closed: what is held in memory, and what a killed run loses at most."""
+"""Size at which a shard is closed: what a killed run loses at most, and half of what a run holds
+in memory while it computes."""
 
-FORMAT = 1
+FORMAT = 2
 """Number of this layout; raised when files written before could be misread."""
 
 
@@ -59,8 +61,6 @@ class Rows:
             here = shard_of == number
             out[here] = self._shards[number][row_of[here]]
         return out
-
-    __getitem__ = take
 
 
 @dataclass(frozen=True)
@@ -110,29 +110,44 @@ class FeatureCache:
         return Rows(self._shards, places[:, 0], places[:, 1])
 
     def add(self, digests: Sequence[str], batches: Iterable[np.ndarray]) -> None:
-        """Write the features of these pictures, batch by batch, closing shards on the way."""
+        """Write the features of these pictures, batch by batch, closing shards on the way.
+
+        A shard is written while the next one is computed; at most two are in memory.
+        """
         per_shard = max(1, SHARD_BYTES // max(1, self.dtype.itemsize * int(np.prod(self.shape))))
-        shard, count, done = np.empty((per_shard, *self.shape), self.dtype), 0, 0
+        done, writing = 0, None
+        with ThreadPoolExecutor(1) as writer:
+            for rows in self._in_shards(batches, per_shard):
+                if writing:
+                    writing.result()
+                writing = writer.submit(self._write, digests[done : done + len(rows)], rows)
+                done += len(rows)
+            if writing:
+                writing.result()
+
+    def _in_shards(self, batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+        shard, filled = None, 0
         for batch in batches:
             while len(batch):
-                taken = min(len(batch), per_shard - count)
-                shard[count : count + taken] = batch[:taken]
-                count, batch = count + taken, batch[taken:]
-                if count == per_shard:
-                    self._write(digests[done : done + count], shard)
-                    count, done = 0, done + count
-        if count:
-            self._write(digests[done : done + count], shard[:count])
+                if shard is None:
+                    shard = np.empty((size, *self.shape), self.dtype)
+                taken = min(len(batch), size - filled)
+                shard[filled : filled + taken] = batch[:taken]
+                filled, batch = filled + taken, batch[taken:]
+                if filled == size:
+                    yield shard
+                    shard, filled = None, 0
+        if filled:
+            yield shard[:filled]
 
     def _write(self, digests: Sequence[str], rows: np.ndarray) -> None:
         name = uuid.uuid4().hex
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
-        content = memoryview(rows).cast("B")
-        about = {"digests": list(digests), "checksum": _checksum(content)}
+        about = {"digests": list(digests), "checksum": _checksum(rows)}
         draft = sidecar.with_suffix(".draft")
         try:
             self.path.mkdir(exist_ok=True)  # another process may have made room
-            data.write_bytes(content)
+            data.write_bytes(memoryview(rows).cast("B"))
             draft.write_text(json.dumps(about), encoding="utf-8")
             os.replace(draft, sidecar)
         except OSError as error:
@@ -163,8 +178,17 @@ class FeatureCache:
             self._places[digest] = (len(self._shards) - 1, row)
 
 
-def _checksum(content: memoryview | np.ndarray) -> str:
-    return hashlib.blake2b(memoryview(content).cast("B"), digest_size=16).hexdigest()
+def _checksum(rows: np.ndarray) -> str:
+    return hashlib.blake2b(memoryview(rows).cast("B"), digest_size=16).hexdigest()
+
+
+def kept_digests(path: Path) -> set[str]:
+    """Return the pictures whose features the entry at `path` holds, as far as sidecars say."""
+    digests: set[str] = set()
+    for sidecar in path.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            digests.update(json.loads(sidecar.read_text(encoding="utf-8"))["digests"])
+    return digests
 
 
 def list_entries(root: Path) -> list[Entry]:
@@ -173,10 +197,7 @@ def list_entries(root: Path) -> list[Entry]:
     for path in root.iterdir() if root.is_dir() else ():
         if not (path / "title").is_file():
             continue
-        pictures = 0
-        for sidecar in path.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                pictures += len(json.loads(sidecar.read_text(encoding="utf-8"))["digests"])
+        pictures = len(kept_digests(path))
         size = sum(file.stat().st_size for file in path.glob("*.rows"))
         title = (path / "title").read_text(encoding="utf-8")
         entries.append(Entry(path, title, size, pictures, path.stat().st_mtime))

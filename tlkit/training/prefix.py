@@ -13,13 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit import engines
 from tlkit.backbones.graph import crossing, sources
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.top import POOLED
 from tlkit.progress import Progress
-from tlkit.training.cache import FeatureCache, Rows, entry_folder, make_room
+from tlkit.training.cache import FeatureCache, Rows, entry_folder, kept_digests, make_room
 
 HALF_FROM = 2**30
 """Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
@@ -77,16 +78,27 @@ class FeatureStore:
         model: the delivered model; its layers below a cut must not change while this is in use.
         root: the folder of the feature cache.
         limit: bytes that the cache may hold.
-        examples: number of pictures for which features will be asked, over all parts.
+        parts: the pictures for which features will be asked.
+        names: the engines that may compute them, see `engines.candidates`.
+
+    Attributes:
+        engine: the one chosen, once for all cuts; None before the first features are asked for.
     """
 
     def __init__(
-        self, model: keras.Model, root: Path, limit: int, examples: int, progress: Progress
+        self,
+        model: keras.Model,
+        root: Path,
+        limit: int,
+        parts: Sequence[Examples],
+        progress: Progress,
+        names: tuple[str, ...] = (engines.KERAS,),
     ):
         self._model, self._root, self._limit = model, root, limit
-        self._examples, self._progress = examples, progress
+        self._parts, self._progress, self._names = parts, progress, names
         self._caches: dict[str, FeatureCache | None] = {}
-        self._built: dict[tuple[str, str], keras.Model] = {}
+        self._functions: dict[tuple[str, str], engines.Function] = {}
+        self.engine: engines.Engine | None = None
 
     def keeps(self, cut: Cut) -> bool:
         """Tell whether the features at `cut` can be kept; makes room for them."""
@@ -109,26 +121,61 @@ class FeatureStore:
                 return self._in_memory(cut, part, what)
             missing = cache.missing(part.digests)
             if missing:
-                piece = self._piece(below, cut)
+                function = self._between(below, cut)
                 batches = part.pictures(missing) if source is None else _pieces(source, missing)
                 with self._progress.bar("prefix", f"{what}, {cut.name}", len(missing)) as advance:
-                    cache.add([part.digests[i] for i in missing], _run(piece, batches, advance))
+                    features = _run(function, batches, advance)
+                    cache.add([part.digests[i] for i in missing], features)
             below, source = cut, cache.rows(part.digests)
         return source
 
+    def function(self, cut: Cut) -> engines.Function:
+        """Return the frozen part below `cut` as a function of a batch of pictures."""
+        if isinstance(cut.tensor, list):  # engines give one output
+            return keras.Model(self._model.input, cut.tensor).predict_on_batch
+        self._choose(cut, None)
+        return self._between(None, cut)
+
     def _in_memory(self, cut: Cut, part: Examples, what: str) -> Rows:
-        piece = self._piece(None, cut)
+        function = self._between(None, cut)
         with self._progress.bar("prefix", f"{what}, {cut.name}", len(part)) as advance:
-            features = list(_run(piece, part.pictures(range(len(part))), advance))
+            features = list(_run(function, part.pictures(range(len(part))), advance))
         return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
 
-    def _piece(self, below: Cut | None, cut: Cut) -> keras.Model:
-        """Return the model between two cuts; built once, since each would be traced anew."""
+    def _between(self, below: Cut | None, cut: Cut) -> engines.Function:
+        """Return what leads from one cut to another; built once, since each would be traced anew.
+
+        The few layers between two cuts are not worth a conversion.
+        """
         key = (below.name if below else "", cut.name)
-        if key not in self._built:
+        if key not in self._functions:
+            name = self.engine.name
+            if below is not None and name != engines.KERAS:
+                name = engines.TENSORFLOW
             inputs = below.tensor if below else self._model.input
-            self._built[key] = keras.Model(inputs, cut.tensor)
-        return self._built[key]
+            self._functions[key] = engines.build(name, keras.Model(inputs, cut.tensor))
+        return self._functions[key]
+
+    def _choose(self, cut: Cut, entries: Callable[[str], Path] | None) -> None:
+        """Choose the engine, if none is yet: one whose features are there, or by a trial.
+
+        Args:
+            entries: gives the cache entry of an engine; None if features are not kept.
+        """
+        if self.engine is not None:
+            return
+        digests = {digest for part in self._parts for digest in part.digests}
+        for name in self._names if entries else ():
+            if 2 * len(digests.intersection(kept_digests(entries(name)))) >= len(digests):
+                self.engine = engines.Engine(name)
+                break
+        else:
+            sample, _ = next(iter(self._parts[0].pictures(range(min(32, len(self._parts[0]))))))
+            piece = keras.Model(self._model.input, cut.tensor)
+            self.engine, self._functions["", cut.name] = engines.choose(
+                piece, self._names, len(digests), np.asarray(sample), self._progress
+            )
+        self._progress.say("prefix", f"to {cut.name}, frozen; {self.engine.describe()}")
 
     def _cache(self, cut: Cut) -> FeatureCache | None:
         if cut.name not in self._caches:
@@ -138,18 +185,23 @@ class FeatureStore:
     def _open(self, cut: Cut) -> FeatureCache | None:
         if isinstance(cut.tensor, list):
             what = f"{len(cut.tensor)} tensors cross behind {cut.name}"
-            self._progress.say("cache", f"{what}: features computed each epoch")
+            self._progress.say("cache", f"{what}: features computed each epoch, by keras")
             return None
         shape = cut.tensor.shape[1:]
-        whole = 4 * self._examples * math.prod(shape)
+        whole = 4 * sum(map(len, self._parts)) * math.prod(shape)
         dtype = "float16" if whole > HALF_FROM else "float32"
         key = _key(keras.Model(self._model.input, cut.tensor))
+        self._choose(
+            cut,
+            lambda name: entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype),
+        )
+        key["engine"] = engines.release(self.engine.name)
         needed = whole // (2 if dtype == "float16" else 1)
         entry = entry_folder(self._root, key, dtype)
         if not make_room(self._root, needed, self._limit, entry):
             self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
             return None
-        title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}"
+        title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}, {key['engine']}"
         cache = FeatureCache(self._root, key, shape, dtype, title)
         if cache.damaged:
             self._progress.say("cache", f"{cache.damaged} damaged files removed, computed anew")
@@ -157,7 +209,7 @@ class FeatureStore:
 
 
 def _key(prefix: keras.Model) -> dict[str, Any]:
-    """Return all that features depend on except the pictures: graph, weights, versions."""
+    """Return all that features depend on but pictures and engine: graph, weights, versions."""
     weights = hashlib.blake2b(digest_size=16)
     for array in prefix.get_weights():
         weights.update(np.ascontiguousarray(array))
@@ -170,11 +222,11 @@ def _key(prefix: keras.Model) -> dict[str, Any]:
     }
 
 
-def _run(piece: keras.Model, batches: Batches, advance: Callable) -> Iterator[np.ndarray]:
+def _run(function: engines.Function, batches: Batches, advance: Callable) -> Iterator[np.ndarray]:
+    # Engines run in inference mode: no dropout, no stochastic depth and no batch statistics,
+    # whatever the layers' `trainable` says.
     for images, _ in batches:
-        # predict_on_batch runs in inference mode: no dropout, no stochastic depth and no batch
-        # statistics, whatever the layers' `trainable` says.
-        features = np.asarray(piece.predict_on_batch(np.asarray(images)))
+        features = np.asarray(function(np.asarray(images)))
         advance(len(features))
         yield features
 
@@ -219,11 +271,11 @@ class FeatureBatches(keras.utils.PyDataset):
             self._order = self._balance.order(len(self._order), self._random)
 
 
-def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[Any, ...]]:
+def streamed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
     """Yield (features, targets and, if any, weights) for ever, computed anew in each pass."""
     while True:
         for images, *own in batches:
-            features = prefix.predict_on_batch(np.asarray(images))
+            features = prefix(np.asarray(images))
             # Of several inputs Keras takes a tuple from a generator, not a list.
             inputs = tuple(features) if isinstance(features, list) else features
             yield inputs, *map(np.asarray, own)

@@ -78,6 +78,12 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunFolderError(f"run {self.path}: {name} is missing or unreadable") from error
 
+    def read_engine(self) -> str | None:
+        """Return the engine that the run computes frozen features with, once it is chosen."""
+        return (
+            self.read_json("engine.json")["name"] if (self.path / "engine.json").exists() else None
+        )
+
     def read_spec(self) -> RunSpec:
         """Return the run's spec.
 

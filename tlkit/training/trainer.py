@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from tlkit.data.prepare import Examples
+from tlkit.engines import candidates
 from tlkit.errors import TrainingError
 from tlkit.freezing import apply_plan
 from tlkit.heads.task import Task
@@ -63,7 +64,8 @@ class Trainer:
         self.model, self.task, self.spec = model, task, spec
         self.train, self.val = train, val
         limit = int(spec.cache_size * 2**30)
-        self.store = FeatureStore(model, cache, limit, len(train) + len(val), progress)
+        names = candidates(folder.read_engine() or spec.engine, spec.deterministic)
+        self.store = FeatureStore(model, cache, limit, (train, val), progress, names)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
         self.checkpoints = Checkpoints(model, task, folder)
 
@@ -85,20 +87,24 @@ class Trainer:
         start = time.monotonic()
         apply_plan(self.model, phase.freeze)
         cut = cut_of(self.model, phase.freeze)
-        prefix, suffix = split_at(self.model, cut)
+        _, suffix = split_at(self.model, cut)
         # Solving needs all features at once, over and over: they are pooled, hence small.
         kept = cut is not None and (
             phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
         )
         prefix_start = time.monotonic()
-        if kept:
-            cuts = [*self._cuts_below(cut, later), cut]
-            train, val = (
-                self.store.rows(cuts, part, what)
-                for part, what in ((self.train, "training"), (self.val, "validation"))
-            )
-        else:
-            train, val = self._streams(phase, prefix)
+        try:
+            if kept:
+                cuts = [*self._cuts_below(cut, later), cut]
+                train, val = (
+                    self.store.rows(cuts, part, what)
+                    for part, what in ((self.train, "training"), (self.val, "validation"))
+                )
+            else:
+                train, val = self._streams(phase, cut)
+        finally:  # a run that is stopped here keeps its engine too
+            if self.store.engine and self.store.engine.name != self.folder.read_engine():
+                self.folder.write_json("engine.json", asdict(self.store.engine))
         prefix_seconds = time.monotonic() - prefix_start
         if phase.method == "solve":
             self._solve(phase, train, val)
@@ -130,11 +136,12 @@ class Trainer:
             return [below] if self.store.keeps(below) else []
         return []
 
-    def _streams(self, phase: Phase, prefix: keras.Model | None):
+    def _streams(self, phase: Phase, cut: Cut | None):
         """Return endless batches for a phase whose features are not kept."""
         train, val = self.train.stream(phase.augment), self.val.pictures(range(len(self.val)))
-        if prefix is None:
+        if cut is None:
             return train, val
+        prefix = self.store.function(cut)
         return streamed(prefix, train), streamed(prefix, val)
 
     def _solve(self, phase: Phase, train: Rows, val: Rows) -> None:

@@ -1,0 +1,303 @@
+"""Engines: what computes the outputs of a network that is not being trained.
+
+Keras's own `predict_on_batch` runs everywhere and sets the numbers. On TensorFlow a graph whose
+weights are constants computes the same quicker; OpenVINO and ONNX Runtime, where installed, are
+quicker still on a CPU. Each is admitted only if it agrees with Keras on real pictures, and the
+quickest of a short timed trial is taken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.errors import SpecError
+from tlkit.progress import Progress
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+KERAS, TENSORFLOW, OPENVINO, ONNXRUNTIME = ENGINES = (
+    "keras",
+    "tensorflow",
+    "openvino",
+    "onnxruntime",
+)
+
+MODULES = {OPENVINO: ("openvino",), ONNXRUNTIME: ("onnxruntime", "tf2onnx")}
+"""What an engine needs beside TensorFlow; the extra of the same name installs it."""
+
+CONVERSION = {OPENVINO: 2.0, ONNXRUNTIME: 8.0}
+"""Seconds that it takes to convert a network the size of MobileNetV2 and to make its plan at the
+first call (measured on two busy cores)."""
+
+GAIN = 1 / 3
+"""Share of TensorFlow's time that a converted network saves, assumed before the trial; measured
+with MobileNetV2 at 224 px on two cores: 134 images/s to 188 with OpenVINO."""
+
+TOLERANCE = {"float32": 1e-3, "half": 2e-2}
+"""Largest difference from Keras, as a share of the largest magnitude, at which an engine is
+admitted. Sums of float32 in another order differ by up to 1e-5 here; a wrong layer by far more
+than 1e-3. Half precision keeps 8 (bfloat16) or 11 bits of a number."""
+
+CHECKED = 8
+"""Pictures on which engines are compared with Keras: it runs them layer by layer, which is slow."""
+
+LARGEST = 2**28
+"""Parameters up to which weights are made constants: a graph must stay below 2 GiB."""
+
+WORTHWHILE = 256
+"""Pictures from which `inference` makes a graph: for fewer Keras's own function is as quick."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes a network.
+
+    Attributes:
+        name: one of `ENGINES`.
+        images_per_second: in the trial; None where there was none.
+        largest_difference: from Keras's outputs, absolute; None where there was no trial.
+    """
+
+    name: str
+    images_per_second: float | None = None
+    largest_difference: float | None = None
+
+    def describe(self) -> str:
+        """Return name, speed and error in a line."""
+        if self.images_per_second is None:
+            return self.name
+        return (
+            f"{self.name}, {self.images_per_second:.0f} images/s, "
+            f"largest difference {self.largest_difference:.0e}"
+        )
+
+
+def check_engine(name: str) -> None:
+    """Check that the engine asked for can be used.
+
+    Raises:
+        SpecError: it is not installed, or needs the TensorFlow backend.
+    """
+    if name in ("auto", KERAS):
+        return
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise SpecError(
+            f"engine: {name} needs Keras on TensorFlow. Allowed on {backend}: auto, keras"
+        )
+    if not is_installed(name):
+        raise SpecError(
+            f"engine: {name} is not installed; install it with: pip install tlkit[{name}]. "
+            f"Allowed here: auto, {', '.join(e for e in ENGINES if is_installed(e))}"
+        )
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether what an engine needs is there, without importing it."""
+    return all(importlib.util.find_spec(module) for module in MODULES.get(name, ()))
+
+
+def release(name: str) -> str:
+    """Return name and version of an engine: features of another version are another's."""
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:  # the package may be called otherwise: onnxruntime-gpu
+        return f"{name} {importlib.import_module(name).__version__}"
+
+
+def candidates(wanted: str, deterministic: bool) -> tuple[str, ...]:
+    """Return the engines that may be chosen, by rule, the safest first.
+
+    Converted networks are for float32 on a CPU. A deterministic run takes the first: speeds, and
+    so the winner of a trial, differ from run to run.
+
+    Raises:
+        SpecError: see `check_engine`.
+    """
+    check_engine(wanted)
+    if wanted != "auto":
+        return (wanted,)
+    if keras.backend.backend() != "tensorflow":
+        return (KERAS,)
+    if deterministic or _has_gpu():
+        return (TENSORFLOW,)
+    # OpenVINO and ONNX Runtime are about as quick; one conversion is enough.
+    converted = [name for name in (OPENVINO, ONNXRUNTIME) if is_installed(name)]
+    return (TENSORFLOW, *converted[:1])
+
+
+def choose(
+    model: keras.Model,
+    names: Sequence[str],
+    pictures: int,
+    sample: np.ndarray,
+    progress: Progress,
+) -> tuple[Engine, Function]:
+    """Return the quickest of the engines that agree with Keras, and `model` on it.
+
+    Args:
+        names: see `candidates`; if it is one alone, it is taken if it agrees.
+        pictures: how many there are to compute: a conversion must be worth its time.
+        sample: real pictures float32 (n, ...), a batch, for check and trial.
+
+    Raises:
+        SpecError: the one engine asked for does not agree with Keras.
+    """
+    best, chosen = Engine(KERAS), model.predict_on_batch
+    if tuple(names) == (KERAS,):
+        return best, chosen
+    if not _can_convert(model):
+        progress.say("prefix", "several inputs or outputs, or too many parameters: left to keras")
+        return best, chosen
+    expected = np.asarray(model(sample[:CHECKED], training=False), np.float32)
+    share = TOLERANCE["float32" if _is_float32(model) else "half"]
+    allowed = share * max(1e-6, float(np.abs(expected).max()))
+    graph = frozen_graph(model)
+    for name in names:
+        if len(names) > 1 and not _is_worth_it(name, best, pictures, model):
+            continue
+        function = _COMPILERS[name](graph)
+        difference = float(np.abs(np.asarray(function(sample[:CHECKED])) - expected).max())
+        if not difference <= allowed:  # NaN is refused as well
+            problem = (
+                f"{name} differs from Keras by {difference:.2g}, more than the {allowed:.2g} "
+                "allowed"
+            )
+            if len(names) == 1 and name in CONVERSION:  # asked for; TensorFlow's may be the rule's
+                raise SpecError(f"engine: {problem}. Allowed: another engine, such as keras")
+            progress.say("prefix", f"{problem}: left out")
+            continue
+        rivals = [function] if best.name == KERAS else [function, chosen]
+        rates = _race(rivals, sample)
+        if rates[0] == max(rates):
+            best, chosen = Engine(name, rates[0], difference), function
+    return best, chosen
+
+
+def _race(functions: Sequence[Function], sample: np.ndarray) -> list[float]:
+    """Return the pictures a second of each; in turns, so that a busy machine slows all alike."""
+    seconds = [[] for _ in functions]
+    for round_ in range(4):
+        for function, times in zip(functions, seconds, strict=True):
+            start = time.perf_counter()
+            function(sample)
+            if round_:  # the first call of a size makes plans for it
+                times.append(time.perf_counter() - start)
+    return [len(sample) / min(times) for times in seconds]
+
+
+def _is_worth_it(name: str, best: Engine, pictures: int, model: keras.Model) -> bool:
+    """Tell whether trying `name` may save more time than its conversion takes."""
+    if name not in CONVERSION or best.name == KERAS:
+        return True
+    saved = pictures / best.images_per_second * GAIN
+    return _is_float32(model) and saved > CONVERSION[name]
+
+
+def build(name: str, model: keras.Model) -> Function:
+    """Return `model` as a function of a batch on the engine `name`, which was admitted before."""
+    if name == KERAS or not _can_convert(model):
+        return model.predict_on_batch
+    return _COMPILERS[name](frozen_graph(model))
+
+
+def inference(model: keras.Model, pictures: int) -> Function:
+    """Return the quickest function that needs no check, for about `pictures` pictures."""
+    quick = keras.backend.backend() == "tensorflow" and pictures >= WORTHWHILE
+    return build(TENSORFLOW if quick else KERAS, model)
+
+
+def _can_convert(model: keras.Model) -> bool:
+    single = len(model.inputs) == len(model.outputs) == 1
+    return single and model.count_params() < LARGEST
+
+
+def _is_float32(model: keras.Model) -> bool:
+    return all(layer.compute_dtype in ("float32", None) for layer in model.layers)
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
+def frozen_graph(model: keras.Model) -> Any:
+    """Return `model` in inference mode as a TensorFlow function with constants for weights.
+
+    Training-mode work (dropout, batch statistics) is not in it, and TensorFlow's optimiser can
+    fold BatchNorm into the convolutions, which it cannot do with variables.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    shape = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(shape)
+    return convert_variables_to_constants_v2(traced)
+
+
+def _tensorflow(graph: Any) -> Function:
+    import tensorflow as tf
+
+    def run(x: np.ndarray) -> np.ndarray:
+        outputs = graph(tf.constant(x))
+        return (outputs[0] if isinstance(outputs, list | tuple) else outputs).numpy()
+
+    return run
+
+
+def _openvino(graph: Any) -> Function:
+    import openvino
+
+    # Else a processor that has bfloat16 computes in it: its activations are off by 9% of their
+    # standard deviation, and a head solved on them loses a point in the float32 model.
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    # Its reader of files takes half a second where `openvino.convert_model` takes three, and unlike
+    # that reports nothing to its makers.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "graph.pb")
+        file.write_bytes(graph.graph.as_graph_def().SerializeToString())
+        compiled = core.compile_model(core.read_model(file), "CPU", settings)
+    # The result is OpenVINO's own memory, written over by the next batch.
+    return lambda x: np.array(compiled(x)[0])
+
+
+def _onnxruntime(graph: Any) -> Function:
+    import onnxruntime
+
+    with warnings.catch_warnings():  # of NumPy, which only tf2onnx can act on
+        warnings.simplefilter("ignore")
+        import tf2onnx
+
+        proto, _ = tf2onnx.convert.from_graph_def(
+            graph.graph.as_graph_def(),
+            input_names=[graph.inputs[0].name],
+            output_names=[graph.outputs[0].name],
+        )
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+_COMPILERS: dict[str, Callable[[Any], Function]] = {
+    TENSORFLOW: _tensorflow,
+    OPENVINO: _openvino,
+    ONNXRUNTIME: _onnxruntime,
+}
