@@ -1,0 +1,338 @@
+"""Engines for what is frozen: Keras's features whichever computes them, and which one is taken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import TINY
+
+import tlkit
+from tlkit import engines
+from tlkit.cli.main import main
+from tlkit.data.prepare import Examples
+from tlkit.engines import Engine, build, candidates, choose
+from tlkit.errors import CacheError, Interrupted, SpecError
+from tlkit.progress import Progress
+from tlkit.run import resume
+from tlkit.training import cache as cache_module
+from tlkit.training.cache import FeatureCache, list_entries
+from tlkit.training.prefix import Cut, FeatureBatches, FeatureStore
+
+QUIET = Progress(quiet=True)
+CONVERTED = ("openvino", "onnxruntime")
+ON_PICTURES = ("keras", "tensorflow", *CONVERTED)
+
+
+def needs(name: str) -> None:
+    if not engines.is_installed(name):
+        pytest.skip(f"needs the extra {name}: pip install tlkit[{name}]")
+
+
+@pytest.fixture(scope="module")
+def net(tiny_weights):
+    """TINY's backbone with a batch of pictures (20, 32, 32, 3) of smooth noise, 0-255."""
+    base = keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
+    )
+    base.load_weights(tiny_weights)
+    inputs = keras.Input((32, 32, 3))
+    x = base(keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Dropout(0.5)(x))
+    images = np.random.default_rng(0).uniform(0, 255, (20, 32, 32, 3)).astype(np.float32)
+    return keras.Model(inputs, pooled), images
+
+
+def share(got: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference as a share of the largest magnitude: what the tolerance is stated in."""
+    return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+# The same features
+
+
+@pytest.mark.parametrize("name", ON_PICTURES)
+def test_an_engine_gives_keras_features_in_batches_of_any_size(net, name):
+    needs(name)
+    model, images = net
+    expected = np.asarray(model(images, training=False))
+    assert np.ptp(expected, axis=0).max() > 0.01, "these features tell nothing apart"
+    function = build(name, model)
+    whole, parts = function(images), [function(images[:13]), function(images[13:])]
+    again = function(images[::-1])[::-1]
+    for got in (whole, np.concatenate(parts), again):
+        assert got.dtype == np.float32
+        assert share(got, expected) < engines.TOLERANCE["float32"]
+    assert not np.shares_memory(parts[0], parts[1])
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_the_engine_asked_for_is_measured_and_taken(net, name):
+    needs(name)
+    model, images = net
+    engine, function = choose(model, (name,), len(images), images, QUIET)
+    assert engine.name == name
+    assert engine.images_per_second > 0
+    assert share(function(images), model.predict_on_batch(images)) < engines.TOLERANCE["float32"]
+    text = engine.describe()
+    assert text.startswith(f"{name}, ")
+    assert "images/s, largest difference" in text
+
+
+def test_a_network_of_two_outputs_stays_with_keras(net):
+    model, images = net
+    two = keras.Model(model.input, [model.output, model.output * 2])
+    engine, function = choose(two, ("tensorflow", "openvino"), 10**6, images, QUIET)
+    assert engine == Engine("keras")
+    first, second = function(images)
+    np.testing.assert_array_equal(2 * first, second)
+
+
+# The choice
+
+
+class Disturbed:
+    """An engine that is quick and wrong: `by` is added to one feature of one picture."""
+
+    def __init__(self, by: float):
+        self.by, self.built = by, 0
+
+    def __call__(self, graph):
+        self.built += 1
+        honest = engines._tensorflow(graph)
+        known = {}
+
+        def run(x: np.ndarray) -> np.ndarray:
+            key = x.tobytes()
+            if key not in known:
+                known[key] = honest(x)
+                known[key][0, 0] += self.by
+            return known[key]
+
+        return run
+
+
+@pytest.mark.parametrize("by", [1.0, float("nan")])
+def test_a_wrong_engine_is_left_out_however_quick(net, monkeypatch, capsys, by):
+    model, images = net
+    wrong = Disturbed(by)
+    monkeypatch.setitem(engines._COMPILERS, "openvino", wrong)
+    engine, _ = choose(model, ("tensorflow", "openvino"), 10**9, images, Progress())
+    assert wrong.built == 1
+    assert engine.name == "tensorflow"
+    assert "openvino differs from Keras by" in capsys.readouterr().out
+
+
+def test_the_quickest_of_those_that_agree_is_taken(net, monkeypatch):
+    model, images = net
+    monkeypatch.setitem(engines._COMPILERS, "openvino", Disturbed(0.0))
+    engine, _ = choose(model, ("tensorflow", "openvino"), 10**9, images, QUIET)
+    assert engine.name == "openvino"
+    assert engine.largest_difference < 1e-3
+
+
+def test_nothing_is_converted_for_few_pictures(net, monkeypatch):
+    model, images = net
+    quick = Disturbed(0.0)
+    monkeypatch.setitem(engines._COMPILERS, "openvino", quick)
+    engine, _ = choose(model, ("tensorflow", "openvino"), 100, images, QUIET)
+    assert engine.name == "tensorflow"
+    assert not quick.built
+
+
+def test_a_wrong_engine_asked_for_is_refused_with_its_difference(net, monkeypatch):
+    model, images = net
+    monkeypatch.setitem(engines._COMPILERS, "openvino", Disturbed(1.0))
+    with pytest.raises(SpecError, match=r"engine: openvino differs from Keras by 1, .* keras"):
+        choose(model, ("openvino",), 100, images, QUIET)
+
+
+def test_candidates_by_rule(monkeypatch):
+    monkeypatch.setattr(engines, "is_installed", lambda name: True)
+    assert candidates("auto", deterministic=False) == ("tensorflow", "openvino")
+    assert candidates("auto", deterministic=True) == ("tensorflow",)
+    assert candidates("openvino", deterministic=True) == ("openvino",)
+    monkeypatch.setattr(engines, "is_installed", lambda name: name != "openvino")
+    assert candidates("auto", deterministic=False) == ("tensorflow", "onnxruntime")
+    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
+    assert candidates("auto", deterministic=False) == ("tensorflow",)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert candidates("auto", deterministic=False) == ("keras",)
+
+
+def test_on_another_backend_only_keras_may_be_asked_for(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    engines.check_engine("keras")
+    with pytest.raises(SpecError, match=r"engine: openvino needs Keras on TensorFlow.*auto, keras"):
+        engines.check_engine("openvino")
+
+
+# The command line
+
+
+def test_an_engine_that_is_not_installed_names_the_extra(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "MODULES", {"openvino": ("no_such_module",)})
+    out = tmp_path / "run"
+    command = ["train", str(pictures), "--engine", "openvino", "--out", str(out)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "pip install tlkit[openvino]" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_an_unknown_engine_is_refused(pictures):
+    result = CliRunner().invoke(main, ["train", str(pictures), "--engine", "warp"])
+    assert result.exit_code == 2
+    assert "engine" in result.output
+    assert "openvino" in result.output
+
+
+# Whole runs
+
+
+@pytest.fixture
+def train(pictures, tiny_weights, tmp_path, monkeypatch):
+    """Train TINY on the generated pictures, with a cache of its own."""
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+
+    def make(name: str, **fields):
+        fields = {"regime": "small", "progress": False, **TINY, **fields}
+        fields["backbone"] = {**TINY["backbone"], "weights": tiny_weights}
+        return tlkit.train(pictures, out=tmp_path / name, **fields)
+
+    return make
+
+
+@pytest.fixture
+def entries(tmp_path):
+    """Return the engines named in the titles of the cache's entries."""
+    return lambda: sorted(
+        entry.title.split(", ")[-1] for entry in list_entries(tmp_path / "cache" / "features")
+    )
+
+
+def test_engines_keep_their_features_apart_and_end_alike(train, entries):
+    names = ["keras", next(filter(engines.is_installed, CONVERTED), "tensorflow")]
+    first, other = (train(name, engine=name) for name in names)
+    assert entries() == sorted(engines.release(name) for name in names)
+    assert first.metrics["prefix"]["name"] == "keras"
+    assert other.metrics["prefix"]["name"] == names[1]
+    assert other.metrics["prefix"]["images_per_second"] > 0
+    assert 0 <= other.metrics["prefix"]["largest_difference"] < 1
+    for value in ("accuracy", "loss"):
+        expected = pytest.approx(first.metrics["val"][value], rel=1e-2, abs=1e-4)
+        assert other.metrics["val"][value] == expected
+    # Its features are there: no trial, though these pictures are too few to convert for.
+    assert train("third").metrics["prefix"]["name"] == names[1]
+
+
+def test_a_deterministic_run_takes_tensorflow_untried(train, monkeypatch):
+    monkeypatch.setattr(engines, "CONVERSION", dict.fromkeys(CONVERTED, 0.0))
+    monkeypatch.setitem(engines._COMPILERS, "openvino", Disturbed(0.0))
+    assert train("run", deterministic=True).metrics["prefix"]["name"] == "tensorflow"
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Presses Ctrl-C in the second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_keeps_its_engine_or_says_that_it_is_gone(train, tmp_path, monkeypatch):
+    with pytest.raises(Interrupted):
+        train("run", epochs=3, callbacks=[Interrupt()])
+    record = tmp_path / "run" / "engine.json"
+    chosen = json.loads(record.read_text())
+    assert chosen["name"] == "tensorflow"
+
+    with monkeypatch.context() as patched:
+        record.write_text(json.dumps({**chosen, "name": "openvino"}))
+        patched.setattr(engines, "MODULES", {"openvino": ("no_such_module",)})
+        result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "run")])
+        assert result.exit_code == 2
+        assert "pip install tlkit[openvino]" in result.output
+
+    record.write_text(json.dumps({**chosen, "name": "keras"}))
+    shutil.rmtree(tmp_path / "cache")  # nothing there to prefer
+    run = resume(tmp_path / "run", progress=False)
+    assert run.metrics["prefix"] == {**chosen, "name": "keras"}
+
+
+# Kept or computed anew: the losses
+
+
+def losses(suffix: keras.Model, batches) -> list[float]:
+    return [float(suffix.test_on_batch(x, y)) for x, y in batches]
+
+
+@pytest.mark.parametrize(("half", "tolerance"), [(False, 0.0), (True, 5e-3)])
+def test_losses_on_kept_features_are_those_on_computed_ones(
+    net, tmp_path, monkeypatch, half, tolerance
+):
+    if half:
+        monkeypatch.setattr("tlkit.training.prefix.HALF_FROM", 0)
+    prefix, images = net
+    y = np.arange(len(images)) % 3
+    head = keras.layers.Dense(3, activation="softmax")
+    model = keras.Model(prefix.input, head(prefix.output))
+    suffix = keras.Model(prefix.output, model.output)
+    suffix.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
+
+    def pictures(chosen):
+        chosen = list(chosen)
+        return [(images[i], y[i]) for i in (chosen[s : s + 8] for s in range(0, len(chosen), 8))]
+
+    part = Examples([str(i) for i in range(20)], y, pictures, lambda _: pictures(range(20)))
+    cut = Cut("pooled", prefix.output)
+    store = FeatureStore(model, tmp_path, 2**30, (part,), QUIET, ("tensorflow",))
+    assert store.keeps(cut)
+    kept = FeatureBatches(store.rows([cut], part, "test"), y, 8)
+    function = store.function(cut)
+    computed = losses(suffix, ((function(x), target) for x, target in pictures(range(20))))
+    found = losses(suffix, (kept[i] for i in range(len(kept))))
+    assert len(set(computed)) == 3
+    assert np.abs(np.subtract(found, computed)).max() <= tolerance
+
+
+# Writing while computing
+
+
+def test_a_shard_is_written_while_the_next_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "SHARD_BYTES", 1)
+    writing, computed = threading.Event(), threading.Event()
+    write = FeatureCache._write
+
+    def slow(self, digests, rows):
+        writing.set()
+        assert computed.wait(20), "the next batch was not computed meanwhile"
+        write(self, digests, rows)
+
+    monkeypatch.setattr(FeatureCache, "_write", slow)
+
+    def batches():
+        yield np.zeros((1, 2), np.float32)
+        assert writing.wait(20)
+        computed.set()
+        yield np.ones((1, 2), np.float32)
+
+    cache = FeatureCache(tmp_path, {}, (2,), "float32", "title")
+    cache.add(["a", "b"], batches())
+    np.testing.assert_array_equal(cache.rows(["b", "a"]).take(), [[1, 1], [0, 0]])
+
+
+def test_an_error_of_the_writer_surfaces(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "SHARD_BYTES", 1)
+    cache = FeatureCache(tmp_path / "root", {}, (2,), "float32", "title")
+    shutil.rmtree(tmp_path / "root")
+    (tmp_path / "root").write_text("a file in its place")
+    rows = (np.zeros((1, 2), np.float32) for _ in range(3))
+    with pytest.raises(CacheError, match="TLKIT_CACHE"):
+        cache.add(["a", "b", "c"], rows)
