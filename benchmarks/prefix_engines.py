@@ -65,14 +65,22 @@ def sides_of(prefix, batch_size: int) -> dict[str, Callable]:
     """Return for each side a function of an array of pictures that returns features."""
     import numpy as np
 
-    def batch_by_batch(pictures):
-        starts = range(0, len(pictures), batch_size)
-        parts = [prefix.predict_on_batch(pictures[i : i + batch_size]) for i in starts]
-        return np.concatenate(parts)
+    from tlkit.engines import ENGINES, build, is_installed
+
+    def batch_by_batch(engine):
+        def run(pictures):
+            starts = range(0, len(pictures), batch_size)
+            return np.concatenate([engine(pictures[i : i + batch_size]) for i in starts])
+
+        return run
 
     return {
         KERAS: lambda pictures: prefix.predict(pictures, batch_size, verbose=0),
-        "keras predict_on_batch": batch_by_batch,
+        **{
+            f"tlkit's engine {name}": batch_by_batch(build(name, prefix))
+            for name in ENGINES
+            if is_installed(name)
+        },
     }
 
 

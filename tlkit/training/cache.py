@@ -62,6 +62,8 @@ class Rows:
             out[here] = self._shards[number][row_of[here]]
         return out
 
+    __getitem__ = take
+
 
 @dataclass(frozen=True)
 class Entry:
