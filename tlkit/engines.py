@@ -8,8 +8,10 @@ quickest of a short timed trial is taken.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import logging
 import tempfile
 import time
 import warnings
@@ -280,7 +282,11 @@ def _openvino(graph: Any) -> Function:
 def _onnxruntime(graph: Any) -> Function:
     import onnxruntime
 
-    with warnings.catch_warnings():  # of NumPy, which only tf2onnx can act on
+    # What NumPy and TensorFlow tell about outdated functions only tf2onnx can act on.
+    logger = logging.getLogger("tensorflow")
+    with warnings.catch_warnings(), contextlib.ExitStack() as after:
+        after.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         import tf2onnx
 

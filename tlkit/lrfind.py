@@ -148,12 +148,12 @@ def _start(trainer: Trainer, phase: Phase) -> tuple[keras.Model, Iterator]:
     model, train, spec = trainer.model, trainer.train, trainer.spec
     apply_plan(model, phase.freeze)
     cut = cut_of(model, phase.freeze)
-    prefix, suffix = split_at(model, cut)
+    _, suffix = split_at(model, cut)
     if cut is not None and not phase.augment and trainer.store.keeps(cut):
         rows = trainer.store.rows([cut], train, "training")
         batches = _endless(FeatureBatches(rows, train.targets, spec.batch_size, spec.seed))
-    elif prefix is not None:
-        batches = streamed(prefix, train.stream(phase.augment))
+    elif cut is not None:
+        batches = streamed(trainer.store.function(cut), train.stream(phase.augment))
     else:
         batches = itertools.chain.from_iterable(itertools.repeat(train.stream(phase.augment)))
     constant = dataclasses.replace(phase, schedule="constant")

@@ -18,6 +18,7 @@ from tlkit.backbones.build import Built
 from tlkit.candidates import Candidate, read_candidates, read_seconds
 from tlkit.comparison import Comparison, Entry
 from tlkit.data.prepare import Examples, Prepared, prepare
+from tlkit.engines import candidates
 from tlkit.environment import set_environment
 from tlkit.errors import SpecError, WeightsError
 from tlkit.estimate import TRAINING, Machine, work_of
@@ -202,8 +203,8 @@ class _Comparer:
         apply_plan(model, head.freeze)
         train, val = (self._timed(prepared.examples(p, task.encode)) for p in ("train", "val"))
         limit = int(spec.cache_size * 2**30)
-        pictures = len(train) + len(val)
-        store = FeatureStore(model, features_folder(), limit, pictures, self.progress)
+        names = candidates(spec.engine, spec.deterministic)
+        store = FeatureStore(model, features_folder(), limit, (train, val), self.progress, names)
         tuned = _tuned_plan(prepared, built).phases[-1]
         cuts = [*_kept_below(tuned, model, store), cut_of(model, head.freeze)]
         x = store.rows(cuts, train, "training").take()
