@@ -124,7 +124,7 @@ def prepare_data(
         run = tlkit.train("prepared/")
     """
     check_out(Path(out))
-    spec, arrays = _spec_of(data, val, test, fields)
+    spec, arrays = spec_of(data, val, test, fields)
     shown = as_progress(progress)
     write_dataset(prepare(spec, arrays, shown), Path(out), shown)
     return Path(out)
@@ -157,7 +157,7 @@ def preview(
         tlkit.preview("flowers/", "seen.png", augment="strong", mixup=0.2)
     """
     path = check_png(out, pictures, draws)
-    spec, arrays = _spec_of(data, val, test, fields)
+    spec, arrays = spec_of(data, val, test, fields)
     shown = as_progress(progress)
     spec, _ = open_backbone(spec, arrays.get("backbone"))
     draw_preview(prepare(spec, arrays, shown), path, pictures, draws, shown)
