@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -147,9 +148,8 @@ class Comparison:
         for e in self.entries:
             if e.left_out:
                 continue
-            name, _, arguments = e.label.partition(":")
             table.add_row(
-                f"{name}\n  {arguments}" if arguments else name,
+                _lines(e.label),
                 f"{e.probe:.3f}",
                 f"{e.logme:.3f}",
                 "" if e.finetuned is None else f"{e.finetuned:.3f}",
@@ -175,6 +175,12 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {"backbone": row.pop("label"), **row}
 
 
+def _lines(label: str) -> str:
+    """Return a backbone with each of its arguments on a line of its own."""
+    name, *arguments = re.split(r"[:,](?=\w+=)", label)
+    return "\n  ".join([name, *arguments])
+
+
 def _dominates(one: Entry, other: Entry) -> bool:
     """Tell whether `one` is as good and as quick as `other`, and better in one of both."""
     mine, theirs = (one.score[0], one.latency), (other.score[0], other.latency)
@@ -188,18 +194,20 @@ def draw_pareto(entries: Sequence[Entry], metric: str, path: Path) -> None:
     axes = figure.subplots()
     front = sorted((e for e in done if e.front), key=lambda e: e.latency)
     axes.plot([e.latency for e in front], [e.value for e in front], "-", color="tab:blue", zorder=1)
-    for entry in done:
-        colour = "tab:blue" if entry.front else "tab:gray"
+    # Neighbours in latency have their names on opposite sides, so that few overlap.
+    for number, entry in enumerate(sorted(done, key=lambda e: e.latency)):
+        colour, above = "tab:blue" if entry.front else "tab:gray", number % 2 == 0
         axes.scatter([entry.latency], [entry.value], color=colour, zorder=2)
         axes.annotate(
-            entry.label,
+            _lines(entry.label),
             (entry.latency, entry.value),
-            xytext=(5, 5),
+            xytext=(4, 5 if above else -5),
             textcoords="offset points",
+            verticalalignment="bottom" if above else "top",
             fontsize=8,
             color=colour,
         )
-    axes.margins(x=0.2, y=0.15)
+    axes.margins(x=0.2, y=0.25)
     axes.set_xlabel("milliseconds a picture, one at a time")
     axes.set_ylabel(f"validation {metric}")
     axes.set_title("on the line: no other is both as good and as quick")
