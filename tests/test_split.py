@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tlkit.data.sources import Example
+from tlkit.data.scan import scan
+from tlkit.data.sources import Example, open_source
 from tlkit.data.split import Split, split
 from tlkit.errors import DataError
+from tlkit.progress import Progress
 
 SHARES = {"val": 0.15, "test": 0.15}
 PARTS = ("train", "val", "test")
@@ -111,6 +116,48 @@ def test_the_name_of_the_folder_does_not_matter(data, shares, seed):
         {"train": moved}, {f"elsewhere/{id_}": d for id_, d in digests.items()}, shares, seed
     )
     assert {p: [f"elsewhere/{i}" for i in ids] for p, ids in one.ids().items()} == other.ids()
+
+
+@given(data_sets(), data_sets(), data_sets(), seeds)
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+def test_given_parts_share_no_content_and_lose_nothing_unsaid(train, val, test, seed):
+    """Contents are named alike in all three, so that most stand in several parts."""
+    parts, digests = {}, {}
+    for part, (examples, own) in (("train", train), ("val", val), ("test", test)):
+        parts[part] = [example(f"{part}/{e.id}", e.label) for e in examples]
+        digests |= {f"{part}/{id_}": digest for id_, digest in own.items()}
+    # What val and test do not take of each class must suffice to train on.
+    spare = {f"{label}spare{i}": label for label in "abcd" for i in range(2)}
+    parts["train"] += [example(f"train/{name}", label) for name, label in spare.items()]
+    parts["val"].append(example("val/spare", "a"))
+    digests |= {f"train/{name}": name for name in spare} | {"val/spare": "val/spare"}
+    made = split(parts, digests, {}, seed)
+    contents = [{digests[id_] for id_ in ids} for ids in made.ids().values()]
+    assert sum(map(len, contents)) == len(set.union(*contents))
+    kept = [id_ for ids in made.ids().values() for id_ in ids]
+    assert sorted([*kept, *made.left_out]) == sorted(digests)
+    assert made.ids()["test"] == [e.id for e in parts["test"] if e.id in digests]
+
+
+def test_neither_the_folders_name_nor_the_order_of_its_listing_matters(
+    pictures, tmp_path, monkeypatch
+):
+    def parts_of(folder):
+        source = open_source(folder)
+        found = scan(source.parts["train"], Progress(quiet=True))
+        return split(source.parts, found.digests, SHARES, 0).ids()
+
+    before = parts_of(pictures)
+    moved = shutil.copytree(pictures, tmp_path / "Elsewhere, and later")
+    real = os.scandir
+
+    @contextlib.contextmanager
+    def backwards(path):
+        with real(path) as entries:
+            yield sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+    monkeypatch.setattr(os, "scandir", backwards)
+    assert parts_of(moved) == before
 
 
 @given(st.integers(5, 40), st.integers(1, 5), seeds)
