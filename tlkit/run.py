@@ -13,7 +13,7 @@ from tlkit.assembly import assemble, open_backbone, unweighted
 from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
-from tlkit.environment import describe_environment, set_environment
+from tlkit.environment import describe_environment, machine, set_environment
 from tlkit.errors import Interrupted, RunFolderError
 from tlkit.heads.task import Task
 from tlkit.opened import Run, open_run
@@ -22,6 +22,7 @@ from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
+from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan, make_plan
 from tlkit.training.runfolder import RunFolder, check_free, next_folder
 from tlkit.training.trainer import PhaseResult, Trainer
@@ -66,11 +67,12 @@ def train(
     if spec.freeze != "auto":
         # A wrong rule, before weights are fetched.
         _make_plan(prepared, unweighted(spec, given), False)
-    task, built, model = assemble(prepared, given)
+    devices = machine(spec)
+    task, built, model = assemble(prepared, given, devices)
     plan = _make_plan(prepared, built, bool(callbacks))
     folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.label))
     _say_plan(plan, shown)
-    return _execute(prepared, task, plan, model, folder, callbacks, shown)
+    return _execute(prepared, task, plan, model, devices, folder, callbacks, shown)
 
 
 def plan(
@@ -107,11 +109,12 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     spec, given = open_backbone(run.spec)
     prepared = prepare(spec, {}, shown)
     _check_unchanged(prepared, run)
-    task, built, model = assemble(prepared, given)
+    devices = machine(spec)
+    task, built, model = assemble(prepared, given, devices)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
     plan = _make_plan(prepared, built, fitted)
-    return _execute(prepared, task, plan, model, run.files, (), shown, True)
+    return _execute(prepared, task, plan, model, devices, run.files, (), shown, True)
 
 
 def _spec_of(
@@ -163,6 +166,7 @@ def _execute(
     task: Task,
     plan: TrainPlan,
     model: keras.Model,
+    devices: Machine,
     folder: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
@@ -179,6 +183,8 @@ def _execute(
         features_folder(),
         progress,
         callbacks,
+        devices,
+        prepared.seconds,
     )
     finished = _restore(trainer, folder) if resumed else _start(prepared, task, plan, folder)
     try:

@@ -13,6 +13,15 @@ from scipy.special import log_softmax
 from tlkit.heads.task import Task
 
 
+class Uninformed(keras.losses.Loss):
+    """Cross-entropy of answers (n, classes) to equal shares of all classes."""
+
+    def call(self, truth, answer):
+        """Return the loss of each picture (n,)."""
+        shares = keras.ops.ones_like(answer) / answer.shape[-1]
+        return keras.losses.categorical_crossentropy(shares, answer)
+
+
 @dataclass(frozen=True)
 class Classification(Task):
     """Targets are class indices int32 (n,), outputs probabilities (n, classes)."""
@@ -35,6 +44,10 @@ class Classification(Task):
 
     def loss(self) -> keras.losses.Loss:
         return keras.losses.SparseCategoricalCrossentropy(name="loss")
+
+    def uninformed_loss(self) -> keras.losses.Loss:
+        """Return the loss against equal shares of all classes, whatever the truth is."""
+        return Uninformed()
 
     def keras_metric(self) -> keras.metrics.Metric:
         return keras.metrics.SparseCategoricalAccuracy(name=self.metric)
