@@ -18,8 +18,8 @@ from tlkit.heads.task import Task
 from tlkit.heads.top import PREDICTIONS
 from tlkit.progress import Progress
 from tlkit.spec import RunSpec
-from tlkit.training.cache import Rows
 from tlkit.training.budget import Budget
+from tlkit.training.cache import Rows
 from tlkit.training.callbacks import Bar, Checkpoints, Log
 from tlkit.training.machine import ONE_CPU, Machine, precision_of
 from tlkit.training.phases import Phase, TrainPlan
@@ -155,7 +155,7 @@ class Trainer:
 
     def _say_result(self, phase: Phase, text: str, computed: tuple) -> None:
         if computed:
-            kind, precision, speed = computed
+            _, precision, speed = computed
             text += f"; {speed:.0f} images/s, {' + '.join(self.machine.devices)}, {precision}"
         self.progress.say(phase.name, text)
 
