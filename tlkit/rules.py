@@ -28,7 +28,11 @@ FINETUNE_STEPS = 600
 small data sets 500 (Kolesnikov et al. 2020, section 3.3)."""
 
 TINY_VALIDATION = 100
-"""Below this many validation pictures a head's strength is chosen by cross-validation."""
+"""Below this many validation pictures a head's strength is chosen by cross-validation. Measured
+on pooled features of MobileNet 0.25 (128 px), six seeds, loss on the pictures left over, chosen by
+folds and by validation: 12 flowers 0.329 and 0.358 with 24 validation pictures, 0.256 and 0.259
+with 48, 0.214 and 0.214 with 200; 5 flowers 0.961 and 0.973 with 48, 0.904 and 0.901 with 100,
+0.873 and 0.873 with 200. Folds take about five times as long."""
 
 FOLDS = 5
 """Folds of that cross-validation (Hastie, Tibshirani & Friedman 2009, section 7.10.1)."""

@@ -35,6 +35,21 @@ def make_optimizer(
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(head, by_path))
 
 
+class _ScaledParts(keras.optimizers.LossScaleOptimizer):
+    """Shows Keras's callbacks, which look for rates, the parts of a `MultiOptimizer` inside."""
+
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        return self.inner_optimizer.optimizers
+
+
+def scaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.LossScaleOptimizer:
+    """Return `optimizer` with the loss scaled up: small gradients in float16 would vanish."""
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        return _ScaledParts(optimizer)
+    return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
 def peak_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """Return the present rate; where blocks have rates of their own, the highest: the head's."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):

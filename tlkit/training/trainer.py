@@ -32,7 +32,7 @@ from tlkit.training.prefix import (
     streamed,
 )
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.schedule import Averages, make_optimizer
+from tlkit.training.schedule import Averages, make_optimizer, scaled
 from tlkit.training.selection import solve_head
 from tlkit.training.smoothing import smoothed
 from tlkit.training.timing import Speed, seconds_per_step
@@ -207,8 +207,8 @@ class Trainer:
     def _compile(self, phase: Phase, suffix: keras.Model, steps: int) -> None:
         with self.machine.scope():
             optimizer = make_optimizer(phase, self.spec.optimizer, suffix, steps)
-            if precision_of(self.model) == "float16":  # its small gradients would vanish unscaled
-                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            if precision_of(self.model) == "float16":
+                optimizer = scaled(optimizer)
             suffix.compile(
                 optimizer,
                 self.task.loss(),
