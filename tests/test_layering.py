@@ -17,6 +17,7 @@ ORDER = (
     "parts",
     "spec",
     "recipe",
+    "candidates",
     "rules",
     "progress",
     "data",
@@ -31,8 +32,13 @@ ORDER = (
     "opened",
     "environment",  # beside run: little else imports it
     "assembly",
+    "picture_grid",
+    "estimate",
     "outcome",
     "run",
+    "lrfind",
+    "comparison",
+    "selection",
     "serve",
     "cli",
 )
@@ -98,7 +104,7 @@ def test_modules_import_only_from_above(module):
 
 @pytest.mark.parametrize("module", IN_LAYERS)
 def test_only_the_conductor_sets_the_environment(module):
-    if layer(module) not in ("environment", "assembly", "run"):
+    if layer(module) not in ("environment", "assembly", "run", "lrfind", "selection"):
         assert "tlkit.environment" not in imported(MODULES[module])
 
 

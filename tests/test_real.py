@@ -1,6 +1,7 @@
 """Real weights on real pictures, through the command as a person gives it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 from conftest import SHARED, needs_shared, shared_env
 
+import tlkit
 from tlkit.cli.main import main
+from tlkit.data.decode import why_undecodable
 
 FLOWERS = SHARED / "data" / "flowers12"
 NASTY = SHARED / "data" / "nasty"
@@ -90,3 +93,50 @@ def test_predict_answers_every_file_or_says_why_not(flowers):
         "hopper.bmp",
         "png_named.jpg",
     } <= answered
+
+
+@pytest.fixture(scope="module")
+def among_flowers(tmp_path_factory):
+    """Class folders of few flowers, and one of files that other programs stumble over."""
+    root = tmp_path_factory.mktemp("mixed") / "mixed"
+    for kind in ("sunflower", "windflower"):
+        (root / kind).mkdir(parents=True)
+        for file in sorted((FLOWERS / "train" / kind).iterdir())[:12]:
+            shutil.copy(file, root / kind)
+    shutil.copytree(NASTY, root / "nasty")
+    return root
+
+
+@needs_shared("keras_home/models/mobilenet_2_5_128_tf_no_top.h5")
+@pytest.mark.parametrize("way", ["folder", "prepared"])
+def test_difficult_files_are_a_class_like_others(among_flowers, tmp_path, way):
+    """Training and prediction finish, and every file that cannot be used is named with why."""
+    reasons = {
+        f"nasty/{file.name}": reason
+        for file in NASTY.iterdir()
+        if (reason := why_undecodable(file.read_bytes()))
+    }
+    data = among_flowers
+    if way == "prepared":
+        data = tlkit.prepare_data(among_flowers, tmp_path / "prepared", progress=False)
+        listed = json.loads((data / "tlkit.json").read_text())["left_out"]
+    options = ["--set", "backbone={name: MobileNet, alpha: 0.25}", "--image-size", "128"]
+    options += ["--regime", "small", "--out", str(tmp_path / "run")]
+    run = subprocess.run(
+        [sys.executable, "-m", "tlkit", "train", str(data), *options],
+        env=shared_env(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    if way == "folder":
+        listed = json.loads((tmp_path / "run" / "scan.json").read_text())["left_out"]
+    named = {item["id"]: item["reason"] for item in listed}
+    assert named.items() >= reasons.items()
+    assert all(named[id_].startswith("same content") for id_ in named.keys() - reasons.keys())
+    rows = call("predict", tmp_path / "run", among_flowers / "nasty", "--json")
+    failed = {
+        f"nasty/{row['path'].rsplit('/', 1)[-1]}": row["error"] for row in rows if row["error"]
+    }
+    assert failed == reasons
+    assert len(rows) == len(list(NASTY.iterdir()))

@@ -1,14 +1,22 @@
-"""The scan: what cannot be used is named and left out, what is there twice is found."""
+"""The scan: what cannot be used is named and left out, what is there twice is found, and the
+summary, table and contact sheet of it."""
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
 import pytest
-from conftest import CLASSES, PER_CLASS, write_pictures
+from click.testing import CliRunner
+from conftest import CLASSES, PER_CLASS, TINY, draw_picture, write_pictures
+from PIL import Image, ImageEnhance
 
-from tlkit.data.scan import scan, scan_summary
+import tlkit
+from tlkit.cli.main import main
+from tlkit.data import summary as summary_module
+from tlkit.data.near import NEAR, NO_HASH, near_pairs, perceptual_hash
+from tlkit.data.scan import scan, scan_source
 from tlkit.data.sources import Example, open_source
 from tlkit.errors import DataError
 from tlkit.progress import Progress
@@ -88,7 +96,7 @@ def test_arrays_are_compared_by_shape_and_content():
 
 
 def test_the_summary_says_all_of_it(messy):
-    summary = scan_summary(str(messy), QUIET)
+    summary = scan_source(str(messy), QUIET)[0]
     assert summary["source"] == str(messy)
     assert summary["classes"] == {"train": {"disc": 7, "square": 6, "stripes": 6}}
     assert [item["id"] for item in summary["left_out"]] == [
@@ -97,3 +105,300 @@ def test_the_summary_says_all_of_it(messy):
         "square/cut.png",
     ]
     assert summary["duplicates"] == [["stripes/again.png", "stripes/stripes01.png"]]
+
+
+# The summary
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Given parts, and of everything that a scan remarks on at least one."""
+    folder = tmp_path_factory.mktemp("odd") / "odd"
+    write_pictures(folder / "train", count=5)
+    write_pictures(folder / "test", count=1, seed=9)
+    train = folder / "train"
+    one = train / "disc" / "disc00.png"
+    shutil.copy(one, folder / "test" / "disc" / "again.png")  # across parts
+    shutil.copy(train / "disc" / "disc01.png", train / "square" / "disc01.png")  # two labels
+    shutil.copy(train / "disc" / "disc02.png", train / "disc" / "named.jpg")  # misnamed, twice
+    (train / "disc" / "words.jpg").write_text("words")
+    (train / "disc" / "empty.jpg").touch()
+    random = np.random.default_rng(7)
+    for i in range(20):
+        draw_picture("stripes", random).save(train / "stripes" / f"more{i:02d}.bmp")
+    picture = draw_picture("square", random)
+    picture.save(folder / "test" / "square" / "alike.png")
+    ImageEnhance.Brightness(picture).enhance(1.1).save(train / "square" / "alike.jpg", quality=80)
+    frames = [draw_picture("disc", random).convert("P") for _ in range(3)]
+    frames[0].save(train / "disc" / "moving.gif", save_all=True, append_images=frames[1:])
+    for mode in ("L", "CMYK"):
+        draw_picture("disc", random).convert(mode).save(train / "disc" / f"{mode}.jpg")
+    for mode in ("P", "RGBA"):
+        draw_picture("disc", random).convert(mode).save(train / "disc" / f"{mode}.png")
+    deep = random.integers(0, 2**16, (9, 8), dtype=np.uint16)
+    Image.fromarray(deep).save(train / "disc" / "deep.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def odd_summary(odd):
+    return scan_source(str(odd), QUIET, size=48)[0]
+
+
+def test_counts_sizes_formats_and_modes(odd_summary):
+    assert odd_summary["classes"]["train"] == {"disc": 14, "square": 7, "stripes": 25}
+    assert odd_summary["files"]["given"] == 51
+    assert odd_summary["files"]["usable"] == 49
+    assert odd_summary["per_class"]["stripes"]["usable"] == 26
+    assert odd_summary["per_class"]["stripes"]["median"] == [40, 48]
+    sizes = {"smallest": [8, 9], "median": [40, 48], "largest": [40, 48]}
+    assert odd_summary["sizes"] == sizes
+    assert odd_summary["formats"] == {"PNG": 25, "BMP": 20, "JPEG": 3, "GIF": 1}
+    modes = {"RGB": 43, "grey": 1, "CMYK": 1, "palette": 2, "alpha": 1, "16-bit": 1}
+    assert odd_summary["modes"] == modes
+
+
+def test_duplicates_across_parts_and_with_two_labels(odd_summary):
+    across = ["test/disc/again.png", "train/disc/disc00.png"]
+    labels = ["train/disc/disc01.png", "train/square/disc01.png"]
+    inside = ["train/disc/disc02.png", "train/disc/named.jpg"]
+    assert sorted(odd_summary["duplicates"]) == [across, labels, inside]
+    assert odd_summary["across_parts"] == [across]
+    assert odd_summary["two_labels"] == [labels]
+
+
+def test_files_that_are_not_what_they_seem(odd_summary):
+    named = {"id": "train/disc/named.jpg", "named": "JPEG", "is": "PNG"}
+    assert odd_summary["misnamed"] == [named]
+    assert odd_summary["several"] == ["train/disc/moving.gif"]
+    assert {item["id"]: item["reason"] for item in odd_summary["left_out"]} == {
+        "train/disc/empty.jpg": "empty file",
+        "train/disc/words.jpg": "not an image: starts with b'words'",
+    }
+
+
+def test_pictures_smaller_than_the_input(odd_summary, odd):
+    assert odd_summary["small"]["count"] == 49  # 40 pixels wide
+    assert odd_summary["small"]["smallest"][0] == "train/disc/deep.png"
+    assert scan_source(str(odd), QUIET)[0]["small"] == {"input": None, "count": 0, "smallest": []}
+
+
+def test_imbalance_is_told_with_a_remedy_from_four_to_one_on(odd_summary):
+    balance = odd_summary["imbalance"]
+    assert balance["largest"] == {"class": "stripes", "usable": 26}
+    assert balance["smallest"] == {"class": "square", "usable": 9}
+    assert (balance["ratio"], balance["hint"]) == (2.89, None)
+    counts = summary_module._imbalance({"a": 4, "b": 16})
+    assert counts["ratio"] == 4
+    assert "--set balance=weights" in counts["hint"]
+
+
+def test_near_duplicates_across_parts_come_first(odd_summary):
+    near = odd_summary["near_duplicates"]
+    assert near["across_parts"] >= 1
+    found = {tuple(pair["ids"]): pair for pair in near["pairs"]}
+    pair = found["test/square/alike.png", "train/square/alike.jpg"]
+    assert pair["across_parts"]
+    assert 0 <= pair["bits"] <= NEAR
+    places = [pair["across_parts"] for pair in near["pairs"]]
+    assert places == sorted(places, reverse=True)
+
+
+def test_arrays_are_summarised_too():
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 9, 3), dtype=np.uint8)
+    source = open_source((images, [0, 1, 0, 1]))
+    found = scan(source.parts["train"], QUIET)
+    summary = summary_module.summarise(source.parts, found, 32)
+    assert summary["formats"] == {"array": 4}
+    assert summary["sizes"]["median"] == [9, 8]
+    assert summary["misnamed"] == []
+
+
+def test_the_table_names_all_of_it(odd):
+    result = CliRunner().invoke(main, ["data", "scan", str(odd), "--set", "image_size=32"])
+    assert result.exit_code == 0
+    for line in (
+        "49 of 51 can be used",
+        "sizes     smallest 8 x 9, median 40 x 48",
+        "formats   25 PNG, 20 BMP",
+        "modes     43 RGB, 1 grey, 1 CMYK",
+        "left out  empty file: train/disc/empty.jpg",
+        "twice     test/disc/again.png, train/disc/disc00.png, in two parts",
+        "train/square/disc01.png, with two labels",
+        "misnamed  train/disc/named.jpg: is PNG, its name says JPEG",
+        "animated  the first frame counts: train/disc/moving.gif",
+        "small     1 pictures have a side below the model's input of 32 pixels",
+    ):
+        assert line in result.stdout
+    assert "imbalance" not in result.stdout
+
+
+def test_json_carries_the_summary_and_nothing_else(odd):
+    arguments = ["data", "scan", str(odd), "--json", "--set", "image_size=48"]
+    result = CliRunner().invoke(main, arguments)
+    summary = json.loads(result.stdout)
+    assert summary["source"] == str(odd)
+    assert summary["small"]["input"] == 48
+    assert summary["files"]["usable"] == 49
+
+
+def test_an_unbalanced_set_is_told_the_remedy(tmp_path):
+    folder = write_pictures(tmp_path / "two", labels=("disc", "square"), count=2)
+    random = np.random.default_rng(3)
+    for i in range(8):
+        draw_picture("disc", random).save(folder / "disc" / f"more{i}.png")
+    result = CliRunner().invoke(main, ["data", "scan", str(folder)])
+    assert "imbalance disc has 5 times as many as square (10 and 2)" in result.stdout
+    assert "--set balance=weights" in result.stdout
+
+
+def test_many_files_of_one_fault_take_one_line(tmp_path):
+    folder = write_pictures(tmp_path / "holes", count=2)
+    for i in range(30):
+        (folder / "disc" / f"hole{i:02d}.jpg").touch()
+    result = CliRunner().invoke(main, ["data", "scan", str(folder)])
+    assert result.stdout.count("left out") == 1
+    assert (
+        "empty file: disc/hole00.jpg, disc/hole01.jpg, disc/hole02.jpg and 27 more" in result.stdout
+    )
+
+
+# The contact sheet
+
+
+def test_the_sheet_shows_what_is_suspicious(odd, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    result = CliRunner().invoke(main, ["data", "scan", str(odd), "--sheet", str(sheet)])
+    assert result.exit_code == 0
+    assert f"sheet     {sheet}: " in result.stdout
+    with Image.open(sheet) as picture:
+        colours = picture.convert("RGB").getcolors(2**24)
+    assert picture.width > 1000
+    assert len(colours) > 500  # pictures, not names alone
+
+
+def test_a_sheet_of_a_clean_set_says_so(pictures, tmp_path):
+    sheet = tmp_path / "clean.PNG"
+    arguments = ["data", "scan", str(pictures), "--sheet", str(sheet), "--set", "image_size=32"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    assert Image.open(sheet).height > 10
+
+
+@pytest.mark.parametrize("name", ["sheet.jpg", "absent/sheet.png", "folder.png"])
+def test_a_sheet_that_cannot_be_is_refused_before_work(pictures, tmp_path, name):
+    (tmp_path / "folder.png").mkdir()
+    result = CliRunner().invoke(
+        main, ["data", "scan", str(pictures), "--sheet", str(tmp_path / name)]
+    )
+    assert result.exit_code == 2
+    assert "--sheet: must be a PNG file in a folder that exists. Received:" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_sheet_on_a_full_disk_is_said(pictures):
+    from tlkit.data.sheet import write_sheet
+
+    summary, examples = scan_source(str(pictures), QUIET)
+    with pytest.raises(DataError, match=r"--sheet .*: cannot be written: "):
+        write_sheet(summary, examples, pictures / "disc" / "disc00.png" / "sheet.png")
+
+
+# Near-duplicates
+
+
+def encoded(image, form="PNG", **options) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def scene(seed: int) -> Image.Image:
+    """Soft shapes at random: as much low frequency as a photograph has."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((160, 120), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: encoded(x, "JPEG", quality=40),
+        lambda x: encoded(x.resize((80, 60)), "PNG"),
+        lambda x: encoded(x.convert("L"), "WEBP"),
+        lambda x: encoded(ImageEnhance.Brightness(x).enhance(0.8)),
+    ],
+    ids=["compressed", "halved", "grey", "darker"],
+)
+def test_changed_copies_are_near_and_strangers_are_not(change):
+    scenes = [scene(seed) for seed in range(20)]
+    hashes = [perceptual_hash(encoded(x)) for x in scenes]
+    assert near_pairs(hashes) == []
+    hashes.append(perceptual_hash(change(scenes[3])))
+    assert [pair[:2] for pair in near_pairs(hashes)] == [(3, 20)]
+
+
+def test_a_turned_copy_with_its_exif_tag_is_near():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    turned = encoded(scene(1).rotate(90, expand=True), "JPEG", quality=90, exif=tags)
+    assert near_pairs([perceptual_hash(encoded(scene(1))), perceptual_hash(turned)])
+
+
+def test_flat_and_unreadable_pictures_are_near_to_nothing():
+    flat = [perceptual_hash(encoded(Image.new("RGB", (64, 64), c))) for c in ("red", "red")]
+    assert flat == [NO_HASH, NO_HASH]
+    assert perceptual_hash(b"no picture") == NO_HASH
+    assert near_pairs([*flat, 5]) == []
+
+
+def test_pairs_are_found_across_blocks_and_sorted():
+    hashes = [int(x) for x in np.random.default_rng(0).integers(0, 2**63, 600, dtype=np.uint64)]
+    hashes[599] = hashes[2] ^ 0b111
+    hashes[300] = hashes[299] ^ 0b1
+    hashes[0] = hashes[1] ^ (2**9 - 1)  # nine bits: not near
+    assert near_pairs(hashes) == [(299, 300, 1), (2, 599, 3)]
+
+
+def test_too_many_pictures_for_all_pairs_are_told(odd, monkeypatch):
+    monkeypatch.setattr(summary_module, "MOST", 5)
+    result = CliRunner().invoke(main, ["data", "scan", str(odd)])
+    assert "alike     near-duplicates were not searched: more than 5 pictures" in result.stdout
+
+
+def test_training_says_near_duplicates_across_its_own_parts_if_asked(tmp_path, capsys):
+    folder = write_pictures(tmp_path / "alike", count=6)
+    for file in sorted(folder.rglob("*.png")):
+        Image.open(file).save(file.with_suffix(".jpg"), quality=90)
+    fields = {**TINY, "near_duplicates": True, "regime": "small"}
+    run = tlkit.train(folder, out=tmp_path / "run", **fields)
+    near = json.loads((run.folder / "scan.json").read_text())["near_duplicates"]
+    assert near["across_parts"] >= 1
+    assert "near      " in capsys.readouterr().out
+    splits = json.loads((run.folder / "scan.json").read_text())["splits"]
+    part_of = {id_: part for part, ids in splits.items() for id_ in ids}
+    one, other = near["pairs"][0]["ids"]
+    assert part_of[one] != part_of[other]
+
+
+# What training makes of it
+
+
+def test_training_leaves_out_lists_and_summarises(odd, tmp_path):
+    run = tlkit.train(odd, out=tmp_path / "run", regime="small", progress=False, **TINY)
+    found = json.loads((run.folder / "scan.json").read_text())
+    assert set(found) >= {"source", "classes", "left_out", "duplicates", "splits"}
+    reasons = {item["id"]: item["reason"] for item in found["left_out"]}
+    assert reasons == {
+        "train/disc/empty.jpg": "empty file",
+        "train/disc/words.jpg": "not an image: starts with b'words'",
+        "train/disc/disc00.png": "same content as test/disc/again.png",
+    }
+    assert found["formats"] == {"PNG": 25, "BMP": 20, "JPEG": 3, "GIF": 1}
+    assert found["small"] == {"input": 32, "count": 1, "smallest": ["train/disc/deep.png"]}
+    assert "near_duplicates" not in found
+    assert found["classes"]["test"] == {"disc": 2, "square": 2, "stripes": 1}
+    with pytest.raises(DataError, match=r"2 files cannot be used \(--strict\)"):
+        tlkit.train(odd, out=tmp_path / "no", strict=True, progress=False, **TINY)
+    assert not (tmp_path / "no").exists()

@@ -11,9 +11,9 @@ from tlkit import rules
 from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.regression import Regression
-from tlkit.training import solver
-from tlkit.training.selection import solve_head
+from tlkit.training import rotation, solver
 from tlkit.training.solver import Solution, solve
+from tlkit.training.strength import solve_head
 
 
 def classification(classes: int) -> Classification:
@@ -168,6 +168,19 @@ def test_the_order_of_the_examples_does_not_matter():
     np.testing.assert_allclose(answers(one, x), answers(other, x), atol=5e-3)
 
 
+def test_features_in_a_mapped_file_and_in_chunks_give_the_same_head(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    x, y = features(300, 10, 3)
+    whole = solve(x, y, x, y, classification(3))
+    monkeypatch.setattr(rotation, "IN_MEMORY", 0)
+    monkeypatch.setattr(rotation, "CHUNK", 64)
+    assert isinstance(rotation.fit_rotation(x).turn(x), np.memmap)
+    found = solve(x, y, x, y, classification(3))
+    assert found.l2 == whole.l2
+    np.testing.assert_allclose(answers(found, x), answers(whole, x), atol=5e-3)
+    assert list((tmp_path / "cache").iterdir()) == []  # it has no name, and goes by itself
+
+
 def test_labels_are_solved_as_one_logistic_regression_each(monkeypatch):
     l2 = 1e-2
     monkeypatch.setattr(solver, "STRENGTHS", (l2,))
@@ -213,7 +226,7 @@ def test_numbers_choose_the_strength_by_validation_loss():
 def test_a_strength_that_is_asked_for_is_solved_for():
     x, y = features(60, 100, 3)
     asked = solver.STRENGTHS[2]
-    found = solve(x, y, x, y, classification(3), asked)
+    found = solve(x, y, x, y, classification(3), l2=asked)
     assert found.l2 == asked
     assert [step.l2 for step in found.path] == list(solver.STRENGTHS[:3])
 
@@ -267,7 +280,7 @@ def test_folds_for_labels_and_numbers(kind):
 def test_a_refit_is_solved_on_both_parts_with_the_strength_chosen():
     x, y = features(150, 20, 3)
     found = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3), refit=True)
-    both = solve(x, y, x, y, classification(3), found.solution.l2)
+    both = solve(x, y, x, y, classification(3), l2=found.solution.l2)
     np.testing.assert_allclose(answers(found.delivered, x), answers(both, x), atol=1e-4)
     assert not np.allclose(found.delivered.kernel, found.solution.kernel)
     without = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3))

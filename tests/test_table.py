@@ -1,10 +1,9 @@
-"""Data from CSV files and from TensorFlow Datasets."""
+"""Data from CSV files."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import TINY
@@ -101,68 +100,3 @@ def test_files_of_a_table_that_are_gone_are_left_out(table):
     assert left_out == [
         {"id": "all/gone.png", "reason": "cannot be read: No such file or directory"}
     ]
-
-
-@pytest.fixture(scope="module")
-def tfds_folder(tmp_path_factory, pictures):
-    """A data set of TensorFlow Datasets, registered and prepared here, with no network."""
-    import tensorflow_datasets as tfds
-    from PIL import Image
-
-    class TlkitShapes(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            names = sorted(p.name for p in pictures.iterdir())
-            label = tfds.features.ClassLabel(names=names)
-            image = tfds.features.Image(shape=(None, None, 3))
-            features = tfds.features.FeaturesDict({"image": image, "label": label})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(10, 0), "test": self._generate_examples(2, 10)}
-
-        def _generate_examples(self, count, start):
-            for folder in sorted(pictures.iterdir()):
-                for file in sorted(folder.iterdir())[start : start + count]:
-                    pixels = np.asarray(Image.open(file).convert("RGB"))
-                    yield file.name, {"image": pixels, "label": folder.name}
-
-    return tmp_path_factory.mktemp("tfds")
-
-
-@pytest.fixture
-def prepared(tfds_folder, monkeypatch):
-    import tensorflow_datasets as tfds
-
-    real = tfds.builder
-    monkeypatch.setattr(tfds, "builder", lambda name: real(name, data_dir=str(tfds_folder)))
-
-
-@pytest.mark.usefixtures("prepared")
-def test_a_data_set_of_tfds_is_prepared_and_trained_on(tmp_path):
-    run = tlkit.train(
-        "tfds:tlkit_shapes", regime="small", out=tmp_path / "run", progress=False, **TINY
-    )
-    assert run.labels == ("disc", "square", "stripes")
-    assert run.metrics["examples"] == {"train": 24, "val": 6, "test": 6}
-    assert run.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
-
-
-@pytest.mark.usefixtures("prepared")
-def test_a_split_of_tfds_is_the_whole_source():
-    parts = open_source("tfds:tlkit_shapes:test").parts
-    assert list(parts) == ["train"]
-    assert len(parts["train"]) == 6
-    assert parts["train"][0].pixels.shape == (48, 40, 3)
-
-
-@pytest.mark.usefixtures("prepared")
-def test_an_unknown_split_of_tfds_names_those_there_are():
-    with pytest.raises(DataError, match="unknown split. Allowed: .*test.*train.*Received: 'dev'"):
-        open_source("tfds:tlkit_shapes:dev")
-
-
-def test_an_unknown_name_of_tfds_says_which_is_near():
-    with pytest.raises(DataError, match="knows no such data set. Did you mean 'mnist'?"):
-        open_source("tfds:mnits")

@@ -19,6 +19,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "train": "tlkit.run",
     "plan": "tlkit.run",
+    "prepare_data": "tlkit.run",
+    "preview": "tlkit.run",
+    "compare": "tlkit.selection",
+    "lr_find": "tlkit.lrfind",
     "open_run": "tlkit.opened",
     "Run": "tlkit.opened",
     "RunSpec": "tlkit.spec",

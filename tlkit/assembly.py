@@ -13,7 +13,7 @@ from tlkit.heads.task import Task
 from tlkit.heads.tasks import TASKS
 from tlkit.heads.top import attach
 from tlkit.spec import RunSpec
-from tlkit.training.machine import Machine
+from tlkit.training.machine import ONE_CPU, Machine
 
 
 def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
@@ -27,7 +27,7 @@ def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunS
 
 
 def assemble(
-    prepared: Prepared, given: Given | None, machine: Machine
+    prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU
 ) -> tuple[Task, Built, keras.Model]:
     """Return the task with what it knows of the training targets, backbone and whole model."""
     spec = prepared.spec
@@ -35,7 +35,9 @@ def assemble(
     task = TASKS[spec.task](prepared.source.outputs)
     train = prepared.examples("train", task.encode)
     task = task.fit(train.targets)
-    bias = task.bias(train.targets) if spec.head.bias == "frequencies" else None
+    # Balanced classes are equally frequent: all biases start at zero.
+    frequencies = spec.head.bias == "frequencies" and spec.balance == "none"
+    bias = task.bias(train.targets) if frequencies else None
     colours = None if spec.normalize == "application" else measure_colours(train)
     with machine.scope():  # its weights, on each device
         with precision(spec):

@@ -14,6 +14,7 @@ OWN = "own"
 def find_problems(spec: Any) -> list[str]:
     """Return a sentence for each problem of a `RunSpec`, its place first."""
     problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
+    problems += _pictures(spec)
     if spec.head.solver == "lbfgs" and spec.head.hidden:
         problems.append(
             "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
@@ -80,6 +81,27 @@ def _split(spec: Any) -> list[str]:
         problems.append(
             "val, test: leave nothing to train on. Allowed: together below 1. "
             f"Received: val {spec.val:g} and test {spec.test:g}"
+        )
+    return problems
+
+
+def _pictures(spec: Any) -> list[str]:
+    """What the training pictures' classes allow to be done with them."""
+    problems = []
+    if spec.cutmix and spec.task == "regression":
+        problems.append(
+            "cutmix: a part of a picture does not have its part of a number. "
+            f"Allowed for regression: 0, or mixup. Received: {spec.cutmix:g}"
+        )
+    if spec.balance != "none" and spec.task == "regression":
+        problems.append(
+            "balance: numbers have no classes to balance. Allowed for regression: none. "
+            f"Received: {spec.balance}"
+        )
+    if spec.balance == "weights" and (spec.mixup or spec.cutmix):
+        problems.append(
+            "balance: a picture mixed of two classes has no one weight. Allowed with mixup or "
+            "cutmix: none, sampling. Received: weights"
         )
     return problems
 

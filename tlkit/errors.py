@@ -7,7 +7,9 @@ else that is raised is a bug and exits with 1.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TlkitError(Exception):
@@ -70,3 +72,31 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def printable(text: str) -> str:
+    """Return a name or message that can be written as UTF-8, on one line, in any terminal.
+
+    What is no visible character (control characters and the escape sequences that begin with one,
+    marks that turn the direction of writing, bytes of a file name that are not UTF-8) becomes an
+    escape such as `\\x1b`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name, as Python carries it (PEP 383)
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def received(value: Any) -> str:
+    """Return `repr(value)` for a message, cut: ten lines of YAML may stand for gigabytes."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 4, 4
+_SHORT.maxstring = _SHORT.maxother = 200

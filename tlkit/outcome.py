@@ -100,4 +100,9 @@ def say_result(metrics: dict[str, Any], folder: RunFolder, progress: Progress) -
     else:
         values = ", ".join(f"{name} {value:.3f}" for name, value in metrics["val"].items())
         progress.say("val", f"{values}; no test part; {total}")
+    if "estimate" in metrics:
+        low, high = metrics["estimate"]["seconds"]
+        progress.say(
+            "took", f"{metrics['seconds']['total']:.0f} s, {low:.0f}-{high:.0f} s were estimated"
+        )
     progress.say("run", str(folder.path))

@@ -150,6 +150,11 @@ class TableSpec(Part):
     """How a CSV file is read."""
 
     image: str = option("image", "Column with the paths, relative to the file.")
+    outside: bool = option(
+        False,
+        "Take paths that lead out of the file's folder, absolute ones too; for a file that you "
+        "wrote or trust.",
+    )
     label: str = option("label", "Column with the label, or with labels joined by the separator.")
     separator: str = option("|", "What stands between several labels of a picture.", min_length=1)
     targets: list[str] = option(list, "Columns of numbers for regression; empty: the label's.")

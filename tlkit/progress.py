@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from tlkit.errors import printable
+
 LABEL_WIDTH = 10
 
 
@@ -20,11 +22,13 @@ class Progress:
     """Prints `label  text` lines and progress bars; silent with `quiet=True`."""
 
     def __init__(self, quiet: bool = False, stderr: bool = False):
-        self.console = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        # No markup: a class may be called `[/b]`, or `:cat:`.
+        plain = {"highlight": False, "markup": False, "emoji": False}
+        self.console = Console(stderr=stderr, quiet=quiet, soft_wrap=True, **plain)
 
     def say(self, label: str, text: str) -> None:
         """Print one line; `label` is the step's name, at most ten characters."""
-        self.console.print(f"{label:<{LABEL_WIDTH}}{text}", markup=False)
+        self.console.print(f"{label:<{LABEL_WIDTH}}{printable(text)}", markup=False)
 
     @contextmanager
     def bar(self, label: str, what: str, total: int) -> Iterator[Advance]:

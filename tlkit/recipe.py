@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tlkit.errors import SpecError, did_you_mean
+from tlkit.errors import SpecError, did_you_mean, received
 from tlkit.spec import RunSpec
 
 
@@ -65,10 +65,10 @@ def _explain(item: dict[str, Any]) -> list[str]:
         options = _options_at(path[:-1])
         return [
             f"{place}: unknown option.{did_you_mean(str(path[-1]), options)} "
-            f"Allowed: {', '.join(options)}. Received: {item['input']!r}"
+            f"Allowed: {', '.join(options)}. Received: {received(item['input'])}"
         ]
     message = item["msg"].removeprefix("Input ").replace("String should", "should")
-    return [f"{place}: {message}. Received: {item['input']!r}"]
+    return [f"{place}: {message}. Received: {received(item['input'])}"]
 
 
 def _options_at(path: list[str | int]) -> list[str]:
@@ -94,7 +94,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"recipe {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"recipe {path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict):
         raise SpecError(
@@ -117,8 +117,10 @@ def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
             )
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SpecError(f"--set {key}: the value is not YAML. Received: {text!r}") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise SpecError(
+                f"--set {key}: the value is not YAML. Received: {received(text)}"
+            ) from error
         fields = _with(fields, key.strip().split("."), value)
     return fields
 

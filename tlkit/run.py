@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,14 @@ from tlkit.assembly import assemble, open_backbone, unweighted
 from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
+from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, machine, set_environment
 from tlkit.errors import Interrupted, RunFolderError
+from tlkit.estimate import compare_estimate, estimate
 from tlkit.heads.task import Task
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
+from tlkit.picture_grid import check_png, draw_preview
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
@@ -57,7 +61,7 @@ def train(
         run = tlkit.train("flowers/", backbone="MobileNetV2")
         run.metrics["test"]["accuracy"]
     """
-    spec, arrays = _spec_of(data, val, test, fields)
+    spec, arrays = spec_of(data, val, test, fields)
     shown = as_progress(progress)
     set_environment(spec)
     if spec.out:
@@ -66,23 +70,100 @@ def train(
     prepared = prepare(spec, arrays, shown)
     if spec.freeze != "auto":
         # A wrong rule, before weights are fetched.
-        _make_plan(prepared, unweighted(spec, given), False)
+        plan_of(prepared, unweighted(spec, given))
     devices = machine(spec)
     task, built, model = assemble(prepared, given, devices)
-    plan = _make_plan(prepared, built, bool(callbacks))
+    plan = plan_of(prepared, built, bool(callbacks))
+    plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
     folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.label))
     _say_plan(plan, shown)
     return _execute(prepared, task, plan, model, devices, folder, callbacks, shown)
 
 
 def plan(
-    data: Any, *, val: Any = None, test: Any = None, progress: bool | Progress = True, **fields: Any
+    data: Any,
+    *,
+    val: Any = None,
+    test: Any = None,
+    measure: bool = False,
+    progress: bool | Progress = True,
+    **fields: Any,
 ) -> TrainPlan:
-    """Return what `train` with the same arguments would do; nothing is trained or written."""
-    spec, arrays = _spec_of(data, val, test, fields)
+    """Return what `train` with the same arguments would do; nothing is trained or written.
+
+    Args:
+        measure: estimate from timed batches of the real network instead of a rule.
+    """
+    spec, arrays = spec_of(data, val, test, fields)
     spec, given = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, as_progress(progress))
-    return _make_plan(prepared, unweighted(spec, given), False)
+    built = unweighted(spec, given)
+    made = plan_of(prepared, built)
+    return dataclasses.replace(made, estimate=estimate(prepared, built, made, measure))
+
+
+def prepare_data(
+    data: Any,
+    out: str | Path,
+    *,
+    val: Any = None,
+    test: Any = None,
+    progress: bool | Progress = True,
+    **fields: Any,
+) -> Path:
+    """Write `data`, scanned and split, as a sharded data set of TensorFlow Datasets.
+
+    Args:
+        data, val, test: as for `train`; arrays hold whole numbers.
+        out: a new or empty folder; `train` takes it as data.
+        **fields: `task`, `table`, `seed` and `strict` of `RunSpec`.
+
+    Raises:
+        TlkitError: bad input, or `out` cannot be written; nothing is left there then.
+
+    Example:
+        tlkit.prepare_data("flowers/", "prepared/")
+        run = tlkit.train("prepared/")
+    """
+    check_out(Path(out))
+    spec, arrays = spec_of(data, val, test, fields)
+    shown = as_progress(progress)
+    write_dataset(prepare(spec, arrays, shown), Path(out), shown)
+    return Path(out)
+
+
+def preview(
+    data: Any,
+    out: str | Path = "preview.png",
+    *,
+    val: Any = None,
+    test: Any = None,
+    pictures: int = 8,
+    draws: int = 6,
+    progress: bool | Progress = True,
+    **fields: Any,
+) -> Path:
+    """Draw what training would see of some pictures: augmented, mixed, with their targets.
+
+    Args:
+        data, val, test, **fields: as for `train`; `augment`, `mirror`, `mixup`, `cutmix`,
+            `balance`, `seed` and the size of the model's input count.
+        out: the PNG file; one that is there is replaced.
+        pictures: rows of the grid.
+        draws: columns besides the picture as it is, each drawn as in another epoch.
+
+    Raises:
+        TlkitError: bad input, or `out` cannot be written.
+
+    Example:
+        tlkit.preview("flowers/", "seen.png", augment="strong", mixup=0.2)
+    """
+    path = check_png(out, pictures, draws)
+    spec, arrays = spec_of(data, val, test, fields)
+    shown = as_progress(progress)
+    spec, _ = open_backbone(spec, arrays.get("backbone"))
+    draw_preview(prepare(spec, arrays, shown), path, pictures, draws, shown)
+    return path
 
 
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
@@ -113,11 +194,11 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     task, built, model = assemble(prepared, given, devices)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
-    plan = _make_plan(prepared, built, fitted)
+    plan = plan_of(prepared, built, fitted)
     return _execute(prepared, task, plan, model, devices, run.files, (), shown, True)
 
 
-def _spec_of(
+def spec_of(
     data: Any, val: Any, test: Any, fields: dict[str, Any]
 ) -> tuple[RunSpec, dict[str, Any]]:
     """Return the spec, and apart from it what is no text.
@@ -155,7 +236,8 @@ def _check_unchanged(prepared: Prepared, run: Run) -> None:
         )
 
 
-def _make_plan(prepared: Prepared, built: Built, callbacks: bool) -> TrainPlan:
+def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
+    """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
     spec = prepared.spec
     classes = len(prepared.source.outputs) if spec.task == "classification" else 0
     return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
@@ -177,7 +259,7 @@ def _execute(
         model,
         task,
         prepared.spec,
-        prepared.examples("train", task.encode),
+        prepared.training(task),
         prepared.examples("val", task.encode),
         folder,
         features_folder(),
@@ -196,6 +278,8 @@ def _execute(
             f"Go on with: tlkit train --resume {folder.path}"
         ) from error
     metrics["seconds"]["total"] = round(time.monotonic() - start + prepared.seconds, 3)
+    if plan.estimate:  # a resumed run takes a part of what was estimated: not compared
+        metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])
     folder.write_json("metrics.json", metrics)
     run = Run(folder, prepared.spec)
     run.model = model

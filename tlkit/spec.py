@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tlkit.backbones.catalog import lookup
 from tlkit.consistency import find_problems
+from tlkit.errors import received
 from tlkit.parts import BackboneSpec, HeadSpec, OptimizerSpec, Part, TableSpec, option
 
 ARRAYS = "<arrays>"
@@ -27,7 +28,7 @@ def _name_alone(value: Any) -> Any:
 def _share_or_folder(value: Any) -> Any:
     """Read `"0.2"` as a share and anything else that is text as a folder."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Path):
-        raise ValueError(f"should be a share or a folder. Received: {value!r}")
+        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
     try:
         return float(value)
     except (TypeError, ValueError):  # the former: a Path
@@ -78,6 +79,9 @@ class RunSpec(Part):
         unit="0 to below 1, or path",
     )
     strict: bool = option(False, "Stop at a file that cannot be decoded instead of leaving it out.")
+    near_duplicates: bool = option(
+        False, "Warn of pictures much alike that stand in two parts; reading takes longer."
+    )
     out: str | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
     backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
         BackboneSpec, "The pretrained network, by name or with its arguments."
@@ -112,10 +116,39 @@ class RunSpec(Part):
         "statistics held), or train; auto: frozen, but train from random weights.",
         source="measured: frozen 90.6%, train 87.1% (MobileNetV2, 3,068 pictures)",
     )
-    augment: Literal["auto", "none", "light"] = option(
+    augment: Literal["auto", "none", "light", "medium", "strong"] = option(
         "auto",
-        "light: mirrored and slightly shifted, zoomed and brightened copies; auto: light where "
-        "the whole network is trained, none where frozen features can be computed once.",
+        "Random changes of training pictures. light: mirrored and slightly shifted, zoomed and "
+        "brightened; medium: also turned, with other contrast and saturation, all stronger; "
+        "strong: RandAugment and random erasing; auto: light where the whole network is trained, "
+        "none where frozen features can be computed once.",
+        source="Szegedy et al. 2015; Cubuk et al. 2020; Zhong et al. 2020",
+    )
+    mirror: bool = option(
+        True,
+        "Whether augmentation mirrors pictures; false for digits, text and whatever else a mirror "
+        "makes another thing.",
+    )
+    mixup: float = option(
+        0.0,
+        "Alpha of MixUp: each training picture and its target blended with another by a share "
+        "from Beta(alpha, alpha); 0: off, 0.1 to 0.4 are usual.",
+        source="Zhang et al. 2018",
+        ge=0,
+    )
+    cutmix: float = option(
+        0.0,
+        "Alpha of CutMix: a rectangle of another picture set into each, its target by the area; "
+        "0: off, 1 is usual. With mixup, each batch goes through one of them.",
+        source="Yun et al. 2019",
+        ge=0,
+    )
+    balance: Literal["none", "weights", "sampling"] = option(
+        "none",
+        "Against unequal classes. weights: training loss by inverse class frequency, for labels "
+        "there against not there; sampling: each epoch draws rare classes more often. Validation "
+        "and test stay as they are.",
+        source="King & Zeng 2001",
     )
     epochs: int | None = option(
         None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0
@@ -165,6 +198,11 @@ class RunSpec(Part):
     def size(self) -> int:
         """Side of the model's input in pixels; of the user's own model once it is opened."""
         return self.image_size or lookup(self.backbone.name).default_size
+
+    @property
+    def augment_level(self) -> str:
+        """The level of augmentation where there is any: `none` next to MixUp or CutMix alone."""
+        return "light" if self.augment == "auto" else self.augment
 
     def to_yaml(self) -> str:
         """Return the whole spec, defaults written out, as YAML."""

@@ -39,7 +39,9 @@ def list_() -> None:
 
 @cache.command("clear", epilog="Example: tlkit cache clear")
 def clear_() -> None:
-    """Remove all kept features; the next run computes them anew."""
+    """Remove all kept features, and what scans have found; the next run does both anew."""
+    from tlkit.data.verdicts import clear_scans
     from tlkit.training.cache import clear, features_folder
 
-    Progress().say("cache", f"{clear(features_folder()) / 2**20:,.1f} MiB removed")
+    removed = clear(features_folder()) + clear_scans()
+    Progress().say("cache", f"{removed / 2**20:,.1f} MiB removed")

@@ -1,14 +1,15 @@
-"""`tlkit backbones`, `data scan` and `schema`: what there is to choose from."""
+"""`tlkit backbones`, `data` and `schema`: what there is to choose from."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
-from tlkit.cli.options import output
+from tlkit.cli.prepare import prepare
+from tlkit.cli.preview import preview
 from tlkit.cli.quiet import import_tensorflow
+from tlkit.cli.scan import scan
 from tlkit.progress import Progress
 
 
@@ -117,51 +118,14 @@ def _show_backbone(name: str, size: int | None, cut: str | None, progress: Progr
 
 @click.group(epilog="Example: tlkit data scan flowers/")
 def data() -> None:
-    """Look at a data set before training."""
+    """Look at a data set before training, or prepare a large one."""
 
 
-@data.command(
-    epilog="Examples: tlkit data scan flowers/   |   tlkit data scan a.csv --set task=multilabel"
-)
-@click.argument("source", metavar="DATA")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set task or a field of table, as for train, such as task=multilabel.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def scan(source: str, settings: tuple[str, ...], as_json: bool) -> None:
-    """Say what is in DATA: pictures of each class, broken files, duplicates."""
-    from tlkit.recipe import make_spec, merge
-
-    spec = make_spec(merge({"data": source}, list(settings)))
-    with output(as_json) as (progress, show):
-        import_tensorflow()
-        from tlkit.data.scan import scan_summary
-        from tlkit.data.targets import targets_of
-
-        summary = scan_summary(source, progress, targets_of(spec))
-        if as_json:
-            show(summary)
-        else:
-            _show_scan(summary, progress)
+data.add_command(prepare)
+data.add_command(preview)
 
 
-def _show_scan(summary: dict[str, Any], progress: Progress) -> None:
-    from rich.table import Table
-
-    parts = list(summary["classes"])
-    labels = sorted({label for counts in summary["classes"].values() for label in counts})
-    table = Table("class", *parts)
-    for label in labels:
-        table.add_row(label, *(str(summary["classes"][part].get(label, 0)) for part in parts))
-    progress.console.print(table)
-    for item in summary["left_out"]:
-        progress.say("left out", f"{item['id']}: {item['reason']}")
-    for group in summary["duplicates"]:
-        progress.say("twice", ", ".join(group))
+data.add_command(scan)
 
 
 @click.command(epilog="Example: tlkit schema > tlkit.schema.json")

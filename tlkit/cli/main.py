@@ -8,18 +8,20 @@ import signal
 import click
 
 import tlkit
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, printable
 
 COMMANDS = {
     "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
     "train": ("tlkit.cli.train", "Train on your pictures and test the result."),
     "plan": ("tlkit.cli.train", "Say what train would do, and why; runs nothing."),
+    "compare": ("tlkit.cli.compare", "Say which of several backbones suits your pictures."),
+    "lr-find": ("tlkit.cli.lrfind", "Find a learning rate for fine-tuning, by a range test."),
     "evaluate": ("tlkit.cli.use", "Measure a run on its test part, or on other data."),
     "predict": ("tlkit.cli.use", "Label pictures with a run or an export."),
     "export": ("tlkit.cli.use", "Write a run's model as a SavedModel, and check it."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
     "weights": ("tlkit.cli.weights", "List, fetch and verify files of ImageNet weights."),
-    "data": ("tlkit.cli.catalog", "Look at a data set before training."),
+    "data": ("tlkit.cli.catalog", "Look at a data set, or prepare a large one."),
     "cache": ("tlkit.cli.cache", "List or clear the frozen features kept on disk."),
     "schema": ("tlkit.cli.catalog", "Print every option of a recipe as JSON schema."),
 }
@@ -35,7 +37,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return getattr(importlib.import_module(COMMANDS[name][0]), name)
+        return getattr(importlib.import_module(COMMANDS[name][0]), name.replace("-", "_"))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -56,7 +58,8 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except TlkitError as error:
-            click.echo(f"tlkit: {error}", err=True)
+            lines = [printable(line) for line in f"tlkit: {error}".split("\n")]
+            click.echo("\n".join(lines), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("tlkit: interrupted; nothing was written", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,17 @@ _FIELDS = {
 _INTEGERS = {"image_size", "batch_size", "epochs", "seed"}
 
 
-def spec_options(command: Callable) -> Callable:
-    """Add the options that describe a run."""
+def spec_options(command: Callable, without: Collection[str] = ()) -> Callable:
+    """Add the options that describe a run, those `without` left out."""
+    backbone = click.option(
+        "--backbone",
+        metavar="NAME",
+        help=f"{BackboneSpec.model_fields['name'].description} "
+        f"[default: {BackboneSpec.model_fields['name'].default}]",
+    )
     decorators = [
-        click.option(
-            "--backbone",
-            metavar="NAME",
-            help=f"{BackboneSpec.model_fields['name'].description} "
-            f"[default: {BackboneSpec.model_fields['name'].default}]",
-        ),
-        *(_option(flag, name) for flag, name in _FIELDS.items()),
+        *([] if "--backbone" in without else [backbone]),
+        *(field_option(flag, name) for flag, name in _FIELDS.items() if flag not in without),
         click.option("--deterministic", is_flag=True, default=None, help=_text("deterministic")),
         click.option("--strict", is_flag=True, default=None, help=_text("strict")),
         click.option(
@@ -65,7 +66,8 @@ def spec_options(command: Callable) -> Callable:
     return command
 
 
-def _option(flag: str, name: str) -> Callable:
+def field_option(flag: str, name: str) -> Callable:
+    """Return the option that stands for a field of the spec."""
     kind = click.INT if name in _INTEGERS else click.STRING
     return click.option(flag, name, type=kind, help=_text(name), metavar=_metavar(name))
 

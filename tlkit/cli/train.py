@@ -77,24 +77,37 @@ def say_next(folder: Path | str, progress: Progress) -> None:
     progress.say("", f"tlkit export {folder} --format savedmodel")
 
 
-@click.command(epilog="Example: tlkit plan flowers/ --freeze until=block_9")
+@click.command(
+    epilog="Examples: tlkit plan flowers/ --freeze until=block_9   |   "
+    "tlkit plan flowers/ --measure"
+)
 @click.argument("data", required=False)
 @spec_options
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Estimate from timed batches of the real network (seconds) instead of by a rule.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(
     data: str | None,
     recipe: Path | None,
     settings: tuple[str, ...],
+    measure: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what train would do with DATA and the same options, and why; runs nothing."""
+    """Say what train would do with DATA and the same options, and why; trains nothing.
+
+    Seconds, memory and disk are estimates, from an empty feature cache and with all epochs.
+    """
     fields = spec_fields(data, recipe, settings, options)
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit import run
 
-        made = run.plan(fields.pop("data", None), progress=progress, **fields)
+        data = fields.pop("data", None)
+        made = run.plan(data, measure=measure, progress=progress, **fields)
         if as_json:
             show(made.to_json())
         else:
@@ -117,3 +130,17 @@ def _show_plan(made, progress: Progress) -> None:
         )
         table.add_row(row.block, str(row.layers), f"{row.parameters:,}", row.state, norm)
     progress.console.print(table)
+    _show_estimate(made.estimate, progress)
+
+
+def _show_estimate(estimate: dict[str, Any], progress: Progress) -> None:
+    for phase in estimate["phases"]:
+        progress.say("estimate", f"{phase['name']}: {_amounts(phase)}")
+    how = "timed batches" if estimate["measured"] else "a rule"
+    progress.say("", f"in all: {_amounts(estimate)}, run folder included; by {how}")
+
+
+def _amounts(row: dict[str, Any]) -> str:
+    low, high = row["seconds"]
+    memory, disk = row["memory"] / 2**20, row["disk"] / 2**20
+    return f"{low:.0f}-{high:.0f} s, {memory:,.0f} MiB of memory, {disk:,.0f} MiB of disk"

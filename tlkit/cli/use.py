@@ -10,7 +10,7 @@ import click
 
 from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
-from tlkit.errors import RunFolderError, SpecError
+from tlkit.errors import DataError, RunFolderError, SpecError
 from tlkit.progress import Progress
 
 
@@ -80,7 +80,8 @@ def predict(
     """Label pictures with a run folder or an exported SavedModel.
 
     Pictures are answered in the order given, those of a folder by name. One that cannot be
-    decoded is named with its reason and never stops the others.
+    decoded is named with its reason and never stops the others; if there is no other, the exit
+    code is 2.
     """
     if as_json and csv_file:
         raise SpecError("--json, --csv: choose one of them")
@@ -98,6 +99,9 @@ def predict(
             progress.say("predict", f"{len(results)} pictures in {csv_file}")
         else:
             _show_predictions(results, top, progress)
+    if all(row["error"] for row in results):
+        first = f"{results[0]['path']}: {results[0]['error']}"
+        raise DataError(f"none of the {len(results)} files could be used. The first, {first}")
 
 
 def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[dict[str, Any]]:
@@ -142,12 +146,14 @@ def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
 
 
 def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
+    from tlkit.evaluate.cells import csv_cell
+
     rows = [_flat(row) for row in results]
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, "error"], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow({name: csv_cell(name) for name in (*columns, "error")})
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,24 +16,12 @@ Example:
 from __future__ import annotations
 
 import functools
-import io
 import threading
-from collections.abc import Iterable
 
 import tensorflow as tf
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    WebPImagePlugin,
-)
 
 from tlkit.data import exif, pixels
-from tlkit.data.pixels import MAX_PIXELS
-
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
+from tlkit.data.header import FORMATS, MAGIC, MAGIC_LENGTH, Header, read_header
 
 # What counts as a picture when a folder is listed. Those that no decoder here takes are listed
 # too: they have to be named as left out rather than be overlooked.
@@ -43,34 +31,8 @@ EXTENSIONS = (
     *(".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif", ".svg", ".dng", ".cr2", ".nef"),
 )
 
-# How a file of each format begins, `?` standing for any byte: T.81 B.1.1.3, PNG 5.2, GIF89a 17,
-# the BITMAPFILEHEADER, RFC 9649 2.4.
-_MAGIC = {
-    "JPEG": b"\xff\xd8\xff",
-    "PNG": b"\x89PNG\r\n\x1a\n",
-    "GIF": b"GIF8",
-    "BMP": b"BM",
-    "WebP": b"RIFF????WEBP",
-}
-_MAGIC_LENGTH = 12
-
-# Formats that Pillow may not know or may fail to open, for the wording of the refusal alone.
-_UNSUPPORTED_MAGIC = (
-    ("ICO", b"\x00\x00\x01\x00"),
-    ("JPEG XL", b"\xff\x0a"),
-    ("JPEG XL", b"\x00\x00\x00\x0cJXL "),
-    ("HEIC", b"????ftyphe"),
-    ("AVIF", b"????ftypavif"),
-    ("SVG", b"<svg"),
-)
-
-_PLUGINS = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-}
+UNDECODABLE = (tf.errors.OpError, UnicodeDecodeError)
+"""What decoding raises. The latter: some messages quote the file, which need not be UTF-8."""
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
@@ -158,37 +120,34 @@ def traced_decode_and_resize(size: int) -> tf.types.experimental.PolymorphicFunc
     )
 
 
-def why_undecodable(encoded: bytes) -> str | None:
+def why_undecodable(encoded: bytes, header: Header | None = None) -> str | None:
     """Say why a file's bytes cannot be used; None if `decode` takes them.
 
     A picture of more than `MAX_PIXELS` pixels is refused by its header and never decoded. May be
     called from several threads.
+
+    Args:
+        header: what `read_header` says of `encoded`, where it has been asked already.
     """
-    if not encoded:
-        return "empty file"
-    name = _match(encoded, _MAGIC.items())
-    if name is None:
-        return _why_no_format(encoded)
-    too_large = _why_too_large(encoded, name)
-    if too_large:
-        return too_large
+    name, problem, *_ = header or read_header(encoded)
+    if problem:
+        return problem
     try:
         _graph_decoder()(tf.constant(encoded))
-    except (tf.errors.OpError, UnicodeDecodeError):
-        # The latter: some of TensorFlow's messages quote the file, which need not be UTF-8.
+    except UNDECODABLE:
         return _why_damaged(encoded, name)
     return None
 
 
 def _by_format(encoded: tf.Tensor, branches: dict, otherwise) -> tf.Tensor:
     """Run the branch of the format that the first bytes tell, `otherwise` where there is none."""
-    rows = [pattern.ljust(_MAGIC_LENGTH, b"?") for pattern in (*_MAGIC.values(), b"")]
+    rows = [pattern.ljust(MAGIC_LENGTH, b"?") for pattern in (*MAGIC.values(), b"")]
     patterns = tf.constant([list(row) for row in rows], tf.uint8)
-    octets = exif.integers(encoded, 0, _MAGIC_LENGTH, tf.uint8)
+    octets = exif.integers(encoded, 0, MAGIC_LENGTH, tf.uint8)
     # The last row matches everything, so the first match is the format or the way out.
     matches = tf.reduce_all((octets == patterns) | (patterns == ord("?")), axis=1)
     index = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
-    return tf.switch_case(index, [*(branches.get(name, otherwise) for name in _MAGIC), otherwise])
+    return tf.switch_case(index, [*(branches.get(name, otherwise) for name in MAGIC), otherwise])
 
 
 def _pixels(encoded: tf.Tensor) -> tf.Tensor:
@@ -231,40 +190,6 @@ def _traced_decoder() -> tf.types.experimental.PolymorphicFunction:
     decoder = tf.function(decode, [tf.TensorSpec((), tf.string)], autograph=False)
     decoder.get_concrete_function()
     return decoder
-
-
-def _match(encoded: bytes, magic: Iterable[tuple[str, bytes]]) -> str | None:
-    for name, pattern in magic:
-        head = encoded[: len(pattern)].ljust(len(pattern), b"\0")
-        if all(want in (ord("?"), got) for want, got in zip(pattern, head, strict=True)):
-            return name
-    return None
-
-
-def _why_no_format(encoded: bytes) -> str:
-    name = _match(encoded, _UNSUPPORTED_MAGIC)
-    if name is None:
-        try:
-            name = Image.open(io.BytesIO(encoded)).format
-        except Exception:  # Pillow's plugins raise whatever a hostile header leads them to
-            return f"not an image: starts with {encoded[:8]!r}"
-    return f"{name} is not supported (allowed: {', '.join(FORMATS)})"
-
-
-def _why_too_large(encoded: bytes, name: str) -> str | None:
-    """Hold the size in the header against `MAX_PIXELS`; None where Pillow cannot read it."""
-    try:
-        # The plugin itself, since `Image.open` would refuse a bomb without telling its size.
-        with _PLUGINS[name](io.BytesIO(encoded)) as image:
-            width, height = image.size
-    except Image.DecompressionBombError as bomb:
-        # The GIF plugin looks at its frames' extent by itself; the rest is advice to developers.
-        return f"too large: {str(bomb).partition(',')[0]}"
-    except Exception:  # the header may be one that only TensorFlow reads: the decoder decides
-        return None
-    if width * height <= MAX_PIXELS:
-        return None
-    return f"too large: {width} x {height} pixels, at most {MAX_PIXELS:,} are allowed"
 
 
 def _why_damaged(encoded: bytes, name: str) -> str:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from tlkit.data.augment import augmenter
+from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches
 from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Source, open_source
 from tlkit.data.split import Split, split
+from tlkit.data.summary import near_duplicates, summarise
 from tlkit.data.targets import Label, count_labels, targets_of
-from tlkit.errors import DataError
+from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec
 
-Batches = Iterable[tuple[Any, Any]]
+Batches = Iterable[tuple[Any, ...]]
 
 OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
 """What the outputs of each task are called."""
@@ -35,17 +39,32 @@ class Examples:
         targets: a row for each, as the task encodes it.
         pictures: makes a pipeline of (images, targets) of the pictures with these indices,
             unchanged and in order.
-        stream: makes the pipeline of a fitted phase: all pictures, reshuffled in each pass;
-            argument: whether they are augmented.
+        stream: of the training part, makes the pipeline of a fitted phase: all pictures,
+            reshuffled in each pass; argument: whether they are augmented.
+        balance: what is done about imbalance; in `stream` it is done.
     """
 
     digests: Sequence[str]
     targets: np.ndarray
     pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[[bool], Batches]
+    stream: Callable[[bool], Batches] | None = None
+    balance: Balance = UNBALANCED
 
     def __len__(self) -> int:
         return len(self.digests)
+
+
+class Teacher(Protocol):
+    """What training examples need of a task (`tlkit.heads.task.Task`)."""
+
+    def encode(self, labels: Sequence[Label]) -> np.ndarray:
+        """Turn labels into targets."""
+
+    def soften(self, targets: np.ndarray) -> np.ndarray:
+        """Return targets that may be mixed."""
+
+    def balance(self, targets: np.ndarray, kind: str) -> Balance:
+        """Return what is done about imbalance."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +86,44 @@ class Prepared:
             [self.scan.digests[e.id] for e in group],
             targets,
             lambda chosen: pipeline([group[i] for i in chosen], targets[list(chosen)]),
-            lambda augment: pipeline(group, targets, shuffle_seed=spec.seed, augment=augment),
         )
 
+    def training(self, task: Teacher) -> Examples:
+        """Return the training part, balanced, and augmented where that is asked of its stream."""
+        group, spec = self.split.train, self.spec
+        plain = self.examples("train", task.encode)
+        balance = task.balance(plain.targets, spec.balance)
+
+        def stream(augment: bool) -> Batches:
+            targets, change, mix = plain.targets, None, None
+            if augment:
+                change = augmenter(spec.augment_level, spec.mirror)
+                mix = mixer(spec.mixup, spec.cutmix)
+            return batches(
+                group,
+                task.soften(targets) if mix else targets,
+                spec.size,
+                spec.batch_size,
+                shuffle_seed=spec.seed,
+                augment=change,
+                mix=mix,
+                balance=balance,
+            )
+
+        return replace(plain, stream=stream, balance=balance)
+
     def scan_json(self) -> dict[str, Any]:
-        """Return `scan.json`."""
+        """Return `scan.json`: what `summarise` says of the data as given, and the split."""
+        left_out = {**self.scan.left_out, **self.split.left_out}
+        parts = self.split.parts()
+        summary = summarise(self.source.parts, self.scan, self.spec.size)
+        if self.spec.near_duplicates:
+            summary["near_duplicates"] = near_duplicates(parts, self.scan)
         return {
-            "source": self.spec.data,
-            "classes": {
-                part: count_labels(getattr(self.split, part)) for part in ("train", "val", "test")
-            },
-            "left_out": [
-                {"id": id_, "reason": reason}
-                for id_, reason in sorted({**self.scan.left_out, **self.split.left_out}.items())
-            ],
-            "duplicates": self.scan.duplicates(),
+            **summary,
+            "source": printable(self.spec.data),
+            "classes": {part: count_labels(group) for part, group in parts.items()},
+            "left_out": [{"id": id_, "reason": why} for id_, why in sorted(left_out.items())],
             "splits": self.split.ids(),
         }
 
@@ -100,7 +142,7 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     source = open_spec(spec, arrays)
     examples = [example for part in source.parts.values() for example in part]
-    found = scan(examples, progress, spec.strict)
+    found = scan(examples, progress, spec.strict, spec.near_duplicates)
     shares = {
         part: share
         for part in ("val", "test")
@@ -108,6 +150,8 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
     }
     parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec))
     _say_data(spec.task, source, found, parts, progress)
+    if spec.near_duplicates:
+        _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
 
 
@@ -148,3 +192,15 @@ def _say_data(task: str, source: Source, found: Scan, parts: Split, progress: Pr
         progress.say("left out", f"{id_}: {reason}")
     if len(left_out) > 5:
         progress.say("left out", f"{len(left_out)} files in all; the others are in scan.json")
+
+
+def _say_near(near: dict[str, Any], progress: Progress) -> None:
+    if near["note"]:
+        progress.say("near", f"duplicates were not searched: {near['note']}")
+    elif near["across_parts"]:
+        shown = " and ".join(near["pairs"][0]["ids"])
+        progress.say(
+            "near",
+            f"{near['across_parts']} pairs of pictures much alike stand in two parts (scan.json), "
+            f"such as {shown}",
+        )

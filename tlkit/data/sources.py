@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.data.decode import EXTENSIONS
+from tlkit.data.files import read_file
 from tlkit.data.targets import ClassTargets, Label, Targets, printable
 from tlkit.errors import DataError
+
+if TYPE_CHECKING:
+    from tlkit.data.records import Records
 
 PARTS = {
     "train": ("train",),
@@ -25,31 +32,48 @@ CLASSES = ClassTargets()
 
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
-    "file with image and label columns; tfds:NAME"
+    "file with image and label columns; a folder made by tlkit data prepare; tfds:NAME"
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Example:
-    """One picture with its label.
+    """One picture with its label: a file, a record or an array.
 
     Attributes:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
         label: the class; for other tasks a tuple of labels or of numbers.
-        path: the file, or None for an array.
-        pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for a file.
+        path: the file, or None for others.
+        pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for others.
+        records, number: the data set whose record of this number holds the picture.
+        digest: content hash of the picture, where it is known without reading it; then it is known
+            to be decodable too.
     """
 
     id: str
     label: Label
     path: Path | None = None
     pixels: np.ndarray | None = None
+    records: Records | None = None
+    number: int = 0
+    digest: str | None = None
 
     def read(self) -> bytes:
-        """Return the bytes that tell this picture's content from another's."""
+        """Return the bytes that tell this picture's content from another's.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
         if self.path is not None:
-            return self.path.read_bytes()
+            return read_file(self.path)
+        if self.records is not None:
+            return self.records.image(self.number, self.digest)
         return str(self.pixels.shape).encode() + self.pixels.tobytes()
+
+
+def content_digest(content: bytes) -> str:
+    """Return the hash by which pictures are told apart."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,14 +117,29 @@ def open_labelled(data: Any, outputs: tuple[str, ...], targets: Targets = CLASSE
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Return the picture files below `folder`, sorted; hidden files and folders are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """Return the picture files below `folder`, sorted; hidden files and folders are left out.
+
+    Links to files are followed. A link to a folder is not, or a loop of links would have no end:
+    it is returned as if it were a file, so that it is named among what cannot be used.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found, folders = [], [os.fspath(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.name.lower().endswith(EXTENSIONS) or entry.is_dir():
+                        found.append(Path(entry.path))
+        except OSError as error:
+            name = printable(str(error.filename))
+            raise DataError(f"data {name}: cannot be read: {error.strerror}") from error
+    return sorted(found)
 
 
 def _open(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]:
@@ -120,17 +159,29 @@ def _listed(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]
     if isinstance(data, str) and data.startswith("tfds:"):
         from tlkit.data.catalogued import tfds_parts
 
-        return re.split(r"[:/]", data)[1], tfds_parts(data)
+        return re.split(r"[:/]", data)[1], tfds_parts(data, targets)
     if isinstance(data, str | Path):
         path = Path(data)
         if path.suffix.lower() == ".csv" and not path.is_dir():
             from tlkit.data.table import table_parts
 
-            return path.stem, table_parts(path, targets)
-        return path.resolve().name, _folder_parts(path)
+            return printable(path.stem), table_parts(path, targets)
+        if _is_dataset(path):
+            from tlkit.data.catalogued import folder_parts
+
+            return printable(path.resolve().name), folder_parts(path, targets)
+        return printable(path.resolve().name), _folder_parts(path)
     from tlkit.data.arrays import array_examples
 
     return "arrays", {"train": array_examples(data, targets)}
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made."""
+    try:
+        return all((folder / name).is_file() for name in ("dataset_info.json", "features.json"))
+    except OSError:  # a name that is too long, a folder that may not be read: said later
+        return False
 
 
 def _whole(data: Any, targets: Targets) -> list[Example]:
@@ -169,11 +220,8 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
     classes = sorted(
         child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
     )
-    examples = [
-        Example(printable(path.relative_to(root).as_posix()), printable(child.name), path)
-        for child in classes
-        for path in picture_files(child)
-    ]
+    examples = [example for child in classes for example in _class_folder(child, root)]
+    _check_told_apart(folder, [child.name for child in classes], [e.id for e in examples])
     if not examples:
         loose = len(picture_files(folder))
         found = f"{loose} pictures outside class folders" if loose else "no pictures"
@@ -182,3 +230,22 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
             f"({', '.join(EXTENSIONS[:8])}, ...). Received: {found}"
         )
     return examples
+
+
+def _class_folder(folder: Path, root: Path) -> list[Example]:
+    label, below, start = printable(folder.name), folder.relative_to(root), len(str(folder)) + 1
+    return [
+        Example(printable(f"{below}/{str(path)[start:]}".replace(os.sep, "/")), label, path)
+        for path in picture_files(folder)
+    ]
+
+
+def _check_told_apart(folder: Path, labels: list[str], ids: list[str]) -> None:
+    """Refuse names that become one when made printable: a line break, and the two signs `\\n`."""
+    counts = Counter(ids) + Counter(printable(label) for label in labels)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise DataError(
+            f"data {folder}: names that cannot be told apart once they are made printable; rename "
+            f"one of each. Received: {', '.join(twice[:5])}"
+        )

@@ -22,7 +22,11 @@ class Split:
 
     def ids(self) -> dict[str, list[str]]:
         """Return the ids of each part, for `scan.json`."""
-        return {part: [e.id for e in getattr(self, part)] for part in ("train", "val", "test")}
+        return {part: [e.id for e in group] for part, group in self.parts().items()}
+
+    def parts(self) -> dict[str, list[Example]]:
+        """Return the examples of each part, by its name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def split(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from tlkit.data.sources import PARTS, Example
@@ -15,9 +16,9 @@ SPLIT = "split"
 def table_parts(path: Path, targets: Targets) -> dict[str, list[Example]]:
     """List the examples of a CSV file.
 
-    Columns, unless the spec names others: `image`, a path relative to the CSV and inside its
-    folder; `label`; and, if the parts are given, `split` with train, validation (val, valid) or
-    test in every row.
+    Columns, unless the spec names others: `image`, a path relative to the CSV and, unless
+    `table.outside` is set, inside its folder (links in it are followed); `label`; and, if the
+    parts are given, `split` with train, validation (val, valid) or test in every row.
 
     Raises:
         DataError: the file is not UTF-8 text, a column is missing, or a row has no label, an
@@ -61,10 +62,14 @@ def _example(row: dict[str, str], root: Path, targets: Targets, where: str) -> t
     image = row[targets.table.image]
     if not image:
         raise DataError(f"{where}: {targets.table.image} is empty")
-    file = root / image
-    if not file.resolve().is_relative_to(root):
+    if "\0" in image:
+        raise DataError(f"{where}: {targets.table.image} holds a NUL byte. Received: {image!r}")
+    # By the text alone: `a/../../b` leads out whatever `a` may be, a link in the folder does not.
+    file = Path(os.path.normpath(root / image))
+    if not targets.table.outside and not file.is_relative_to(root):
         raise DataError(
-            f"{where}: the image lies outside the folder of the CSV. Received: {image!r}"
+            f"{where}: the image lies outside the folder of the CSV. Allowed: paths inside it, or "
+            f"any with --set table.outside=true. Received: {image!r}"
         )
     split = row.get(SPLIT, "") or "train"
     part = next((part for part, names in PARTS.items() if split.lower() in names), None)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tlkit.errors import DataError
+from tlkit.errors import DataError, printable
 from tlkit.parts import TableSpec
 from tlkit.spec import RunSpec
 
@@ -19,6 +19,9 @@ Label = str | tuple[str, ...] | tuple[float, ...]
 
 BINS = 10
 """Groups of equal size into which numbers are sorted, so that each part gets small and large."""
+
+LONGEST = 255
+"""Characters that a label may have: as many as a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class ClassTargets(Targets):
     def from_row(self, row: dict[str, str], where: str) -> str:
         if not row[self.table.label]:
             raise DataError(f"{where}: {self.table.label} is empty")
-        return printable(row[self.table.label])
+        return _name(row[self.table.label], f"{where}: {self.table.label}")
 
     def from_array(self, value: Any) -> str:
         if isinstance(value, bytes):
@@ -101,7 +104,8 @@ class LabelsTargets(Targets):
 
     def from_row(self, row: dict[str, str], where: str) -> tuple[str, ...]:
         parts = row[self.table.label].split(self.table.separator)
-        return tuple(sorted({printable(part.strip()) for part in parts if part.strip()}))
+        place = f"{where}: {self.table.label}"
+        return tuple(sorted({_name(part.strip(), place) for part in parts if part.strip()}))
 
     def from_array(self, value: Any) -> tuple[str, ...]:
         array = np.asarray(value)
@@ -202,10 +206,13 @@ def sorted_labels(labels: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda label: (int(label) if numeric else 0, label))
 
 
-def printable(name: str) -> str:
-    """Return a file name that can be written as UTF-8, on one line: odd bytes become escapes."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _name(text: str, where: str) -> str:
+    if len(text) > LONGEST:
+        raise DataError(
+            f"{where}: is no name of a class. Allowed: up to {LONGEST} characters. "
+            f"Received: {len(text):,}, beginning with {text[:20]!r}"
+        )
+    return printable(text)
 
 
 def _number(text: Any, where: str) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import numpy as np
 from PIL import Image
 
 from tlkit.data.arrays import rgb
-from tlkit.data.decode import why_undecodable
+from tlkit.data.decode import UNDECODABLE, why_undecodable
+from tlkit.data.files import read_file
+from tlkit.data.header import read_header
 from tlkit.data.sources import picture_files
-from tlkit.data.targets import printable
-from tlkit.errors import DataError
+from tlkit.errors import DataError, printable
 from tlkit.heads.task import Task
 from tlkit.progress import Progress
 
 BATCH = 32
+
+HELD = 2**28
+"""Bytes of files and pixels in one batch above which no further picture joins it."""
 
 
 def predict_items(
@@ -43,14 +48,52 @@ def predict_items(
     found = _listed(items)
     results: list[dict[str, Any]] = []
     with progress.bar("predict", "pictures", len(found)) as advance:
-        for start in range(0, len(found), BATCH):
-            rows = [_read(name, item) for name, item in found[start : start + BATCH]]
-            good = [content for _, content, error in rows if error is None]
-            p = iter(answer(good) if good else ())
-            for name, _, error in rows:
-                results.append(_prediction(name, None if error else next(p), task, error))
-            advance(len(rows))
+        for batch in _batches(found):
+            answers = _answer_usable(answer, batch)
+            for picture, row in zip(batch, answers, strict=True):
+                results.append(_prediction(picture.name, row, task, picture.error))
+            advance(len(batch))
     return results
+
+
+@dataclass
+class _Picture:
+    """What was read of one item; `error` says why it is not to be decoded."""
+
+    name: str
+    content: bytes = b""
+    error: str | None = None
+    weight: int = 0
+
+
+def _batches(found: list[tuple[str, Any]]) -> Iterator[list[_Picture]]:
+    """Read the items in batches of up to `BATCH`, fewer where they are large."""
+    batch: list[_Picture] = []
+    for name, item in found:
+        batch.append(_read(name, item))
+        if len(batch) == BATCH or sum(picture.weight for picture in batch) > HELD:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _answer_usable(
+    answer: Callable[[list[bytes]], np.ndarray], batch: list[_Picture]
+) -> list[np.ndarray | None]:
+    """Return the model's row for each picture, or None; each is decoded once if all are whole."""
+    try:
+        return _answer(answer, batch)
+    except UNDECODABLE:
+        for picture in batch:
+            picture.error = picture.error or why_undecodable(picture.content)
+    return _answer(answer, batch)
+
+
+def _answer(answer: Callable[[list[bytes]], np.ndarray], batch: list[_Picture]) -> list:
+    good = [picture.content for picture in batch if picture.error is None]
+    rows = iter(answer(good) if good else ())
+    return [next(rows) if picture.error is None else None for picture in batch]
 
 
 def _listed(items: Any) -> list[tuple[str, Any]]:
@@ -77,17 +120,17 @@ def _listed(items: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _read(name: str, item: Any) -> tuple[str, bytes, str | None]:
-    if isinstance(item, np.ndarray):
-        try:
-            return name, _as_png(item), None
-        except DataError as error:
-            return name, b"", str(error)
+def _read(name: str, item: Any) -> _Picture:
     try:
-        content = item.read_bytes()
+        content = _as_png(item) if isinstance(item, np.ndarray) else read_file(item)
+    except DataError as error:
+        return _Picture(name, error=str(error))
     except OSError as error:
-        return name, b"", f"cannot be read: {error.strerror}"
-    return name, content, why_undecodable(content)
+        return _Picture(name, error=f"cannot be read: {error.strerror}")
+    header = read_header(content)
+    if header.problem:
+        return _Picture(name, error=header.problem)
+    return _Picture(name, content, None, len(content) + header.width * header.height)
 
 
 def _as_png(pixels: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ matplotlib.use("Agg")  # no window: the pictures go into files
 
 from matplotlib.figure import Figure
 
+from tlkit.evaluate.cells import csv_cell
 from tlkit.heads.task import Task
 
 LABELLED = 30
@@ -26,7 +27,8 @@ def predictions_csv(
 ) -> str:
     """Return `predictions.csv`: id, truth, prediction, and a column for each output.
 
-    Several labels are joined by `|`; of numbers there is a truth and a prediction for each.
+    Several labels are joined by `|`; of numbers there is a truth and a prediction for each. Names
+    are written by `csv_cell`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -40,12 +42,13 @@ def predictions_csv(
     for id_, true, row in zip(ids, truth, outputs, strict=True):
         if numbers:
             pairs = zip(true, row, strict=True)
-            writer.writerow([id_, *(f"{x:.6g}" for pair in pairs for x in pair)])
+            writer.writerow([csv_cell(id_), *(f"{x:.6g}" for pair in pairs for x in pair)])
             continue
         answer = task.decode(row)
         given = "|".join(answer["labels"]) if "labels" in answer else answer["label"]
         shown = true if isinstance(true, str) else "|".join(true)
-        writer.writerow([id_, shown, given, *(f"{p:.6f}" for p in row)])
+        names = map(csv_cell, (id_, shown, given))
+        writer.writerow([*names, *(f"{p:.6f}" for p in row)])
     return text.getvalue()
 
 
@@ -53,12 +56,13 @@ def draw_metrics(
     task: Task, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, folder: Path
 ) -> None:
     """Draw what a person would look at: confusion.png, labels.png or scatter.png."""
-    if task.name == "multilabel":
-        draw_labels(metrics["per_class"], folder / "labels.png")
-    elif task.name == "regression":
-        draw_scatter(targets, outputs, task.outputs, folder / "scatter.png")
-    else:
-        draw_confusion(metrics["confusion"], task.outputs, folder / "confusion.png")
+    with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called `$`
+        if task.name == "multilabel":
+            draw_labels(metrics["per_class"], folder / "labels.png")
+        elif task.name == "regression":
+            draw_scatter(targets, outputs, task.outputs, folder / "scatter.png")
+        else:
+            draw_confusion(metrics["confusion"], task.outputs, folder / "confusion.png")
 
 
 def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
@@ -69,10 +73,15 @@ def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
     for shift, key in ((0.2, "f1"), (-0.2, "average_precision")):
         values = [per_class[name][key] or 0 for name in names]
         axes.barh(np.arange(len(names)) + shift, values, height=0.38, label=key.replace("_", " "))
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(_shortened, names))
     axes.set_xlim(0, 1)
     axes.legend(loc="lower left")
     figure.savefig(path, dpi=120)
+
+
+def _shortened(label: str) -> str:
+    """Return a label that leaves room for the drawing."""
+    return label if len(label) <= 32 else f"{label[:29]}..."
 
 
 def draw_scatter(
@@ -101,8 +110,9 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(labels) <= LABELLED:
-        axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
+        names = [_shortened(label) for label in labels]
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+        axes.set_yticks(range(len(names)), names)
         for (i, j), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[i, j] > 0.5 else "black"

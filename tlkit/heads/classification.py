@@ -10,7 +10,25 @@ import keras
 import numpy as np
 from scipy.special import log_softmax
 
+from tlkit.data.balance import inverse_frequency
 from tlkit.heads.task import Task
+
+
+class CrossEntropy(keras.losses.Loss):
+    """Cross-entropy of class indices (n,), or of shares of the classes (n, classes)."""
+
+    def call(self, truth, answer):
+        """Return the loss of each picture (n,)."""
+        if len(truth.shape) == len(answer.shape):
+            return keras.losses.categorical_crossentropy(truth, answer)
+        return keras.losses.sparse_categorical_crossentropy(truth, answer)
+
+
+def right(truth, answer):
+    """Return 1 where the most probable class is the true one, of mixed ones the largest share."""
+    if len(truth.shape) == len(answer.shape):
+        return keras.metrics.categorical_accuracy(truth, answer)
+    return keras.metrics.sparse_categorical_accuracy(truth, answer)
 
 
 class Uninformed(keras.losses.Loss):
@@ -43,14 +61,20 @@ class Classification(Task):
         return np.log(counts / counts.sum())
 
     def loss(self) -> keras.losses.Loss:
-        return keras.losses.SparseCategoricalCrossentropy(name="loss")
+        return CrossEntropy(name="loss")
 
     def uninformed_loss(self) -> keras.losses.Loss:
         """Return the loss against equal shares of all classes, whatever the truth is."""
         return Uninformed()
 
     def keras_metric(self) -> keras.metrics.Metric:
-        return keras.metrics.SparseCategoricalAccuracy(name=self.metric)
+        return keras.metrics.MeanMetricWrapper(right, name=self.metric)
+
+    def soften(self, targets: np.ndarray) -> np.ndarray:
+        return self.scaled(targets)
+
+    def weights(self, targets: np.ndarray) -> np.ndarray:
+        return inverse_frequency(np.bincount(targets, minlength=len(self.outputs)))[targets]
 
     def scaled(self, targets: np.ndarray) -> np.ndarray:
         return np.eye(len(self.outputs), dtype=np.float32)[targets]

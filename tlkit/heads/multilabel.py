@@ -9,7 +9,19 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.data.balance import inverse_frequency
 from tlkit.heads.task import Task
+
+
+class BinaryCrossEntropy(keras.losses.Loss):
+    """Mean of the binary cross-entropies of all labels; their weights may be (n, labels).
+
+    Keras's own takes the mean over labels first, so that it knows weights of pictures alone.
+    """
+
+    def call(self, truth, answer):
+        """Return the loss of each label of each picture (n, labels)."""
+        return keras.ops.binary_crossentropy(truth, answer)
 
 
 class Uninformed(keras.losses.Loss):
@@ -44,7 +56,7 @@ class Multilabel(Task):
         return np.log(share / (1 - share))
 
     def loss(self) -> keras.losses.Loss:
-        return keras.losses.BinaryCrossentropy(name="loss")
+        return BinaryCrossEntropy(name="loss")
 
     def uninformed_loss(self) -> keras.losses.Loss:
         """Return the loss against a half for each label, whatever the truth is."""
@@ -52,6 +64,30 @@ class Multilabel(Task):
 
     def keras_metric(self) -> keras.metrics.Metric:
         return keras.metrics.F1Score("macro", threshold=0.5, name=self.metric)
+
+    def weights(self, targets: np.ndarray) -> np.ndarray:
+        """Weigh "there" against "not there" for each label by itself (n, labels).
+
+        The ratio of the two is not there / there, as `pos_weight` of PyTorch's
+        BCEWithLogitsLoss advises; each label's mean is 1. Weights of whole pictures would not do:
+        a picture with a rare label mostly lacks other rare ones.
+        """
+        there = targets.astype(int)
+        each = [inverse_frequency(np.bincount(label, minlength=2))[label] for label in there.T]
+        return np.stack(each, axis=1)
+
+    def draws(self, targets: np.ndarray) -> np.ndarray:
+        """Draw by the rarest label of a picture, by its inverse frequency.
+
+        Gupta et al. 2019 (LVIS, repeat factor sampling) take the rarest label likewise. A picture
+        without labels counts as one of a class of its own.
+        """
+        bare = 1 - targets.max(axis=1, keepdims=True)
+        groups = np.hstack([targets, bare])
+        chance = (groups / np.maximum(groups.sum(axis=0), 1)).max(axis=1)
+        if np.all(chance == chance[0]):
+            return np.ones(len(targets))
+        return chance / chance.mean()
 
     def scaled(self, targets: np.ndarray) -> np.ndarray:
         return targets

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.data.balance import UNBALANCED, Balance
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -51,6 +53,33 @@ class Task(ABC):
     @abstractmethod
     def bias(self, targets: np.ndarray) -> np.ndarray:
         """Return the bias (outputs,) that answers, without looking, as the targets are spread."""
+
+    def soften(self, targets: np.ndarray) -> np.ndarray:
+        """Return targets float32 (n, outputs) that may be mixed; `loss` takes them as well."""
+        return targets
+
+    def balance(self, targets: np.ndarray, kind: str) -> Balance:
+        """Return what is done about imbalance in training; nothing where there is none.
+
+        Args:
+            targets: of the training pictures.
+            kind: `none`, `weights` or `sampling`, as in the spec.
+        """
+        if kind == "none":
+            return UNBALANCED
+        found = self.weights(targets) if kind == "weights" else self.draws(targets)
+        if np.all(found == 1):
+            return UNBALANCED
+        found = found.astype(np.float32)
+        return Balance(weights=found) if kind == "weights" else Balance(draws=found)
+
+    def weights(self, targets: np.ndarray) -> np.ndarray:
+        """Return weights on the loss, for each picture or each label of it; 1 without classes."""
+        return np.ones(len(targets))
+
+    def draws(self, targets: np.ndarray) -> np.ndarray:
+        """Return how often each picture is drawn in an epoch, on average."""
+        return self.weights(targets)
 
     @abstractmethod
     def loss(self) -> Any:

@@ -24,8 +24,8 @@ import numpy as np
 from tlkit.data.embedded import cache_folder
 from tlkit.errors import CacheError
 
-SHARD_BYTES = 64 * 2**20
-"""Size at which a shard is closed: what a killed run loses at most."""
+SHARD_BYTES = 32 * 2**20
+"""Size at which a shard is closed: what is held in memory, and what a killed run loses at most."""
 
 FORMAT = 1
 """Number of this layout; raised when files written before could be misread."""
@@ -59,6 +59,8 @@ class Rows:
             here = shard_of == number
             out[here] = self._shards[number][row_of[here]]
         return out
+
+    __getitem__ = take
 
 
 @dataclass(frozen=True)
@@ -110,21 +112,22 @@ class FeatureCache:
     def add(self, digests: Sequence[str], batches: Iterable[np.ndarray]) -> None:
         """Write the features of these pictures, batch by batch, closing shards on the way."""
         per_shard = max(1, SHARD_BYTES // max(1, self.dtype.itemsize * int(np.prod(self.shape))))
-        held: list[np.ndarray] = []
-        count = done = 0
+        shard, count, done = np.empty((per_shard, *self.shape), self.dtype), 0, 0
         for batch in batches:
-            held.append(batch.astype(self.dtype))
-            count += len(batch)
-            if count >= per_shard:
-                self._write(digests[done : done + count], np.concatenate(held))
-                held, count, done = [], 0, done + count
-        if held:
-            self._write(digests[done : done + count], np.concatenate(held))
+            while len(batch):
+                taken = min(len(batch), per_shard - count)
+                shard[count : count + taken] = batch[:taken]
+                count, batch = count + taken, batch[taken:]
+                if count == per_shard:
+                    self._write(digests[done : done + count], shard)
+                    count, done = 0, done + count
+        if count:
+            self._write(digests[done : done + count], shard[:count])
 
     def _write(self, digests: Sequence[str], rows: np.ndarray) -> None:
         name = uuid.uuid4().hex
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
-        content = np.ascontiguousarray(rows).tobytes()
+        content = memoryview(rows).cast("B")
         about = {"digests": list(digests), "checksum": _checksum(content)}
         draft = sidecar.with_suffix(".draft")
         try:
@@ -160,7 +163,7 @@ class FeatureCache:
             self._places[digest] = (len(self._shards) - 1, row)
 
 
-def _checksum(content: bytes | np.ndarray) -> str:
+def _checksum(content: memoryview | np.ndarray) -> str:
     return hashlib.blake2b(memoryview(content).cast("B"), digest_size=16).hexdigest()
 
 

@@ -56,12 +56,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What a run will do, and why."""
+    """What a run will do, and why; `estimate`: what it will take (`tlkit.estimate`)."""
 
     regime: rules.Choice
     examples: int
     classes: int
     phases: tuple[Phase, ...]
+    estimate: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return `plan.json`."""
@@ -71,6 +72,7 @@ class TrainPlan:
             "examples": self.examples,
             "classes": self.classes,
             "phases": [_phase_json(phase) for phase in self.phases],
+            **({"estimate": self.estimate} if self.estimate else {}),
         }
 
 
@@ -139,7 +141,7 @@ def make_plan(
     if last == FINETUNE:
         why = "a good head first, so that its first gradients do not harm the features (LP-FT)"
         phases.append(_phase(spec, HEAD, frozen, examples, False, False, why))
-    augment = spec.augment == "light" or (spec.augment == "auto" and not freeze.frozen)
+    augment = _augments(spec, freeze)
     asked = callbacks or spec.epochs is not None or augment
     phases.append(_phase(spec, last, freeze, examples, augment, asked, reason))
     _check_refit(spec, phases, str(regime.value))
@@ -156,11 +158,16 @@ def _deepening(
     blocks = len(block_names(layers))
     for n, last in enumerate(rules.depths(blocks), start=1):
         freeze = plan_freeze(layers, "none" if last == blocks else f"last={last}", batchnorm)
-        augment = spec.augment == "light" or (spec.augment == "auto" and not freeze.frozen)
+        augment = _augments(spec, freeze)
         why = f"the last {last} of {blocks} blocks, if the phase before gained and time is left"
         phase = _phase(spec, FINETUNE, freeze, examples, augment, True, why)
         phases.append(replace(phase, name=FINETUNE if n == 1 else f"{FINETUNE}-{n}"))
     return tuple(phases)
+
+
+def _augments(spec: RunSpec, freeze: FreezePlan) -> bool:
+    asked = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
+    return asked or (spec.augment == "auto" and not freeze.frozen)
 
 
 def _check_refit(spec: RunSpec, phases: Sequence[Phase], regime: str) -> None:
@@ -214,6 +221,10 @@ def _phase(
     else:
         reasons.append(f"epochs: {epochs.reason if spec.epochs is None else 'as asked for'}")
         reasons.append(f"rate: {rate.reason if not options.learning_rate else 'as asked for'}")
+        if augment:
+            reasons.append(_augmentation(spec))
+    if spec.balance != "none":
+        reasons.append(f"balance: {spec.balance} by inverse class frequency, in training alone")
     return Phase(
         name,
         "solve" if solve else "fit",
@@ -225,3 +236,9 @@ def _phase(
         schedule,
         tuple(reasons),
     )
+
+
+def _augmentation(spec: RunSpec) -> str:
+    words = [f"{spec.augment_level}{'' if spec.mirror else ', not mirrored'}"]
+    words += [f"{name} {value:g}" for name in ("mixup", "cutmix") if (value := getattr(spec, name))]
+    return f"augment: {', '.join(words)}; other pictures in each epoch, so no feature is kept"

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import crossing, sources
+from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.top import POOLED
@@ -184,11 +185,21 @@ def _pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Batches of kept features, in a new order in each epoch where `seed` is given."""
+    """Batches of kept features, in a new order in each epoch where `seed` is given.
 
-    def __init__(self, rows: Rows, targets: np.ndarray, batch_size: int, seed: int | None = None):
+    Weights for the loss, where `balance` has some, come third in a batch.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        targets: np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        balance: Balance = UNBALANCED,
+    ):
         super().__init__()
-        self._rows, self._targets, self._size = rows, targets, batch_size
+        self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
         self._random = None if seed is None else np.random.default_rng(seed)
         self._order = np.arange(len(targets))
         self.on_epoch_end()
@@ -196,20 +207,23 @@ class FeatureBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self._order) / self._size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         chosen = self._order[index * self._size : (index + 1) * self._size]
-        return self._rows.take(chosen), self._targets[chosen]
+        batch = self._rows.take(chosen), self._targets[chosen]
+        weights = self._balance.weights
+        return batch if weights is None else (*batch, weights[chosen])
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""
         if self._random is not None:
-            self._random.shuffle(self._order)
+            self._order = self._balance.order(len(self._order), self._random)
 
 
-def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yield (features, class indices) for ever, computed anew in each pass over `batches`."""
+def streamed(prefix: keras.Model, batches: Batches) -> Iterator[tuple[Any, ...]]:
+    """Yield (features, targets and, if any, weights) for ever, computed anew in each pass."""
     while True:
-        for images, y in batches:
+        for images, *own in batches:
             features = prefix.predict_on_batch(np.asarray(images))
             # Of several inputs Keras takes a tuple from a generator, not a list.
-            yield tuple(features) if isinstance(features, list) else features, np.asarray(y)
+            inputs = tuple(features) if isinstance(features, list) else features
+            yield inputs, *map(np.asarray, own)

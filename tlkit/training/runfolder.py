@@ -117,7 +117,10 @@ class RunFolder:
             return keras.models.load_model(path, compile=False)
         except (ValueError, OSError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise RunFolderError(f"run {self.path}: {path.name} is damaged: {reason}") from error
+            problem = f"is damaged: {reason}"
+            if "Lambda" in reason:  # Keras's safe mode
+                problem = "holds a Lambda layer, which may run any code, and is not loaded"
+            raise RunFolderError(f"run {self.path}: {path.name} {problem}") from error
 
     def append_log(self, metric: str, row: dict[str, Any]) -> None:
         """Add a row to `log.csv`; `metric` is the name of the task's."""
@@ -173,8 +176,8 @@ def check_free(path: Path) -> None:
 
 
 def next_folder(data: str, backbone: str, root: Path = Path("runs")) -> Path:
-    """Return the first unused `runs/DATA-BACKBONE-NNNN`."""
-    stem = re.sub(r"[^a-z0-9]+", "-", f"{data}-{backbone}".lower()).strip("-")
+    """Return the first unused `runs/DATA-BACKBONE-NNNN`; of a long name it takes the beginning."""
+    stem = re.sub(r"[^a-z0-9]+", "-", f"{data[:100]}-{backbone[:100]}".lower()).strip("-")
     number = 1
     while (root / f"{stem}-{number:04d}").exists():
         number += 1

@@ -14,6 +14,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from tlkit.heads.task import Task
+from tlkit.training.rotation import fit_rotation
 
 STRENGTHS = tuple(np.logspace(1, -5, 19))
 """L2 strengths, strong to weak, each the start of the next. Kornblith et al. 2019 (appendix A.4)
@@ -25,9 +26,6 @@ PATIENCE = 4
 
 ITERATIONS = 100
 """Bound on L-BFGS iterations for a strength; the warm start makes most end long before."""
-
-RANK_TOLERANCE = 1e-6
-"""Directions whose variance is below this share of the largest are noise and left out."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ def solve(
     val_x: np.ndarray,
     val_y: np.ndarray,
     task: Task,
+    weights: np.ndarray | None = None,
     l2: float | None = None,
 ) -> Solution:
     """Solve a linear head for the L2 strength with the lowest validation loss.
@@ -66,15 +65,17 @@ def solve(
     weights, so that the delivered layer is a plain Dense.
 
     Args:
-        x, val_x: features float32 (n, features).
+        x, val_x: features float32 (n, features), arrays or `Rows`.
         y, val_y: targets as `task` encodes them.
         task: says what kind of problem it is, and measures solutions.
+        weights: on the loss of each example (n,) or of each of its labels (n, labels), mean 1; not
+            for numbers. What is measured stays unweighted.
         l2: the strength to solve for, one of `STRENGTHS`, whatever the validation loss says.
     """
     # Threads gain nothing on matrices this small, and lose much where other threads (TensorFlow's)
     # hold the cores: with two of them, 15 s against 2 s on 3,000 x 1,280.
     with threadpool_limits(1):
-        return _solve(x, y, val_x, val_y, task, l2)
+        return _solve(x, y, val_x, val_y, task, weights, l2)
 
 
 def _solve(
@@ -83,14 +84,12 @@ def _solve(
     val_x: np.ndarray,
     val_y: np.ndarray,
     task: Task,
+    importance: np.ndarray | None,
     asked: float | None,
 ) -> Solution:
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    # A feature that never changes carries nothing; dividing by its zero would make it infinite.
-    scale = np.where(scale > 1e-6, scale, np.inf).astype(np.float32)
-    x, val_x = (x - mean) / scale, (val_x - mean) / scale
-    directions, variances = _principal_directions(x)
-    x, val_x = x @ directions, val_x @ directions
+    rotation = fit_rotation(x)
+    x, val_x, variances = rotation.turn(x), rotation.turn(val_x), rotation.variances
+    importance = np.float32(1) if importance is None else importance.reshape(len(y), -1)
     targets = task.scaled(y)
     weights = np.zeros((len(variances) + 1, targets.shape[1]), np.float32)
     path: list[Step] = []
@@ -99,7 +98,7 @@ def _solve(
         if task.solver == "ridge":
             weights = _ridge(x, targets, variances, l2)
         else:
-            weights = _minimise(x, targets, variances, l2, weights, task.solver)
+            weights = _minimise(x, targets, variances, l2, weights, task.solver, importance)
         scores = (
             task.measure(features @ weights[:-1] + weights[-1], truth)
             for features, truth in ((x, y), (val_x, val_y))
@@ -114,25 +113,8 @@ def _solve(
             best = weights
         elif len(path) - lowest > PATIENCE:
             break
-    kernel = (directions @ best[:-1]) / scale[:, None]
-    return Solution(kernel, best[-1] - mean @ kernel, path[lowest].l2, tuple(path))
-
-
-def _principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return orthonormal directions (features, rank) of centred `x` and the variance along each.
-
-    A rotation leaves the L2 penalty as it is; in these directions the problem's curvature is known
-    well enough to be divided out, and with fewer examples than features it becomes smaller.
-    """
-    n, d = x.shape
-    if n < d:
-        variances, left = np.linalg.eigh(x @ x.T / n)
-        kept = variances > RANK_TOLERANCE * variances[-1]
-        variances = variances[kept]
-        return x.T @ (left[:, kept] / np.sqrt(variances * n)), variances
-    variances, directions = np.linalg.eigh(x.T @ x / n)
-    kept = variances > RANK_TOLERANCE * variances[-1]
-    return directions[:, kept], variances[kept]
+    kernel = rotation.basis @ best[:-1]
+    return Solution(kernel, best[-1] - rotation.mean @ kernel, path[lowest].l2, tuple(path))
 
 
 def _ridge(x: np.ndarray, targets: np.ndarray, variances: np.ndarray, l2: float) -> np.ndarray:
@@ -149,8 +131,12 @@ def _minimise(
     l2: float,
     start: np.ndarray,
     kind: str,
+    importance: np.ndarray,
 ) -> np.ndarray:
-    """Minimise the objective for one strength, from `start` (rank + 1, outputs), bias last."""
+    """Minimise the objective for one strength, from `start` (rank + 1, outputs), bias last.
+
+    `importance` (n, 1) or (n, outputs), or a single 1, weighs the loss.
+    """
     n, outputs = targets.shape
     # Curvature along each direction where all answers are equally probable: the unknowns are
     # scaled by its root, so that L-BFGS sees a problem that is round to begin with.
@@ -162,8 +148,8 @@ def _minimise(
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(start.shape).astype(np.float32) * scales
         kernel = weights[:-1]
-        p, loss = link(x @ kernel + weights[-1], targets)
-        residual = (p - targets) / n
+        p, loss = link(x @ kernel + weights[-1], targets, importance)
+        residual = importance * (p - targets) / n
         gradient = np.vstack([x.T @ residual + l2 * kernel, residual.sum(axis=0)]) * scales
         value = loss / n + l2 / 2 * float(np.square(kernel).sum(dtype=np.float64))
         return value, gradient.ravel().astype(np.float64)
@@ -178,14 +164,18 @@ def _minimise(
     return found.x.reshape(start.shape).astype(np.float32) * scales
 
 
-def _softmax(raw: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
+def _softmax(
+    raw: np.ndarray, targets: np.ndarray, importance: np.ndarray
+) -> tuple[np.ndarray, float]:
     """Return probabilities and the summed cross-entropy."""
     shifted = raw - raw.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return np.exp(log_p), -float((targets * log_p).sum(dtype=np.float64))
+    return np.exp(log_p), -float((importance * targets * log_p).sum(dtype=np.float64))
 
 
-def _sigmoid(raw: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
+def _sigmoid(
+    raw: np.ndarray, targets: np.ndarray, importance: np.ndarray
+) -> tuple[np.ndarray, float]:
     """Return probabilities and the summed binary cross-entropies."""
-    loss = np.logaddexp(0, raw) - targets * raw
+    loss = importance * (np.logaddexp(0, raw) - targets * raw)
     return expit(raw), float(loss.sum(dtype=np.float64))

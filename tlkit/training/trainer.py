@@ -33,8 +33,8 @@ from tlkit.training.prefix import (
 )
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import Averages, make_optimizer, scaled
-from tlkit.training.selection import solve_head
 from tlkit.training.smoothing import smoothed
+from tlkit.training.strength import solve_head
 from tlkit.training.timing import Speed, seconds_per_step
 
 
@@ -105,7 +105,7 @@ class Trainer:
             _, suffix = split_at(self.model, cut)
             suffix = smoothed(suffix, self.task, self.spec.optimizer.label_smoothing)
         prefix = None if cut is None else keras.Model(self.model.input, cut.tensor)
-        # Solving needs all features at once: they are pooled, hence small enough for memory.
+        # Solving needs all features at once, over and over: they are pooled, hence small.
         kept = cut is not None and (
             phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
         )
@@ -180,11 +180,12 @@ class Trainer:
         dense = self.model.get_layer(PREDICTIONS)
         head = self.spec.head
         chosen = solve_head(
-            train.take(),
+            train,
             self.train.targets,
-            val.take(),
+            val,
             self.val.targets,
             self.task,
+            lambda targets: self.task.balance(targets, self.spec.balance).whole,
             choice=head.strength,
             refit=refit,
             seed=self.spec.seed,
@@ -223,7 +224,8 @@ class Trainer:
         batch = self.spec.batch_size
         steps, val_steps = math.ceil(len(self.train) / batch), math.ceil(len(self.val) / batch)
         if isinstance(train, Rows):
-            train = FeatureBatches(train, self.train.targets, batch, self.spec.seed)
+            seed, balance = self.spec.seed, self.train.balance
+            train = FeatureBatches(train, self.train.targets, batch, seed, balance)
             val = FeatureBatches(val, self.val.targets, batch)
         self._compile(phase, suffix, steps)
         if self.budget.limited:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -10,6 +12,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from tlkit import rules
 from tlkit.heads.task import Task
 from tlkit.training.solver import Solution, solve
+
+Weigh = Callable[[np.ndarray], np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,12 @@ class Chosen:
 
 
 def solve_head(
-    x: np.ndarray,
+    x: Any,
     y: np.ndarray,
-    val_x: np.ndarray,
+    val_x: Any,
     val_y: np.ndarray,
     task: Task,
+    weigh: Weigh = lambda targets: None,
     *,
     choice: str = "auto",
     refit: bool = False,
@@ -41,7 +46,8 @@ def solve_head(
     """Solve a linear head with the L2 strength that `choice` finds.
 
     Args:
-        x, y, val_x, val_y, task: as in `solve`.
+        x, y, val_x, val_y, task: as in `solve`; folds and refit hold both parts in memory.
+        weigh: makes `solve`'s weights of targets.
         choice: `validation`: the strength with the lowest validation loss; `folds`: with the lowest
             mean loss over the folds of training and validation part together; `auto`: by rule.
         refit: whether the delivered weights are solved once more, on both parts together.
@@ -52,23 +58,24 @@ def solve_head(
         choice, reason = str(rule.value), rule.reason
     else:
         reason = "as asked for"
-    both_x, both_y = np.concatenate([x, val_x]), np.concatenate([y, val_y])
+    both_y = np.concatenate([y, val_y])
     splits = list(_splits(both_y, task, seed)) if choice == "folds" else []
+    both_x = np.concatenate([x[:], val_x[:]]) if splits or refit else None
     if splits:
-        l2 = _lowest(both_x, both_y, splits, task)
-        solution = solve(x, y, val_x, val_y, task, l2)
+        l2 = _lowest(both_x, both_y, splits, task, weigh)
+        solution = solve(x, y, val_x, val_y, task, weigh(y), l2)
         how = f"{len(splits)}-fold cross-validation"
     else:
         if choice == "folds":
             reason = "too few examples of a class for folds"
-        solution, how = solve(x, y, val_x, val_y, task), "validation loss"
+        solution, how = solve(x, y, val_x, val_y, task, weigh(y)), "validation loss"
     delivered = solution
     if refit:
-        delivered = solve(both_x, both_y, val_x, val_y, task, solution.l2)
+        delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
     return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})")
 
 
-def _lowest(x: np.ndarray, y: np.ndarray, splits: list, task: Task) -> float:
+def _lowest(x: np.ndarray, y: np.ndarray, splits: list, task: Task, weigh: Weigh) -> float:
     """Return the strength with the lowest loss, mean over all held-out examples.
 
     Only strengths that every fold came to are compared: each went on until its own loss had
@@ -76,7 +83,8 @@ def _lowest(x: np.ndarray, y: np.ndarray, splits: list, task: Task) -> float:
     """
     totals: dict[float, list[float]] = {}
     for inside, outside in splits:
-        found = solve(x[inside], y[inside], x[outside], y[outside], task)
+        own = weigh(y[inside])
+        found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
         for step in found.path:
             totals.setdefault(step.l2, []).append(step.val_loss * len(outside))
     sums = {l2: sum(losses) for l2, losses in totals.items() if len(losses) == len(splits)}

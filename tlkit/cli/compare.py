@@ -1,0 +1,103 @@
+"""`tlkit compare`: which backbone for these pictures."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlkit.cli.options import output, spec_fields, spec_options
+from tlkit.cli.quiet import import_tensorflow
+from tlkit.progress import Progress
+
+
+@click.command(
+    epilog="Examples: tlkit compare flowers/ --backbones MobileNetV2,EfficientNetLite0   |   "
+    "tlkit compare flowers/ --backbones "
+    "MobileNet:alpha=0.25,image_size=128,MobileNet:alpha=0.5,image_size=160 --budget 5m "
+    "--out compared/"
+)
+@click.argument("data", required=False)
+@click.option(
+    "--backbones",
+    required=True,
+    multiple=True,
+    metavar="A,B,...",
+    help="Names of the catalog or models of your own, each with arguments if wanted: "
+    "NAME:KEY=VALUE,KEY=VALUE (image_size, alpha, weights, cut, preprocessing). May be repeated.",
+)
+@click.option(
+    "--budget",
+    default="2m",
+    show_default=True,
+    metavar="TIME",
+    help="Time allowed, such as 90s, 2m, 1h; what does not fit is left out, and said.",
+)
+@functools.partial(spec_options, without=("--backbone", "--out"))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder for compare.json, compare.csv and pareto.png.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output.")
+def compare(
+    data: str | None,
+    backbones: tuple[str, ...],
+    budget: str,
+    recipe: Path | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare backbones on DATA: accuracy, speed and size, within a time budget.
+
+    Each gets a head solved on its frozen features; the better half is then fine-tuned as with
+    --regime medium, with as many epochs as there is time for (--regime small: none is). The
+    validation part ranks; the test part is measured for the first in rank alone. probe, tuned:
+    validation metric; LogME: log evidence of the features, higher is better; ms: a picture, one at
+    a time, on this device; MB: the saved model; *: no other is both as good and as quick.
+    """
+    from tlkit.candidates import read_candidates, read_seconds
+
+    fields = spec_fields(data, recipe, settings, options)
+    read_seconds(budget)
+    for candidate in read_candidates(backbones):  # before TensorFlow's seconds of import
+        candidate.spec(fields)
+    started = time.monotonic()
+    with output(as_json) as (progress, show):
+        import_tensorflow()
+        from tlkit.selection import compare
+
+        data = fields.pop("data", None)
+        asked = {"budget": budget, "out": out, "started": started, "progress": progress}
+        found = compare(data, backbones, **asked, **fields)
+        if as_json:
+            show(found.to_json())
+        else:
+            _show(found, out, progress)
+
+
+def _show(found, out: Path | None, progress: Progress) -> None:
+    from tlkit.evaluate.metrics import headline
+
+    progress.console.print(found.table())
+    best, error = found.best, found.standard_error
+    spread = "" if error is None else f", standard error {error:.3f}"
+    pictures = f"{found.validation} validation pictures{spread}"
+    progress.say("best", f"{best.label}: {found.metric} {best.value:.3f} of {pictures}")
+    if found.equals:
+        names = ", ".join(entry.label for entry in found.equals)
+        progress.say("", f"not told apart from it (one standard error): {names}")
+        quick = min([best, *found.equals], key=lambda entry: entry.latency)
+        progress.say("", f"the quickest of these: {quick.label}, {quick.latency:.1f} ms a picture")
+    if found.test:
+        progress.say("test", f"{best.label}: {headline(found.test)}; ranks nothing")
+    progress.say("took", f"{found.seconds:.0f} s of {found.budget:.0f} s")
+    if out is not None:
+        progress.say("compared", f"{out}: compare.json, compare.csv, pareto.png")
+    progress.say("next", f"tlkit train DATA {best.options}")

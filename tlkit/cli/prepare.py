@@ -1,0 +1,46 @@
+"""`tlkit data prepare`: a data set for more pictures than memory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlkit.cli.options import field_option, spec_fields
+from tlkit.cli.quiet import import_tensorflow
+from tlkit.progress import Progress
+
+
+@click.command(
+    epilog="Examples: tlkit data prepare flowers/ prepared/   |   tlkit train prepared/   |   "
+    "tlkit data prepare scenes.csv prepared/ --set task=multilabel"
+)
+@click.argument("data")
+@click.argument("out", type=click.Path(path_type=Path))
+@field_option("--val", "val")
+@field_option("--test", "test")
+@field_option("--seed", "seed")
+@click.option("--strict", is_flag=True, default=None, help="Stop at a file that cannot be decoded.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set task or a field of table, as for train, such as task=multilabel.",
+)
+def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> None:
+    """Write DATA into the folder OUT as a sharded data set of TensorFlow Datasets.
+
+    DATA is anything that train takes; parts that are missing are split off as train does. The
+    pictures go into OUT as they are, byte for byte; broken files are left out and listed in
+    OUT/tlkit.json. Training on OUT streams the pictures in a new order in each epoch, and scans
+    nothing again; with --set task=... it takes the same setting as this command.
+    """
+    fields = spec_fields(data, None, settings, options)
+    import_tensorflow()
+    from tlkit.run import prepare_data
+
+    progress = Progress()
+    prepare_data(fields.pop("data"), out, progress=progress, **fields)
+    progress.say("next", f"tlkit train {out}")

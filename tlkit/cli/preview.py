@@ -1,0 +1,58 @@
+"""`tlkit data preview`: what training will see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tlkit.cli.options import spec_fields
+from tlkit.cli.quiet import import_tensorflow
+from tlkit.progress import Progress
+
+
+@click.command(
+    epilog="Examples: tlkit data preview flowers/ --set augment=strong   |   "
+    "tlkit data preview digits/ --set augment=medium --set mirror=false --out seen.png"
+)
+@click.argument("source", metavar="DATA", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("preview.png"),
+    show_default=True,
+    metavar="FILE.png",
+    help="The picture to write; one that is there is replaced.",
+)
+@click.option("--pictures", type=int, default=8, show_default=True, help="Rows of the grid.")
+@click.option("--draws", type=int, default=6, show_default=True, help="Draws of each picture.")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Read options from a recipe."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set any field of the spec, as for train: augment, mirror, mixup, cutmix, balance, ...",
+)
+def preview(
+    source: str | None,
+    out: Path,
+    pictures: int,
+    draws: int,
+    recipe: Path | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Draw what training will see of some pictures in DATA.
+
+    Each row of the PNG shows a picture as it is, then as in several epochs: changed at random
+    (augment, mirror), mixed with the row above (mixup, cutmix), its target below it.
+    """
+    fields = spec_fields(source, recipe, settings, {})
+    import_tensorflow()
+    from tlkit import run
+
+    run.preview(
+        fields.pop("data", None), out, pictures=pictures, draws=draws, progress=Progress(), **fields
+    )

@@ -1,0 +1,37 @@
+"""Reading the files of strangers: regular files alone, and never more than a picture can need."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from tlkit.data.pixels import MAX_PIXELS
+
+MAX_BYTES = 4 * MAX_PIXELS + 2**20
+"""Largest file that is read: the most pixels allowed, uncompressed at 32 bits (BMP), and a header.
+A sparse file of a terabyte takes no room on a disk, but would take it in memory."""
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a regular file; links are followed, wherever they lead.
+
+    Raises:
+        OSError: it cannot be read, or is none that is: a pipe or a device (reading one may never
+            end), or larger than `MAX_BYTES`; `strerror` says so.
+    """
+    try:
+        about = os.stat(path)
+    except ValueError as error:  # "embedded null byte"
+        raise OSError(errno.EINVAL, "its name holds a NUL byte") from error
+    if stat.S_ISDIR(about.st_mode):
+        raise OSError(errno.EISDIR, "is a folder, or a link to one, which is not followed here")
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, no file")
+    if about.st_size > MAX_BYTES:
+        raise OSError(
+            errno.EFBIG, f"too large: {about.st_size:,} bytes, at most {MAX_BYTES:,} are allowed"
+        )
+    with open(path, "rb") as file:
+        return file.read(MAX_BYTES)  # it may have grown since

@@ -1,0 +1,159 @@
+"""What earlier scans found, kept on disk: a file that has not changed is not looked at again.
+
+A file is known by its path, size, inode and the times of the last change of content and of status
+(mtime, ctime). Two states of one file could share all five only if the second came within the tick
+of the clock in which the first was looked at; as git does with its index ("Racy Git",
+https://git-scm.com/docs/racy-git), what had changed within `RACY` before the look is therefore not
+kept. ctime cannot be set by a program, so a restored mtime (`touch -r`, `rsync -t`) hides nothing.
+
+The findings of one tree of files lie in one file, which is replaced as a whole: concurrent runs see
+the old one or the new one, and the last to end keeps what the others had found before it wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import PIL
+import tensorflow as tf
+
+from tlkit.data.embedded import cache_folder
+from tlkit.data.files import MAX_BYTES
+from tlkit.data.look import Finding
+from tlkit.data.pixels import MAX_PIXELS
+
+FORMAT = 1
+"""Number of this layout; raised when files written before could be misread."""
+
+MADE_BY = [FORMAT, tf.__version__, PIL.__version__, MAX_PIXELS, MAX_BYTES]
+"""What findings depend on besides the file; those made by anything else are not used."""
+
+RACY = 2_000_000_000
+"""Nanoseconds within which two changes may carry one time: 2 s on FAT, the coarsest in use."""
+
+LIMIT = 256 * 2**20
+"""Bytes that all findings may take on disk, at about 200 a picture."""
+
+State = tuple[int, int, int, int]
+"""Size, mtime in ns, ctime in ns, inode."""
+
+
+def scan_folder() -> Path:
+    """Return the folder that holds the findings."""
+    return cache_folder() / "scan"
+
+
+def state_of(path: str | os.PathLike) -> State | None:
+    """Return the state of a file, links followed; None if there is none."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+
+
+class Verdicts:
+    """The findings kept of the files below one folder.
+
+    Args:
+        paths: the files of a scan; their common folder tells which findings are read.
+    """
+
+    def __init__(self, paths: Iterable[str]):
+        folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
+        root = os.path.commonpath(folders) if folders else ""
+        name = hashlib.blake2b(os.fsencode(root), digest_size=16).hexdigest()
+        self.path = scan_folder() / f"{name}.json"
+        self._rows = _read(self.path)
+        self._new: dict[str, list] = {}
+
+    def get(self, path: str, state: State | None) -> Finding | None:
+        """Return what was found of a file in this state, or None."""
+        row = self._rows.get(os.path.abspath(path))
+        if row is None or state is None or row[0] != list(state):
+            return None
+        return Finding(*row[1])
+
+    def put(self, path: str, state: State | None, looked: int, finding: Finding) -> None:
+        """Keep a finding.
+
+        Args:
+            state: of the file before the look.
+            looked: time in ns before `state` was read.
+        """
+        if state is None or max(state[1:3]) > looked - RACY or state_of(path) != state:
+            return
+        self._new[os.path.abspath(path)] = [list(state), list(finding)]
+
+    def save(self) -> None:
+        """Write what is new; a disk that takes nothing costs the next scan time, nothing else."""
+        if not self._new:
+            return
+        others = _read(self.path)  # a concurrent scan may have written since
+        others = {path: row for path, row in others.items() if os.path.exists(path)}
+        self._rows |= self._new
+        text = json.dumps([MADE_BY, others | self._new])
+        self._new = {}
+        with contextlib.suppress(OSError):
+            _make_room(self.path, len(text))
+            _write(self.path, text)
+
+
+def _read(path: Path) -> dict[str, list]:
+    """Return the rows of a file; none if it is damaged, foreign or made by other versions."""
+    try:
+        checksum, _, text = path.read_text(encoding="ascii").partition("\n")
+        if checksum != _checksum(text):
+            return {}
+        made_by, rows = json.loads(text)
+        os.utime(path)
+    except (OSError, ValueError):
+        return {}
+    return rows if made_by == MADE_BY else {}
+
+
+def _write(path: Path, text: str) -> None:
+    if len(text) > LIMIT:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(f"{_checksum(text)}\n{text}")
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _make_room(path: Path, needed: int) -> None:
+    """Remove the longest unused files, and drafts of killed processes, down to the limit."""
+    for draft in path.parent.glob(".draft-*"):
+        if draft.stat().st_mtime < time.time() - 3600:
+            draft.unlink(missing_ok=True)
+    others = [file for file in path.parent.glob("*.json") if file != path]
+    total = needed + sum(file.stat().st_size for file in others)
+    for file in sorted(others, key=lambda file: file.stat().st_mtime):
+        if total <= LIMIT:
+            return
+        total -= file.stat().st_size
+        file.unlink(missing_ok=True)
+
+
+def clear_scans() -> int:
+    """Remove all findings; return the bytes set free."""
+    freed = sum(file.stat().st_size for file in scan_folder().glob("*.json"))
+    shutil.rmtree(scan_folder(), ignore_errors=True)
+    return freed
+
+
+def _checksum(text: str) -> str:
+    return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
