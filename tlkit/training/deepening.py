@@ -65,10 +65,11 @@ def fit_epochs(most: int, epoch: float, left: float, deepest: bool) -> Decision:
         left: seconds left of the budget.
         deepest: no deeper phase is to come, so that nothing has to be left.
     """
+    left = max(left, 0.0)
     whole = int(left / epoch)
     share = whole if deepest else int(SHARE * left / epoch)
     epochs = min(most, max(share, min(whole, 1)))
-    what = f"an epoch takes about {epoch:.1f} s, {max(left, 0):.0f} s left"
+    what = f"an epoch takes about {epoch:.1f} s, {left:.0f} s left"
     if not epochs:
         return Decision(0, f"{what}: not one fits")
     return Decision(epochs, f"{what}: {epochs} of at most {most} epochs")
