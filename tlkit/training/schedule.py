@@ -35,7 +35,7 @@ def make_optimizer(
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(head, by_path))
 
 
-class _ScaledParts(keras.optimizers.LossScaleOptimizer):
+class ScaledParts(keras.optimizers.LossScaleOptimizer):
     """Shows Keras's callbacks, which look for rates, the parts of a `MultiOptimizer` inside."""
 
     @property
@@ -46,7 +46,7 @@ class _ScaledParts(keras.optimizers.LossScaleOptimizer):
 def scaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.LossScaleOptimizer:
     """Return `optimizer` with the loss scaled up: small gradients in float16 would vanish."""
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        return _ScaledParts(optimizer)
+        return ScaledParts(optimizer)
     return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
