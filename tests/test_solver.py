@@ -7,11 +7,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
+from tlkit import rules
 from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.regression import Regression
 from tlkit.training import rotation, solver
 from tlkit.training.solver import Solution, solve
+from tlkit.training.strength import solve_head
 
 
 def classification(classes: int) -> Classification:
@@ -216,3 +218,71 @@ def test_numbers_choose_the_strength_by_validation_loss():
     losses = [step.val_loss for step in found.path]
     assert found.l2 == found.path[int(np.argmin(losses))].l2
     assert len(set(losses)) > 3
+
+
+# The choice of the strength
+
+
+def test_a_strength_that_is_asked_for_is_solved_for():
+    x, y = features(60, 100, 3)
+    asked = solver.STRENGTHS[2]
+    found = solve(x, y, x, y, classification(3), l2=asked)
+    assert found.l2 == asked
+    assert [step.l2 for step in found.path] == list(solver.STRENGTHS[:3])
+
+
+def test_a_tiny_validation_part_leaves_the_choice_to_folds():
+    x, y = features(240, 30, 3)
+    few, many = slice(0, 9), slice(0, rules.TINY_VALIDATION)
+    by_folds = solve_head(x, y, x[few], y[few], classification(3))
+    assert "5-fold cross-validation (9 validation pictures: fewer than" in by_folds.reason
+    by_loss = solve_head(x, y, x[many], y[many], classification(3))
+    assert "by validation loss" in by_loss.reason
+    assert by_loss.solution.l2 == solve(x, y, x[many], y[many], classification(3)).l2
+
+
+def test_folds_do_not_follow_one_odd_validation_part():
+    """Validation pictures with wrong labels ask for the strongest penalty; folds outvote them."""
+    x, y = features(300, 20, 3, apart=1.0)
+    val_x, val_y = x[:6], (y[:6] + 1) % 3
+    misled = solve_head(x[6:], y[6:], val_x, val_y, classification(3), choice="validation")
+    found = solve_head(x[6:], y[6:], val_x, val_y, classification(3), choice="folds")
+    assert misled.solution.l2 > found.solution.l2
+
+
+def test_the_seed_fixes_the_folds():
+    x, y = features(60, 30, 3)
+    one, two = (
+        solve_head(x, y, x[:9], y[:9], classification(3), choice="folds", seed=4) for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.delivered.kernel, two.delivered.kernel)
+
+
+def test_a_class_with_one_example_leaves_the_choice_to_validation():
+    x, y = features(40, 10, 3)
+    y[y == 2] = 1
+    y[0] = 2
+    found = solve_head(x[:30], y[:30], x[30:], y[30:], classification(3), choice="folds")
+    assert "by validation loss (too few examples of a class for folds)" in found.reason
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_folds_for_labels_and_numbers(kind):
+    x, y = features(80, 10, 3)
+    targets = np.stack([y > 0, y == 2], axis=1).astype(np.float32)
+    names = ("a", "b")
+    task = Multilabel(names) if kind == "multilabel" else Regression(names).fit(targets)
+    found = solve_head(x[:60], targets[:60], x[60:], targets[60:], task, choice="folds")
+    assert "5-fold cross-validation (as asked for)" in found.reason
+    assert np.isfinite(found.delivered.kernel).all()
+
+
+def test_a_refit_is_solved_on_both_parts_with_the_strength_chosen():
+    x, y = features(150, 20, 3)
+    found = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3), refit=True)
+    both = solve(x, y, x, y, classification(3), l2=found.solution.l2)
+    np.testing.assert_allclose(answers(found.delivered, x), answers(both, x), atol=1e-4)
+    assert not np.allclose(found.delivered.kernel, found.solution.kernel)
+    without = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3))
+    assert without.delivered is without.solution
+    np.testing.assert_array_equal(without.solution.kernel, found.solution.kernel)

@@ -13,6 +13,7 @@ from tlkit.heads.task import Task
 from tlkit.heads.tasks import TASKS
 from tlkit.heads.top import attach
 from tlkit.spec import RunSpec
+from tlkit.training.machine import ONE_CPU, Machine
 
 
 def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
@@ -25,7 +26,9 @@ def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunS
     return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given
 
 
-def assemble(prepared: Prepared, given: Given | None) -> tuple[Task, Built, keras.Model]:
+def assemble(
+    prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU
+) -> tuple[Task, Built, keras.Model]:
     """Return the task with what it knows of the training targets, backbone and whole model."""
     spec = prepared.spec
     keras.backend.clear_session()  # names of earlier models would number this one's layers
@@ -36,9 +39,14 @@ def assemble(prepared: Prepared, given: Given | None) -> tuple[Task, Built, kera
     frequencies = spec.head.bias == "frequencies" and spec.balance == "none"
     bias = task.bias(train.targets) if frequencies else None
     colours = None if spec.normalize == "application" else measure_colours(train)
-    with precision(spec):
-        built = _backbone(spec, given, spec.backbone.weights, colours)
-    return task, built, attach(built.inputs, built.features, task, spec.head, bias)
+    with machine.scope():  # its weights, on each device
+        with precision(spec):
+            built = _backbone(spec, given, spec.backbone.weights, colours)
+        model = attach(built.inputs, built.features, task, spec.head, bias)
+    if len(machine.devices) > 1:
+        # A model made in the scope would predict each batch once on every device.
+        model = keras.Model(model.input, model.output)
+    return task, built, model
 
 
 def unweighted(spec: RunSpec, given: Given | None) -> Built:

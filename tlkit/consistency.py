@@ -20,6 +20,52 @@ def find_problems(spec: Any) -> list[str]:
             "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
             f"fit. Received: lbfgs with hidden {spec.head.hidden}"
         )
+    return problems + _fitting(spec)
+
+
+def _fitting(spec: Any) -> list[str]:
+    """What the task and other options allow in training."""
+    problems, head = [], spec.head
+    fitted = head.solver == "fit" or bool(head.hidden)
+    later = spec.regime in ("medium", "large") and spec.freeze == "auto"
+    later = later or spec.freeze not in ("auto", "all") or spec.budget is not None
+    if head.refit and (fitted or later):
+        why = (
+            "a head fitted by gradient steps" if fitted else "phases after the head, which need it"
+        )
+        problems.append(
+            "head.refit: takes the validation part for training. Allowed where a solved head is "
+            f"all that is trained (--regime small). Received: refit with {why}"
+        )
+    if head.refit and spec.task == "multilabel":
+        problems.append(
+            "head.refit: the thresholds of labels are chosen on the validation part. "
+            "Allowed: classification, regression. Received: multilabel"
+        )
+    if spec.optimizer.label_smoothing and spec.task == "regression":
+        problems.append(
+            "optimizer.label_smoothing: numbers are no labels. Allowed for regression: 0. "
+            f"Received: {spec.optimizer.label_smoothing:g}"
+        )
+    if spec.budget is not None:
+        problems += _budget(spec)
+    return problems
+
+
+def _budget(spec: Any) -> list[str]:
+    """A budget decides what is unfrozen, and for how long, by itself."""
+    fixed = {"freeze": "auto", "regime": "auto", "epochs": None}
+    problems = [
+        f"budget: chooses depth and epochs by itself. Allowed with it: {name} left out. "
+        f"Received: {name} {value}"
+        for name, default in fixed.items()
+        if (value := getattr(spec, name)) != default
+    ]
+    if spec.backbone.weights == "none":
+        problems.append(
+            "budget: chooses how deep to unfreeze a pretrained network. Allowed: weights other "
+            "than none. Received: backbone.weights none"
+        )
     return problems
 
 

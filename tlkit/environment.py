@@ -14,6 +14,7 @@ import tensorflow as tf
 from tlkit.engines import check_engine
 from tlkit.errors import SpecError
 from tlkit.spec import RunSpec
+from tlkit.training.machine import Machine
 
 PACKAGES = (
     "tlkit",
@@ -54,7 +55,33 @@ def precision(spec: RunSpec) -> Iterator[None]:
 
 
 def _policy(spec: RunSpec) -> str:
-    return "float32" if spec.precision in ("auto", "float32") else f"mixed_{spec.precision}"
+    chosen = _by_device() if spec.precision == "auto" else spec.precision
+    return chosen if chosen == "float32" else f"mixed_{chosen}"
+
+
+def _by_device() -> str:
+    """Return the quickest safe precision: halves only where a GPU has units for them.
+
+    bfloat16 keeps float32's range and needs no scaling of the loss, so it comes first.
+    """
+    capability = _capability()
+    if capability >= (8, 0):
+        return "bfloat16"
+    return "float16" if capability >= (7, 0) else "float32"
+
+
+def _capability() -> tuple[int, int]:
+    """Return the CUDA compute capability of the weakest GPU in use; (0, 0): there is none."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        found = [getattr(device, "compute_capability", "0") for device in jax.devices()]
+        pairs = [(*map(int, text.split(".")), 0)[:2] for text in found]
+        return min(pairs, default=(0, 0))
+    if keras.backend.backend() != "tensorflow":
+        return (0, 0)
+    details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+    return min((each.get("compute_capability", (0, 0)) for each in details), default=(0, 0))
 
 
 def _set_device(device: str) -> None:
@@ -66,21 +93,47 @@ def _set_device(device: str) -> None:
             f"JAX_PLATFORMS=cpu. Allowed here: auto. Received: {device}"
         )
     gpus = tf.config.list_physical_devices("GPU")
-    number = int(device.partition(":")[2] or 0)
-    if device != "cpu" and number >= len(gpus):
+    kind, _, which = device.partition(":")
+    numbers = (
+        range(len(gpus)) if which == "all" else sorted({int(n) for n in which.split(",") if n})
+    )
+    numbers = list(numbers) or [0]
+    if kind == "gpu" and numbers[-1] >= len(gpus):
         raise SpecError(
             f"device: this machine has {len(gpus)} GPUs that TensorFlow can see. "
             f"Allowed: auto, cpu{''.join(f', gpu:{i}' for i in range(len(gpus)))}. "
             f"Received: {device}"
         )
-    chosen = [] if device == "cpu" else gpus[number : number + 1]
     try:
-        tf.config.set_visible_devices(chosen, "GPU")
+        tf.config.set_visible_devices([gpus[n] for n in numbers] if kind == "gpu" else [], "GPU")
+        if kind == "cpu" and which:
+            logical = [tf.config.LogicalDeviceConfiguration()] * (numbers[-1] + 1)
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, logical)
     except RuntimeError as error:
         raise SpecError(
             f"device: {device} cannot be set any more, TensorFlow has already started on another; "
             "start a new process"
         ) from error
+
+
+def machine(spec: RunSpec) -> Machine:
+    """Return the devices of a run; after `set_environment`.
+
+    Several GPUs share each batch through `tf.distribute.MirroredStrategy`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        devices = tuple(keras.distribution.list_devices())
+        return Machine(devices[0].partition(":")[0], devices[:1])
+    kind, _, which = spec.device.partition(":")
+    if kind == "cpu" and which:
+        names = tuple(f"CPU:{n}" for n in which.split(","))
+    else:
+        names = tuple(f"GPU:{n}" for n in range(len(tf.config.get_visible_devices("GPU"))))
+        names = names if which == "all" or "," in which else names[:1]
+    if len(names) < 2:
+        return Machine("gpu", names) if names else Machine()
+    return Machine(kind, names, tf.distribute.MirroredStrategy(list(names)).scope)
 
 
 def describe_environment(spec: RunSpec) -> dict[str, Any]:

@@ -49,6 +49,10 @@ def measure_run(
                 "seconds": result.seconds,
                 "best_val": result.best_val,
                 "features_kept": result.cached,
+                "gain": result.gain,
+                "device": result.device,
+                "precision": result.precision,
+                "images_per_second": result.images_per_second,
             }
             for result in results
         ],

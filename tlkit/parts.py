@@ -132,6 +132,18 @@ class HeadSpec(Part):
         "given.",
         source="Kornblith et al. 2019, appendix A.4",
     )
+    strength: Literal["auto", "validation", "folds"] = option(
+        "auto",
+        "How the L2 strength of a solved head is chosen: by validation loss, or by stratified "
+        "cross-validation over training and validation part; auto: folds where the validation part "
+        "is tiny.",
+        source="tlkit/rules.py",
+    )
+    refit: bool = option(
+        False,
+        "Solve the head once more on training and validation part together, with the strength "
+        "chosen, where nothing is trained after it; validation figures are those from before.",
+    )
 
 
 class TableSpec(Part):
@@ -163,6 +175,32 @@ class OptimizerSpec(Part):
     momentum: float = option(0.9, "Momentum of SGD.", ge=0, lt=1, source="Sutskever et al. 2013")
     weight_decay: float = option(
         1e-4, "Decoupled weight decay on kernels; biases and norms are left out.", ge=0
+    )
+    block_decay: float = option(
+        1.0,
+        "Factor on the rate for each trained block further down from the head, such as 0.8; 1: one "
+        "rate for all.",
+        source="layer-wise decay: Clark et al. 2020 (ELECTRA), appendix B",
+        gt=0,
+        le=1,
+    )
+    label_smoothing: float = option(
+        0.0,
+        "Share of the target that is spread over all answers in the training loss of fitted "
+        "phases; losses on validation and test are measured without.",
+        unit="0 to below 1",
+        source="Szegedy et al. 2016, section 7",
+        ge=0,
+        lt=1,
+    )
+    ema: float = option(
+        0.0,
+        "Momentum of an average over the weights of all steps, such as 0.99; the average is what "
+        "is measured and kept; 0: none.",
+        unit="0 to below 1",
+        source="Polyak & Juditsky 1992",
+        ge=0,
+        lt=1,
     )
     schedule: Literal["auto", "cosine", "plateau", "constant"] = option(
         "auto",

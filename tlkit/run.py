@@ -15,7 +15,7 @@ from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
-from tlkit.environment import describe_environment, set_environment
+from tlkit.environment import describe_environment, machine, set_environment
 from tlkit.errors import Interrupted, RunFolderError
 from tlkit.estimate import compare_estimate, estimate
 from tlkit.heads.task import Task
@@ -26,6 +26,7 @@ from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
+from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan, make_plan
 from tlkit.training.runfolder import RunFolder, check_free, next_folder
 from tlkit.training.trainer import PhaseResult, Trainer
@@ -70,12 +71,13 @@ def train(
     if spec.freeze != "auto":
         # A wrong rule, before weights are fetched.
         plan_of(prepared, unweighted(spec, given))
-    task, built, model = assemble(prepared, given)
+    devices = machine(spec)
+    task, built, model = assemble(prepared, given, devices)
     plan = plan_of(prepared, built, bool(callbacks))
     plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
     folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.label))
     _say_plan(plan, shown)
-    return _execute(prepared, task, plan, model, folder, callbacks, shown)
+    return _execute(prepared, task, plan, model, devices, folder, callbacks, shown)
 
 
 def plan(
@@ -188,11 +190,12 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     spec, given = open_backbone(run.spec)
     prepared = prepare(spec, {}, shown)
     _check_unchanged(prepared, run)
-    task, built, model = assemble(prepared, given)
+    devices = machine(spec)
+    task, built, model = assemble(prepared, given, devices)
     # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
     fitted = run.plan["phases"][-1]["method"] == "fit"
     plan = plan_of(prepared, built, fitted)
-    return _execute(prepared, task, plan, model, run.files, (), shown, True)
+    return _execute(prepared, task, plan, model, devices, run.files, (), shown, True)
 
 
 def spec_of(
@@ -245,6 +248,7 @@ def _execute(
     task: Task,
     plan: TrainPlan,
     model: keras.Model,
+    devices: Machine,
     folder: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
@@ -261,6 +265,8 @@ def _execute(
         features_folder(),
         progress,
         callbacks,
+        devices,
+        prepared.seconds,
     )
     finished = _restore(trainer, folder) if resumed else _start(prepared, task, plan, folder)
     try:

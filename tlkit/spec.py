@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tlkit.backbones.catalog import lookup
 from tlkit.consistency import find_problems
@@ -33,6 +33,23 @@ def _share_or_folder(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):  # the former: a Path
         return str(value)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(value: Any) -> Any:
+    """Read `"90s"`, `"2m"`, `"1.5h"` or a number as seconds."""
+    if not isinstance(value, str):
+        return value
+    number, unit = (value[:-1], value[-1]) if value[-1:] in _UNITS else (value, "s")
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:
+        raise ValueError(
+            f"is a time. Allowed: seconds, or a number with s, m or h (90s, 2m, 1h). "
+            f"Received: {value!r}"
+        ) from None
 
 
 ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
@@ -136,6 +153,14 @@ class RunSpec(Part):
     epochs: int | None = option(
         None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0
     )
+    budget: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None = (
+        option(
+            None,
+            "Time for training: the head first, then more and more of the last blocks while "
+            "validation gains and the time lasts; replaces regime, freeze and epochs.",
+            unit="seconds, or with s, m, h, such as 2m",
+        )
+    )
     batch_size: int = option(32, "Pictures in one training step.", gt=0)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
         OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
@@ -148,9 +173,17 @@ class RunSpec(Part):
         ge=0,
     )
     seed: int = option(0, "Seed of splits, order, augmentation and initialisation.", ge=0)
-    device: str = option("auto", "auto, cpu, gpu or gpu:N.", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
+    device: str = option(
+        "auto",
+        "auto, cpu, gpu, gpu:N; several GPUs share each batch: gpu:0,1 or gpu:all (cpu:0,1 on "
+        "logical devices, for tests).",
+        pattern=r"^(auto|cpu(:\d+(,\d+)+)?|gpu(:(all|\d+(,\d+)*))?)$",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Computation in backbone layers; auto: float32. The head is always float32."
+        "auto",
+        "Computation in backbone layers; auto: bfloat16 on a GPU of compute capability 8 or more, "
+        "float16 on 7, float32 elsewhere. The head is always float32.",
+        source="https://www.tensorflow.org/guide/mixed_precision#supported_hardware",
     )
     engine: Literal["auto", "keras", "tensorflow", "openvino", "onnxruntime"] = option(
         "auto",

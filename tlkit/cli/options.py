@@ -24,6 +24,7 @@ _FIELDS = {
     "--image-size": "image_size",
     "--batch-size": "batch_size",
     "--epochs": "epochs",
+    "--budget": "budget",
     "--val": "val",
     "--test": "test",
     "--seed": "seed",
@@ -90,7 +91,8 @@ def _metavar(name: str) -> str:
         "test": "DATA|FRACTION",
         "out": "DIR",
         "freeze": "SPEC",
-        "device": "auto|cpu|gpu|gpu:N",
+        "device": "auto|cpu|gpu|gpu:N,M|gpu:all",
+        "budget": "TIME",
     }.get(name, "N")
 
 

@@ -16,7 +16,7 @@ from tlkit.progress import Progress
 @click.command(
     epilog="Examples: tlkit train flowers/   |   tlkit train flowers/ --backbone ResNet50 "
     "--regime medium --out runs/first   |   tlkit train --recipe recipes/last-blocks.yaml flowers/"
-    "   |   tlkit train --resume runs/first"
+    "   |   tlkit train flowers/ --budget 2m   |   tlkit train --resume runs/first"
 )
 @click.argument("data", required=False)
 @spec_options

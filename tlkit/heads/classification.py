@@ -31,6 +31,15 @@ def right(truth, answer):
     return keras.metrics.sparse_categorical_accuracy(truth, answer)
 
 
+class Uninformed(keras.losses.Loss):
+    """Cross-entropy of answers (n, classes) to equal shares of all classes."""
+
+    def call(self, truth, answer):
+        """Return the loss of each picture (n,)."""
+        shares = keras.ops.ones_like(answer) / answer.shape[-1]
+        return keras.losses.categorical_crossentropy(shares, answer)
+
+
 @dataclass(frozen=True)
 class Classification(Task):
     """Targets are class indices int32 (n,), outputs probabilities (n, classes)."""
@@ -53,6 +62,10 @@ class Classification(Task):
 
     def loss(self) -> keras.losses.Loss:
         return CrossEntropy(name="loss")
+
+    def uninformed_loss(self) -> keras.losses.Loss:
+        """Return the loss against equal shares of all classes, whatever the truth is."""
+        return Uninformed()
 
     def keras_metric(self) -> keras.metrics.Metric:
         return keras.metrics.MeanMetricWrapper(right, name=self.metric)

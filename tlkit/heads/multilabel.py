@@ -24,6 +24,14 @@ class BinaryCrossEntropy(keras.losses.Loss):
         return keras.ops.binary_crossentropy(truth, answer)
 
 
+class Uninformed(keras.losses.Loss):
+    """Binary cross-entropy of each answer (n, labels) to one half."""
+
+    def call(self, truth, answer):
+        """Return the loss of each label of each picture (n, labels)."""
+        return keras.ops.binary_crossentropy(keras.ops.full_like(answer, 0.5), answer)
+
+
 @dataclass(frozen=True)
 class Multilabel(Task):
     """Targets are 0 or 1 float32 (n, labels), outputs probabilities (n, labels).
@@ -49,6 +57,10 @@ class Multilabel(Task):
 
     def loss(self) -> keras.losses.Loss:
         return BinaryCrossEntropy(name="loss")
+
+    def uninformed_loss(self) -> keras.losses.Loss:
+        """Return the loss against a half for each label, whatever the truth is."""
+        return Uninformed()
 
     def keras_metric(self) -> keras.metrics.Metric:
         return keras.metrics.F1Score("macro", threshold=0.5, name=self.metric)

@@ -12,6 +12,7 @@ import numpy as np
 from tlkit.heads.task import Task
 from tlkit.progress import Progress
 from tlkit.training.runfolder import RunFolder
+from tlkit.training.schedule import peak_rate
 
 WRITE_EVERY = 20.0
 """Seconds between two checkpoints on disk. A head's epoch on kept features takes milliseconds,
@@ -109,7 +110,7 @@ class Log(keras.callbacks.Callback):
                 "phase": self._phase,
                 "epoch": epoch + 1,
                 **{name: f"{logs[name]:.6g}" for name in names},
-                "learning_rate": f"{float(self.model.optimizer.learning_rate):.6g}",
+                "learning_rate": f"{peak_rate(self.model.optimizer):.6g}",
                 "seconds": f"{time.monotonic() - self._start:.3f}",
             },
         )

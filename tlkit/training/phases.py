@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tlkit import rules
 from tlkit.backbones.catalog import LayerInfo
+from tlkit.errors import SpecError
 from tlkit.freezing import FreezePlan, block_names, plan_freeze
 from tlkit.spec import RunSpec
 
@@ -119,6 +120,7 @@ def make_plan(
 
     Raises:
         FreezeError: `spec.freeze` cannot be read or matches nothing.
+        SpecError: `head.refit`, and the head is not all that is trained, or not solved.
     """
     pretrained = spec.backbone.weights != "none"
     if spec.regime == "auto":
@@ -134,14 +136,48 @@ def make_plan(
 
     last = HEAD if freeze.all_frozen else FINETUNE if pretrained else SCRATCH
     phases = []
+    if spec.budget is not None:
+        return TrainPlan(regime, examples, classes, _deepening(spec, layers, batchnorm, examples))
     if last == FINETUNE:
         why = "a good head first, so that its first gradients do not harm the features (LP-FT)"
         phases.append(_phase(spec, HEAD, frozen, examples, False, False, why))
-    augment = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
-    augment = augment or (spec.augment == "auto" and not freeze.frozen)
+    augment = _augments(spec, freeze)
     asked = callbacks or spec.epochs is not None or augment
     phases.append(_phase(spec, last, freeze, examples, augment, asked, reason))
+    _check_refit(spec, phases, str(regime.value))
     return TrainPlan(regime, examples, classes, tuple(phases))
+
+
+def _deepening(
+    spec: RunSpec, layers: Sequence[LayerInfo], batchnorm: str, examples: int
+) -> tuple[Phase, ...]:
+    """Return the head and ever deeper phases; which are run, and for how long, is measured."""
+    frozen = plan_freeze(layers, "all", batchnorm)
+    why = "a budget: first the head, then deeper while validation gains"
+    phases = [_phase(spec, HEAD, frozen, examples, False, False, why)]
+    blocks = len(block_names(layers))
+    for n, last in enumerate(rules.depths(blocks), start=1):
+        freeze = plan_freeze(layers, "none" if last == blocks else f"last={last}", batchnorm)
+        augment = _augments(spec, freeze)
+        why = f"the last {last} of {blocks} blocks, if the phase before gained and time is left"
+        phase = _phase(spec, FINETUNE, freeze, examples, augment, True, why)
+        phases.append(replace(phase, name=FINETUNE if n == 1 else f"{FINETUNE}-{n}"))
+    return tuple(phases)
+
+
+def _augments(spec: RunSpec, freeze: FreezePlan) -> bool:
+    asked = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
+    return asked or (spec.augment == "auto" and not freeze.frozen)
+
+
+def _check_refit(spec: RunSpec, phases: Sequence[Phase], regime: str) -> None:
+    if spec.head.refit and (len(phases) > 1 or phases[-1].method != "solve"):
+        raise SpecError(
+            "head.refit: takes the validation part for training, which later phases and a head "
+            "fitted by gradient steps need. Allowed where a solved head is all that is trained "
+            f"(--regime small, no epochs or callbacks). Received: refit with the {regime} regime "
+            f"and {' and '.join(f'{phase.name} ({phase.method})' for phase in phases)}"
+        )
 
 
 def _freeze_rule(spec: RunSpec, layers: Sequence[LayerInfo], regime: str) -> tuple[str, str]:

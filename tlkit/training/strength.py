@@ -1,0 +1,106 @@
+"""The L2 strength of a solved head: on validation, or by cross-validation where that is tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from tlkit import rules
+from tlkit.heads.task import Task
+from tlkit.training.solver import Solution, solve
+
+Weigh = Callable[[np.ndarray], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A solved head, and how its strength was chosen.
+
+    Attributes:
+        solution: solved on the training part, measured on the validation part.
+        delivered: what goes into the model: `solution`, or its refit on both parts.
+        reason: how the strength was chosen, for the person who watches.
+    """
+
+    solution: Solution
+    delivered: Solution
+    reason: str
+
+
+def solve_head(
+    x: Any,
+    y: np.ndarray,
+    val_x: Any,
+    val_y: np.ndarray,
+    task: Task,
+    weigh: Weigh = lambda targets: None,
+    *,
+    choice: str = "auto",
+    refit: bool = False,
+    seed: int = 0,
+) -> Chosen:
+    """Solve a linear head with the L2 strength that `choice` finds.
+
+    Args:
+        x, y, val_x, val_y, task: as in `solve`; folds and refit hold both parts in memory.
+        weigh: makes `solve`'s weights of targets.
+        choice: `validation`: the strength with the lowest validation loss; `folds`: with the lowest
+            mean loss over the folds of training and validation part together; `auto`: by rule.
+        refit: whether the delivered weights are solved once more, on both parts together.
+        seed: of the folds.
+    """
+    if choice == "auto":
+        rule = rules.strength_choice(len(val_x))
+        choice, reason = str(rule.value), rule.reason
+    else:
+        reason = "as asked for"
+    both_y = np.concatenate([y, val_y])
+    splits = list(_splits(both_y, task, seed)) if choice == "folds" else []
+    both_x = np.concatenate([x[:], val_x[:]]) if splits or refit else None
+    if splits:
+        l2 = _lowest(both_x, both_y, splits, task, weigh)
+        solution = solve(x, y, val_x, val_y, task, weigh(y), l2)
+        how = f"{len(splits)}-fold cross-validation"
+    else:
+        if choice == "folds":
+            reason = "too few examples of a class for folds"
+        solution, how = solve(x, y, val_x, val_y, task, weigh(y)), "validation loss"
+    delivered = solution
+    if refit:
+        delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
+    return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})")
+
+
+def _lowest(x: np.ndarray, y: np.ndarray, splits: list, task: Task, weigh: Weigh) -> float:
+    """Return the strength with the lowest loss, mean over all held-out examples.
+
+    Only strengths that every fold came to are compared: each went on until its own loss had
+    stopped falling.
+    """
+    totals: dict[float, list[float]] = {}
+    for inside, outside in splits:
+        own = weigh(y[inside])
+        found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
+        for step in found.path:
+            totals.setdefault(step.l2, []).append(step.val_loss * len(outside))
+    sums = {l2: sum(losses) for l2, losses in totals.items() if len(losses) == len(splits)}
+    return min(sums, key=sums.__getitem__)
+
+
+def _splits(y: np.ndarray, task: Task, seed: int):
+    """Return pairs of indices, folds stratified by class; nothing where there are too few.
+
+    Sets of labels are no classes: with many labels each would be its own.
+    """
+    if y.ndim > 1 or task.solver != "softmax":
+        folds = min(rules.FOLDS, len(y))
+        return KFold(folds, shuffle=True, random_state=seed).split(y) if folds > 1 else ()
+    counts = np.bincount(y)
+    folds = min(rules.FOLDS, int(counts[counts > 0].min()))
+    if folds < 2:
+        return ()
+    return StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
