@@ -62,6 +62,8 @@ class Rows:
 
     __getitem__ = take
 
+    __getitem__ = take
+
 
 @dataclass(frozen=True)
 class Entry:
