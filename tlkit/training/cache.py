@@ -64,6 +64,8 @@ class Rows:
 
     __getitem__ = take
 
+    __getitem__ = take
+
 
 @dataclass(frozen=True)
 class Entry:
