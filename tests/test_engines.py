@@ -71,6 +71,16 @@ def test_an_engine_gives_keras_features_in_batches_of_any_size(net, name):
     assert not np.shares_memory(parts[0], parts[1])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_piece_in_half_precision_takes_kept_features(dtype):
+    """They are kept as float32; a graph, unlike Keras, takes its own type alone."""
+    inputs = keras.Input((6,), dtype=dtype)
+    piece = keras.Model(inputs, keras.layers.Dense(4, dtype=dtype)(inputs))
+    kept = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    expected, got = (np.asarray(build(n, piece)(kept), np.float32) for n in ("keras", "tensorflow"))
+    assert share(got, expected) < engines.TOLERANCE["half"]
+
+
 @pytest.mark.parametrize("name", CONVERTED)
 def test_the_engine_asked_for_is_measured_and_taken(net, name):
     needs(name)

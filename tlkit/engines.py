@@ -255,8 +255,11 @@ def frozen_graph(model: keras.Model) -> Any:
 def _tensorflow(graph: Any) -> Function:
     import tensorflow as tf
 
+    dtype = graph.inputs[0].dtype
+
     def run(x: np.ndarray) -> np.ndarray:
-        outputs = graph(tf.constant(x))
+        # Between two cuts of a network in half precision: kept features come as float32.
+        outputs = graph(tf.cast(x, dtype))
         return (outputs[0] if isinstance(outputs, list | tuple) else outputs).numpy()
 
     return run
