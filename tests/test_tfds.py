@@ -25,6 +25,7 @@ from tlkit.data.prepare import prepare
 from tlkit.data.sources import open_source
 from tlkit.data.targets import LabelsTargets, NumberTargets
 from tlkit.errors import DataError
+from tlkit.heads.classification import Classification
 from tlkit.parts import TableSpec
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec
@@ -258,7 +259,7 @@ def test_it_is_streamed_as_the_files_are(folder, prepared):
     def streamed(data):
         spec = make_spec({"data": str(data), "image_size": 32, "batch_size": 8})
         ready = prepare(spec, {}, Progress(quiet=True))
-        part = ready.examples("train", lambda labels: np.array([CLASSES.index(x) for x in labels]))
+        part = ready.training(Classification(CLASSES))
         return [(x.numpy(), y.numpy()) for x, y in part.stream(True)]
 
     for (x, y), (other_x, other_y) in zip(streamed(folder), streamed(prepared), strict=True):
