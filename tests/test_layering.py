@@ -32,6 +32,7 @@ ORDER = (
     "environment",  # beside run: little else imports it
     "assembly",
     "outcome",
+    "interruption",
     "run",
     "serve",
     "cli",

@@ -35,14 +35,14 @@ class Examples:
         targets: a row for each, as the task encodes it.
         pictures: makes a pipeline of (images, targets) of the pictures with these indices,
             unchanged and in order.
-        stream: makes the pipeline of a fitted phase: all pictures, reshuffled in each pass;
-            argument: whether they are augmented.
+        stream: makes the pipeline of a fitted phase: all pictures, in another order in each epoch;
+            arguments: whether they are augmented, and which epochs, `range(1)` unless told.
     """
 
     digests: Sequence[str]
     targets: np.ndarray
     pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[[bool], Batches]
+    stream: Callable[..., Batches]
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -67,7 +67,9 @@ class Prepared:
             [self.scan.digests[e.id] for e in group],
             targets,
             lambda chosen: pipeline([group[i] for i in chosen], targets[list(chosen)]),
-            lambda augment: pipeline(group, targets, shuffle_seed=spec.seed, augment=augment),
+            lambda augment, epochs=range(1): pipeline(
+                group, targets, shuffle_seed=spec.seed, augment=augment, epochs=epochs
+            ),
         )
 
     def scan_json(self) -> dict[str, Any]:
@@ -86,11 +88,17 @@ class Prepared:
         }
 
 
-def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepared:
+def prepare(
+    spec: RunSpec,
+    arrays: dict[str, Any],
+    progress: Progress,
+    listed: Callable[[RunSpec, Source], None] = lambda spec, source: None,
+) -> Prepared:
     """List, scan and split the data of a run.
 
     Args:
         arrays: what stands in the place of `ARRAYS` in `spec`: `data`, `val`, `test`.
+        listed: called once the examples are listed, before the first is read.
 
     Raises:
         DataError: see `open_source`, `scan` and `split`.
@@ -99,6 +107,7 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
     if spec.data is None:
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     source = open_spec(spec, arrays)
+    listed(_with_full_paths(spec), source)
     examples = [example for part in source.parts.values() for example in part]
     found = scan(examples, progress, spec.strict)
     shares = {

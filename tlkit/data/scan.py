@@ -50,12 +50,17 @@ def scan(examples: list[Example], progress: Progress, strict: bool = False) -> S
         ThreadPoolExecutor(os.cpu_count()) as threads,
         progress.bar("data", "reading pictures", len(examples)) as advance,
     ):
-        for example, (digest, problem) in zip(examples, threads.map(_look, examples), strict=True):
-            if problem:
-                left_out[example.id] = problem
-            else:
-                digests[example.id] = digest
-            advance()
+        looks = threads.map(_look, examples)
+        try:
+            for example, (digest, problem) in zip(examples, looks, strict=True):
+                if problem:
+                    left_out[example.id] = problem
+                else:
+                    digests[example.id] = digest
+                advance()
+        except BaseException:  # Ctrl-C: without this every picture would still be read
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     if left_out and strict:
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""

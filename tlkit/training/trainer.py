@@ -18,7 +18,7 @@ from tlkit.heads.top import PREDICTIONS
 from tlkit.progress import Progress
 from tlkit.spec import RunSpec
 from tlkit.training.cache import Rows
-from tlkit.training.callbacks import Bar, Checkpoints, Log
+from tlkit.training.callbacks import Bar, Checkpoints, Log, Resumption
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import (
     Cut,
@@ -31,6 +31,7 @@ from tlkit.training.prefix import (
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import make_optimizer
 from tlkit.training.solver import solve
+from tlkit.training.state import State, assign, values_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ class PhaseResult:
 
 
 class Trainer:
-    """Trains `model` by `plan`; the best weights by validation are in it at the end."""
+    """Trains `model` by `plan`; the best weights by validation are in it at the end.
+
+    Args:
+        state: of the run, where it was stopped; it goes on there.
+    """
 
     def __init__(
         self,
@@ -59,30 +64,34 @@ class Trainer:
         cache: Path,
         progress: Progress,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        state: State | None = None,
     ):
         self.model, self.task, self.spec = model, task, spec
         self.train, self.val = train, val
         limit = int(spec.cache_size * 2**30)
         self.store = FeatureStore(model, cache, limit, len(train) + len(val), progress)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
-        self.checkpoints = Checkpoints(model, task, folder)
+        # Random generators of layers (dropout): each phase begins with them as they are now.
+        weights = {id(variable) for variable in model.weights}
+        self._generators = [v for v in model.variables if id(v) not in weights]
+        self._seeds = values_of(self._generators)
+        self.checkpoints = Checkpoints(model, task, folder, state or State())
 
-    def run(self, plan: TrainPlan, finished: Sequence[PhaseResult] = ()) -> list[PhaseResult]:
-        """Run the phases that are not `finished`; each starts from the best weights so far."""
-        results = list(finished)
-        self.checkpoints.finished = [asdict(result) for result in results]
+    def run(self, plan: TrainPlan) -> list[PhaseResult]:
+        """Run the phases that are not finished; each starts from the best weights so far."""
+        self.folder.keep_log(self.checkpoints.state.log_rows)
         try:
-            for i in range(len(results), len(plan.phases)):
-                results.append(self._run_phase(plan.phases[i], plan.phases[i + 1 :]))
-                self.checkpoints.finished = [asdict(result) for result in results]
-                self.checkpoints.end_phase()
+            for i in range(len(self.checkpoints.state.finished), len(plan.phases)):
+                result = self._run_phase(plan.phases[i], plan.phases[i + 1 :])
+                self.checkpoints.end_phase(asdict(result))
         except KeyboardInterrupt:
             self.checkpoints.write()
             raise
-        return results
+        return [PhaseResult(**result) for result in self.checkpoints.state.finished]
 
     def _run_phase(self, phase: Phase, later: Sequence[Phase]) -> PhaseResult:
-        start = time.monotonic()
+        start = self.checkpoints.begin_phase()
+        assign(self._generators, self._seeds)
         apply_plan(self.model, phase.freeze)
         cut = cut_of(self.model, phase.freeze)
         prefix, suffix = split_at(self.model, cut)
@@ -102,7 +111,7 @@ class Trainer:
         prefix_seconds = time.monotonic() - prefix_start
         if phase.method == "solve":
             self._solve(phase, train, val)
-        else:
+        elif not self.checkpoints.state.over and self.checkpoints.state.epoch < phase.epochs:
             self._fit(phase, suffix, train, val)
         if self.checkpoints.best is None:
             raise TrainingError(
@@ -131,8 +140,10 @@ class Trainer:
         return []
 
     def _streams(self, phase: Phase, prefix: keras.Model | None):
-        """Return endless batches for a phase whose features are not kept."""
-        train, val = self.train.stream(phase.augment), self.val.pictures(range(len(self.val)))
+        """Return the batches of all epochs to come, for a phase whose features are not kept."""
+        epochs = range(self.checkpoints.state.epoch, phase.epochs)
+        train = self.train.stream(phase.augment, epochs)
+        val = self.val.pictures(range(len(self.val)))
         if prefix is None:
             return train, val
         return streamed(prefix, train), streamed(prefix, val)
@@ -168,13 +179,21 @@ class Trainer:
             jit_compile="auto" if keras.backend.backend() == "jax" else False,
         )
         if isinstance(train, Rows):
-            train = FeatureBatches(train, self.train.targets, batch, self.spec.seed)
+            epochs = range(self.checkpoints.state.epoch, phase.epochs)
+            train = FeatureBatches(train, self.train.targets, batch, self.spec.seed, epochs)
             val = FeatureBatches(val, self.val.targets, batch)
+        state = self.checkpoints.state
+        if state.variables:
+            optimizer.build(suffix.trainable_variables)
+            assign(suffix.variables, state.variables)
+            assign(optimizer.variables, state.optimizer)
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
         try:
             suffix.fit(
                 train,
+                initial_epoch=state.epoch,
                 epochs=phase.epochs,
+                shuffle=False,  # the batches come shuffled, as they do in a resumed run
                 steps_per_epoch=steps,
                 validation_data=val,
                 validation_steps=val_steps,
@@ -186,13 +205,14 @@ class Trainer:
 
     def _callbacks(self, phase: Phase, bar: Bar) -> list[keras.callbacks.Callback]:
         options = self.spec.optimizer
-        made = [
+        own = [
             self.checkpoints,
             Log(self.folder, phase.name, self.task.metric),
             bar,
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.TensorBoard(self.folder.tensorboard / phase.name, write_graph=False),
         ]
+        made = list(own)
         if phase.schedule == "plateau":
             made.append(
                 keras.callbacks.ReduceLROnPlateau(
@@ -201,4 +221,6 @@ class Trainer:
             )
         if options.patience:
             made.append(keras.callbacks.EarlyStopping("val_loss", patience=options.patience))
-        return made + self.callbacks
+        counting = made[len(own) :]
+        made += self.callbacks
+        return [*made, Resumption(self.checkpoints, phase.epochs, counting)]
