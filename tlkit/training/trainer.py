@@ -183,8 +183,8 @@ class Trainer:
             train = FeatureBatches(train, self.train.targets, batch, self.spec.seed, epochs)
             val = FeatureBatches(val, self.val.targets, batch)
         state = self.checkpoints.state
+        optimizer.build(suffix.trainable_variables)  # or the first state would lack its variables
         if state.variables:
-            optimizer.build(suffix.trainable_variables)
             assign(suffix.variables, state.variables)
             assign(optimizer.variables, state.optimizer)
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
