@@ -15,9 +15,12 @@ from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import peak_rate
 from tlkit.training.state import State, assign, counts_of, set_counts, values_of
 
-WRITE_EVERY = 20.0
-"""Seconds between two checkpoints on disk. A head's epoch on kept features takes milliseconds,
-saving a model up to a second: in between, the best weights are held in memory."""
+WRITE_EVERY = 2.0
+"""Seconds between two checkpoints on disk, at least. A head's epoch on kept features takes
+milliseconds, saving a model up to a second: in between, the best weights are held in memory."""
+
+WRITE_SHARE = 0.05
+"""Share of the time that goes into checkpoints at most, on a slow disk or with a large model."""
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -124,8 +127,7 @@ class Checkpoints(keras.callbacks.Callback):
         if epoch and time.monotonic() - self._written > self._pause:
             start = time.monotonic()
             self.write()
-            # Of a large model on a slow disk: at most a twentieth of the time goes into this.
-            self._pause = max(WRITE_EVERY, 20 * (time.monotonic() - start))
+            self._pause = max(WRITE_EVERY, (time.monotonic() - start) / WRITE_SHARE)
 
 
 class Resumption(keras.callbacks.Callback):
