@@ -118,6 +118,10 @@ def tiny_run(pictures, tiny_weights, tmp_path_factory):
     return tlkit.train(pictures, out=out, regime="small", progress=False, **fields)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=20, help="how often test_kill.py kills a run")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs_shared"):
         for path in mark.args or (".",):

@@ -36,6 +36,7 @@ ORDER = (
     "picture_grid",
     "estimate",
     "outcome",
+    "interruption",
     "run",
     "lrfind",
     "comparison",

@@ -133,7 +133,7 @@ def trainer(images, tmp_path):
         model = attach(built.inputs, built.features, TASK, spec.head)
         plan = make_plan(spec, built.layers, 24, len(CLASSES), bool(callbacks))
         folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
-        folder.create()
+        folder.create(spec)
         for callback in callbacks:
             callback.net = model
         train, val = (part_of(images, r, spec.batch_size) for r in (range(24), range(24, 32)))
@@ -152,7 +152,10 @@ def part_of(images, rows, size):
         groups = [chosen[i : i + size] for i in range(0, len(chosen), size)]
         return [(x[group], y[group]) for group in groups]
 
-    return Examples([f"picture{i}" for i in rows], y, pictures, lambda _: pictures(range(len(y))))
+    def stream(augment, epochs=range(1)):
+        return pictures(range(len(y))) * len(epochs)
+
+    return Examples([f"picture{i}" for i in rows], y, pictures, stream)
 
 
 # What is trained
@@ -543,7 +546,6 @@ def validation_loss(run, data):
 
 
 def test_a_resumed_run_ends_and_is_no_worse_than_what_was_kept(stopped, easy, tmp_path):
-    """Whatever comes after: here, a rate that ruins the net."""
     kept = validation_loss(stopped[0], easy)
     folder = shutil.copytree(stopped[0].folder, tmp_path / "run")
     text = (folder / "spec.yaml").read_text()

@@ -32,6 +32,8 @@ def assemble(
     """Return the task with what it knows of the training targets, backbone and whole model."""
     spec = prepared.spec
     keras.backend.clear_session()  # names of earlier models would number this one's layers
+    # Whatever was drawn before: a resumed run starts as the stopped one did.
+    keras.utils.set_random_seed(spec.seed)
     task = TASKS[spec.task](prepared.source.outputs)
     train = prepared.examples("train", task.encode)
     task = task.fit(train.targets)

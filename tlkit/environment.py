@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import platform
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tlkit.engines import check_engine
@@ -136,8 +141,15 @@ def machine(spec: RunSpec) -> Machine:
     return Machine(kind, names, tf.distribute.MirroredStrategy(list(names)).scope)
 
 
-def describe_environment(spec: RunSpec) -> dict[str, Any]:
-    """Return `env.json`: versions, backend, hardware, precision."""
+def describe_environment(
+    spec: RunSpec, digests: Iterable[tuple[str, str]], model: keras.Model
+) -> dict[str, Any]:
+    """Return `env.json`: versions, backend, hardware, precision, and what the run started from.
+
+    Args:
+        digests: id and content hash of each picture.
+        model: before its training.
+    """
     versions = {}
     for package in PACKAGES:
         try:
@@ -150,7 +162,50 @@ def describe_environment(spec: RunSpec) -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "devices": [d.name for d in tf.config.get_visible_devices() if d.device_type != "CPU"]
         or ["cpu"],
+        "hardware": _hardware(),
         "precision": _policy(spec),
         "deterministic": spec.deterministic,
+        "seed": spec.seed,
+        "git": _git(),
+        "data": _hash(f"{id_}\0{digest}\n".encode() for id_, digest in sorted(digests)),
+        "weights": _hash(np.ascontiguousarray(array) for array in model.get_weights()),
         "versions": versions,
     }
+
+
+def _hardware() -> dict[str, Any]:
+    """Return processor, cores, memory in bytes, GPUs; None for what the system does not tell."""
+    model, memory = platform.processor() or None, None
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        line = next(line for line in lines if line.startswith("model name"))
+        model = line.partition(":")[2].strip()
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.get_visible_devices("GPU")
+    ]
+    return {"processor": model, "cores": os.cpu_count(), "memory": memory, "gpus": gpus}
+
+
+def _git() -> dict[str, Any] | None:
+    """Return commit and state of the repository that the current directory is in, if any."""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], capture_output=True, check=True, timeout=10, encoding="utf-8"
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+
+
+def _hash(parts: Iterable[Any]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

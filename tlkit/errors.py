@@ -60,6 +60,13 @@ class TrainingError(TlkitError):
     """A training that came to no result, by the rates it was given."""
 
 
+class DiskFullError(TlkitError):
+    """A run folder that could not be written to: the disk, or what a user may have of it, is full.
+
+    The message says how much is free and how to go on.
+    """
+
+
 class Interrupted(TlkitError):
     """The user or the system stopped the training; the message says how to go on."""
 

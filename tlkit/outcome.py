@@ -16,7 +16,7 @@ from tlkit.heads.task import Task
 from tlkit.progress import Progress
 from tlkit.training.phases import HEAD, TrainPlan
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.trainer import PhaseResult
+from tlkit.training.state import PhaseResult
 
 
 def measure_run(
@@ -27,8 +27,13 @@ def measure_run(
     results: list[PhaseResult],
     folder: RunFolder,
     progress: Progress,
+    best: dict[str, float],
 ) -> dict[str, Any]:
-    """Save the model, evaluate it on the test part, and return `metrics.json`."""
+    """Save the model, evaluate it on the test part, and return `metrics.json`.
+
+    Args:
+        best: loss and metric of the model on the validation part.
+    """
     folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
     draw_curves(folder.read_log(), folder.path / "curves.png")
     if isinstance(task, Multilabel):
@@ -57,7 +62,7 @@ def measure_run(
             for result in results
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
-        "val": folder.read_json("state.json")["val"],
+        "val": best,
         "test": (
             _test_metrics(prepared, task, model, folder, progress) if counts["test"] else None
         ),

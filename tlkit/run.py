@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from tlkit.backbones.catalog import MODEL
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, machine, set_environment
-from tlkit.errors import Interrupted, RunFolderError
+from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate, estimate
 from tlkit.heads.task import Task
+from tlkit.interruption import disk_full_told, interrupted, starting
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
@@ -28,8 +28,9 @@ from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan, make_plan
-from tlkit.training.runfolder import RunFolder, check_free, next_folder
-from tlkit.training.trainer import PhaseResult, Trainer
+from tlkit.training.runfolder import RunFolder, check_free
+from tlkit.training.state import read_state
+from tlkit.training.trainer import Trainer
 
 
 def train(
@@ -67,17 +68,18 @@ def train(
     if spec.out:
         check_free(Path(spec.out))
     spec, given = open_backbone(spec, arrays.get("backbone"))
-    prepared = prepare(spec, arrays, shown)
-    if spec.freeze != "auto":
-        # A wrong rule, before weights are fetched.
-        plan_of(prepared, unweighted(spec, given))
-    devices = machine(spec)
-    task, built, model = assemble(prepared, given, devices)
-    plan = plan_of(prepared, built, bool(callbacks))
-    plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
-    folder = RunFolder(spec.out or next_folder(prepared.source.name, spec.backbone.label))
-    _say_plan(plan, shown)
-    return _execute(prepared, task, plan, model, devices, folder, callbacks, shown)
+    with starting(arrays) as folder:
+        prepared = prepare(spec, arrays, shown, folder.create)
+        if spec.freeze != "auto":
+            # A wrong rule, before weights are fetched.
+            plan_of(prepared, unweighted(spec, given))
+        devices = machine(spec)
+        task, built, model = assemble(prepared, given, devices)
+        plan = plan_of(prepared, built, bool(callbacks))
+        plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
+        _say_plan(plan, shown)
+        _start(prepared, task, plan, model, folder.files)
+    return _execute(prepared, task, plan, model, devices, folder.files, callbacks, shown)
 
 
 def plan(
@@ -167,9 +169,10 @@ def preview(
 
 
 def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
-    """Go on with a run that was stopped, at the phase in which it was; a finished one is returned.
+    """Go on with a run that was stopped, at any moment; a finished one is returned.
 
-    Finished phases are kept; the interrupted one starts again from the best weights so far.
+    It ends with the numbers of a run that was never stopped: what was lost since the last write
+    of its state is computed again, in the same order and with the same draws.
 
     Raises:
         RunFolderError: there is no run, or it was trained on arrays or on a model object, which
@@ -187,15 +190,27 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
             "model and name its file: --backbone path/to/model.keras"
         )
     set_environment(run.spec)
-    spec, given = open_backbone(run.spec)
-    prepared = prepare(spec, {}, shown)
-    _check_unchanged(prepared, run)
-    devices = machine(spec)
-    task, built, model = assemble(prepared, given, devices)
-    # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
-    fitted = run.plan["phases"][-1]["method"] == "fit"
-    plan = plan_of(prepared, built, fitted)
-    return _execute(prepared, task, plan, model, devices, run.files, (), shown, True)
+    run.files.remove_drafts()
+    # The last file of a start: without it nothing has been trained.
+    started = (run.folder / "scan.json").is_file()
+    try:
+        with disk_full_told(run.files):
+            spec, given = open_backbone(run.spec)
+            prepared = prepare(spec, {}, shown)
+            if started:
+                _check_unchanged(prepared, run)
+            devices = machine(spec)
+            task, built, model = assemble(prepared, given, devices)
+            # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
+            fitted = started and run.plan["phases"][-1]["method"] == "fit"
+            plan = plan_of(prepared, built, fitted)
+            before = run.plan.get("estimate") if started else estimate(prepared, built, plan)
+            plan = dataclasses.replace(plan, estimate=before)
+            if not started:
+                _start(prepared, task, plan, model, run.files)
+    except KeyboardInterrupt as error:
+        raise interrupted(run.files) from error
+    return _execute(prepared, task, plan, model, devices, run.files, (), shown)
 
 
 def spec_of(
@@ -252,9 +267,9 @@ def _execute(
     folder: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
-    resumed: bool = False,
 ) -> Run:
-    start = time.monotonic()
+    state = read_state(folder)
+    state.seconds += prepared.seconds
     trainer = Trainer(
         model,
         task,
@@ -267,49 +282,37 @@ def _execute(
         callbacks,
         devices,
         prepared.seconds,
+        state,
     )
-    finished = _restore(trainer, folder) if resumed else _start(prepared, task, plan, folder)
+    checkpoints = trainer.checkpoints
     try:
-        results = trainer.run(plan, finished)
-        metrics = measure_run(prepared, task, plan, model, results, folder, progress)
+        with disk_full_told(folder):
+            results = trainer.run(plan)
+            metrics = measure_run(
+                prepared, task, plan, model, results, folder, progress, checkpoints.best
+            )
+            metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
+            if plan.estimate:
+                metrics["estimate"] = compare_estimate(plan.estimate, checkpoints.seconds)
+            folder.write_json("metrics.json", metrics)
     except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted; the best model so far is kept in {folder.best}. "
-            f"Go on with: tlkit train --resume {folder.path}"
-        ) from error
-    metrics["seconds"]["total"] = round(time.monotonic() - start + prepared.seconds, 3)
-    if plan.estimate:  # a resumed run takes a part of what was estimated: not compared
-        metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])
-    folder.write_json("metrics.json", metrics)
+        raise interrupted(folder) from error
     run = Run(folder, prepared.spec)
     run.model = model
     say_result(metrics, folder, progress)
     return run
 
 
-def _start(prepared: Prepared, task: Task, plan: TrainPlan, folder: RunFolder) -> list[PhaseResult]:
-    folder.create()
+def _start(
+    prepared: Prepared, task: Task, plan: TrainPlan, model: keras.Model, folder: RunFolder
+) -> None:
+    digests = prepared.scan.digests.items()
     folder.write_text("spec.yaml", prepared.spec.to_yaml())
     folder.write_json("plan.json", plan.to_json())
-    folder.write_json("env.json", describe_environment(prepared.spec))
+    folder.write_json("env.json", describe_environment(prepared.spec, digests, model))
     folder.write_json("labels.json", list(task.outputs))
     folder.write_json("task.json", task.to_json())
     folder.write_json("scan.json", prepared.scan_json())
-    return []
-
-
-def _restore(trainer: Trainer, folder: RunFolder) -> list[PhaseResult]:
-    """Put the state of a stopped run into `trainer`; return its finished phases."""
-    if not folder.best.is_file() or not (folder.path / "state.json").is_file():
-        return []
-    state = folder.read_json("state.json")
-    if state["val"] is None:  # stopped before the end of its first epoch
-        return []
-    best = keras.models.load_model(folder.best, compile=False)
-    trainer.model.set_weights(best.get_weights())
-    trainer.checkpoints.offer(*state["val"].values())
-    folder.keep_log({result["name"] for result in state["finished"]})
-    return [PhaseResult(**result) for result in state["finished"]]
 
 
 def _say_plan(plan: TrainPlan, progress: Progress) -> None:

@@ -24,7 +24,7 @@ from tlkit.progress import Progress
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with a run that was stopped, at the phase in which it was.",
+    help="Go on with a run that was stopped, killed or out of disk, as if it had not been.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
 def train(

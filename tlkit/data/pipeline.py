@@ -24,29 +24,24 @@ def batches(
     augment: Augmenter | None = None,
     mix: Mixer | None = None,
     balance: Balance = UNBALANCED,
+    epochs: range = range(1),
 ) -> tf.data.Dataset:
     """Return batches of images float32 (n, size, size, 3), 0-255, of their targets, and weights.
 
     Args:
         targets: a row for each example, as a task encodes it.
-        shuffle_seed: reshuffles all examples in every pass; None keeps the order given.
-        augment: changes each picture at random, other draws in every pass.
+        shuffle_seed: shuffles all examples, otherwise in each epoch; None keeps the order given.
+        augment: changes each picture at random, other draws in each epoch.
         mix: mixes each batch with itself, likewise; targets are then shares float32 (n, outputs).
         balance: weights for the loss, where it has some, come third in a batch; draws need a
             `shuffle_seed`.
+        epochs: the epochs to give, one after the other. Order and draws depend on the seed and
+            the epoch alone, so that a run that is resumed sees what it would have seen.
     """
     rows = [tf.constant(targets)]
     if balance.weights is not None:
         rows.append(tf.constant(balance.weights))
     load, load_resized = _loaders(examples, size)
-    dataset = tf.data.Dataset.range(len(examples))
-    if balance.draws is not None:
-        dataset = _drawn(balance, len(examples), shuffle_seed)
-    elif shuffle_seed is not None:
-        dataset = dataset.shuffle(len(examples), shuffle_seed, reshuffle_each_iteration=True)
-    if augment or mix:
-        draws = tf.data.Dataset.random(shuffle_seed or 0, rerandomize_each_iteration=True)
-        dataset = tf.data.Dataset.zip(dataset, draws.batch(2))
 
     def make(i, seed=None):
         image = augment(load(i), size, seed) if augment else load_resized(i)
@@ -57,21 +52,35 @@ def batches(
         # Other draws than the first picture's own, from the same seed.
         return mix(images, targets, tf.random.fold_in(tf.cast(seeds[0], tf.int32), batch_size))
 
-    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size)
-    if mix:
-        dataset = dataset.map(mixed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    def one(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = _order(len(examples), shuffle_seed, epoch, balance)
+        dataset = tf.data.Dataset.from_tensor_slices(order)
+        if augment or mix:
+            key = tf.stack([tf.constant((shuffle_seed or 0) % 2**31), tf.cast(epoch, tf.int32)])
+            dataset = dataset.enumerate().map(lambda at, i: (i, tf.random.fold_in(key, at)))
+        dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        dataset = dataset.batch(batch_size)
+        if mix:
+            dataset = dataset.map(mixed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return dataset
+
+    passes = tf.data.Dataset.range(epochs.start, epochs.stop)
+    return passes.flat_map(one).prefetch(tf.data.AUTOTUNE)
 
 
-def _drawn(balance: Balance, count: int, seed: int) -> tf.data.Dataset:
-    """Return the indices of an epoch, drawn anew in every pass."""
+def epoch_order(count: int, seed: int, epoch: int, balance: Balance = UNBALANCED) -> np.ndarray:
+    """Return the order int64 (count,) of an epoch: a pure function of its arguments."""
+    return balance.order(count, np.random.default_rng([seed, epoch]))
 
-    def draw(seed: np.int64) -> np.ndarray:
-        return balance.order(count, np.random.default_rng(seed))
 
-    passes = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
-    return passes.map(lambda s: tf.numpy_function(draw, [s], tf.int64)).unbatch()
+def _order(count: int, seed: int | None, epoch: tf.Tensor, balance: Balance) -> tf.Tensor:
+    if seed is None:
+        return tf.range(count, dtype=tf.int64)
+
+    def draw(epoch: np.int64) -> np.ndarray:
+        return epoch_order(count, seed, int(epoch), balance)
+
+    return tf.ensure_shape(tf.numpy_function(draw, [epoch], tf.int64), (count,))
 
 
 def _loaders(examples: list[Example], size: int):

@@ -39,15 +39,16 @@ class Examples:
         targets: a row for each, as the task encodes it.
         pictures: makes a pipeline of (images, targets) of the pictures with these indices,
             unchanged and in order.
-        stream: of the training part, makes the pipeline of a fitted phase: all pictures,
-            reshuffled in each pass; argument: whether they are augmented.
+        stream: of the training part, makes the pipeline of a fitted phase: all pictures, in
+            another order in each epoch; arguments: whether they are augmented, and which epochs,
+            `range(1)` unless told.
         balance: what is done about imbalance; in `stream` it is done.
     """
 
     digests: Sequence[str]
     targets: np.ndarray
     pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[[bool], Batches] | None = None
+    stream: Callable[..., Batches] | None = None
     balance: Balance = UNBALANCED
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class Prepared:
         plain = self.examples("train", task.encode)
         balance = task.balance(plain.targets, spec.balance)
 
-        def stream(augment: bool) -> Batches:
+        def stream(augment: bool, epochs: range = range(1)) -> Batches:
             targets, change, mix = plain.targets, None, None
             if augment:
                 change = augmenter(spec.augment_level, spec.mirror)
@@ -108,6 +109,7 @@ class Prepared:
                 augment=change,
                 mix=mix,
                 balance=balance,
+                epochs=epochs,
             )
 
         return replace(plain, stream=stream, balance=balance)
@@ -128,11 +130,17 @@ class Prepared:
         }
 
 
-def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepared:
+def prepare(
+    spec: RunSpec,
+    arrays: dict[str, Any],
+    progress: Progress,
+    listed: Callable[[RunSpec, Source], None] = lambda spec, source: None,
+) -> Prepared:
     """List, scan and split the data of a run.
 
     Args:
         arrays: what stands in the place of `ARRAYS` in `spec`: `data`, `val`, `test`.
+        listed: called once the examples are listed, before the first is read.
 
     Raises:
         DataError: see `open_source`, `scan` and `split`.
@@ -141,6 +149,7 @@ def prepare(spec: RunSpec, arrays: dict[str, Any], progress: Progress) -> Prepar
     if spec.data is None:
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     source = open_spec(spec, arrays)
+    listed(_with_full_paths(spec), source)
     examples = [example for part in source.parts.values() for example in part]
     found = scan(examples, progress, spec.strict, spec.near_duplicates)
     shares = {

@@ -104,14 +104,19 @@ def _look_at(examples: list[Example], near: bool) -> Iterator[tuple[Example, Fin
     remaining = iter(examples)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            while chunk := list(itertools.islice(remaining, CHUNK)):
-                before = [known(example) for example in chunk]
-                new = threads.map(find, [e for e, k in zip(chunk, before, strict=True) if not k])
-                for example, finding in zip(chunk, before, strict=True):
-                    yield example, finding or next(new)
-                if time.monotonic() - saved > SAVE_EVERY:
-                    kept.save()
-                    saved = time.monotonic()
+            try:
+                while chunk := list(itertools.islice(remaining, CHUNK)):
+                    before = [known(example) for example in chunk]
+                    waiting = [e for e, k in zip(chunk, before, strict=True) if not k]
+                    new = threads.map(find, waiting)
+                    for example, finding in zip(chunk, before, strict=True):
+                        yield example, finding or next(new)
+                    if time.monotonic() - saved > SAVE_EVERY:
+                        kept.save()
+                        saved = time.monotonic()
+            except BaseException:  # Ctrl-C: without this the whole chunk would still be read
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
     finally:
         kept.save()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(names)), map(_shortened, names))
     axes.set_xlim(0, 1)
     axes.legend(loc="lower left")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _shortened(label: str) -> str:
@@ -96,7 +97,7 @@ def draw_scatter(
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
         axes.set_title(name)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
@@ -119,7 +120,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
                 axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
     right = np.trace(counts) / max(1, counts.sum())
     axes.set_title(f"{counts.sum():,} pictures, accuracy {right:.3f}")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
@@ -146,4 +147,16 @@ def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
         grid[0, column].set_title(phase)
         grid[1, column].set_xlabel("L2 strength (solved)" if solved else "epoch")
     grid[0, 0].legend()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format="png")
+    draft = path.with_name(f".draft-{path.name}")
+    try:
+        draft.write_bytes(content.getvalue())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -4,38 +4,54 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tlkit.heads.task import Task
 from tlkit.progress import Progress
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import peak_rate
+from tlkit.training.state import State, assign, counts_of, set_counts, values_of
 
-WRITE_EVERY = 20.0
-"""Seconds between two checkpoints on disk. A head's epoch on kept features takes milliseconds,
-saving a model up to a second: in between, the best weights are held in memory."""
+WRITE_EVERY = 2.0
+"""Seconds between two checkpoints on disk, at least. A head's epoch on kept features takes
+milliseconds, saving a model up to a second: in between, the best weights are held in memory."""
+
+WRITE_SHARE = 0.05
+"""Share of the time that goes into checkpoints at most, on a slow disk or with a large model."""
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Holds the best weights by validation across phases, and writes `best`, `last` and the state.
+    """Holds the best weights by validation across phases, and writes checkpoints and the state.
 
     What is better, the task says.
     Keras's own callbacks forget their best at each `fit`, or keep it in a way that blocks the
     next phase; this one belongs to the run.
     """
 
-    def __init__(self, delivered: keras.Model, task: Task, folder: RunFolder):
+    def __init__(self, delivered: keras.Model, task: Task, folder: RunFolder, state: State):
         super().__init__()
-        self.delivered, self.task, self.folder = delivered, task, folder
-        self.best: dict[str, float] | None = None
+        self.delivered, self.task, self.folder, self.state = delivered, task, folder, state
         self.improved = False
-        self.finished: list[dict[str, Any]] = []
-        self._best: list[np.ndarray] = []
+        self._began = time.monotonic() - state.seconds
+        self._phase_began = 0.0
         self._written = time.monotonic()
-        self._unwritten = False
+        self._pause = WRITE_EVERY
+        self._unwritten = bool(state.best_weights)
+        if state.best_weights:
+            self.delivered.set_weights(state.best_weights)
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """Validation loss and metric of the best weights; None before the first."""
+        return self.state.best
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on the run, those before it was stopped included."""
+        return time.monotonic() - self._began
 
     def offer(self, loss: float, metric: float) -> bool:
         """Keep the delivered model's present weights if they are the best yet by validation."""
@@ -45,33 +61,45 @@ class Checkpoints(keras.callbacks.Callback):
             return False
         self.improved = self.best is None or score(loss, metric) > score(*self.best.values())
         if self.improved:
-            self.best, self._unwritten = {"loss": loss, self.task.metric: metric}, True
-            self._best = self.delivered.get_weights()
+            self.state.best = {"loss": loss, self.task.metric: metric}
+            self.state.best_weights, self._unwritten = self.delivered.get_weights(), True
         return self.improved
 
-    def end_phase(self) -> None:
+    def begin_phase(self) -> float:
+        """Return when the phase began, as `time.monotonic` would have said it."""
+        self._phase_began = time.monotonic() - self.state.phase_seconds
+        return self._phase_began
+
+    def end_phase(self, result: dict[str, Any]) -> None:
         """Put the best weights into the model, for the next phase to start from, and write."""
+        self.state = State(
+            finished=[*self.state.finished, result],
+            before=self.state.best,
+            best=self.state.best,
+            best_weights=self.state.best_weights,
+            log_rows=self.folder.count_log(),
+        )
         self._restore()
         self._write_best()
         self.folder.copy(self.folder.best, self.folder.last)
         self._write_state()
 
     def write(self) -> None:
-        """Write both checkpoints and `state.json`, in the middle of a phase."""
-        try:
-            present = self.delivered.get_weights()
-        except (RuntimeError, ValueError, AttributeError):
-            present = None  # JAX holds them in the training step, from which an interrupt cut them
+        """Write both checkpoints and the state, as they were at the last epoch's end."""
+        state = self.state
+        if state.variables:
+            # On JAX an interrupt within an epoch leaves the model without weights.
+            assign(self.model.variables, state.variables)
+            self.folder.save_model(self.delivered, self.folder.last)
         self._restore()
         self._write_best()
         self._write_state()
-        if present is not None:
-            self.delivered.set_weights(present)
-            self.folder.save_model(self.delivered, self.folder.last)
+        if state.variables:
+            assign(self.model.variables, state.variables)
 
     def _restore(self) -> None:
-        if self._best:
-            self.delivered.set_weights(self._best)
+        if self.state.best_weights:
+            self.delivered.set_weights(self.state.best_weights)
 
     def _write_best(self) -> None:
         if self._unwritten or not self.folder.best.exists():
@@ -79,14 +107,56 @@ class Checkpoints(keras.callbacks.Callback):
             self._unwritten = False
 
     def _write_state(self) -> None:
-        self.folder.write_json("state.json", {"finished": self.finished, "val": self.best})
+        self.state.seconds = self.seconds
+        self.state.write(self.folder)
         self._written = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare, and write when the last write is some time ago."""
+        """Compare the epoch with the best."""
         self.offer(logs["val_loss"], logs[f"val_{self.task.metric}"])
-        if time.monotonic() - self._written > WRITE_EVERY:
+
+    def take(self, epoch: int, over: bool, counting: Sequence[keras.callbacks.Callback]) -> None:
+        """Take the state after `epoch` epochs; write it when the last write is some time ago."""
+        state = self.state
+        state.epoch, state.over = epoch, over
+        state.variables = values_of(self.model.variables)
+        state.optimizer = values_of(self.model.optimizer.variables)
+        state.callbacks = counts_of(counting)
+        state.log_rows = self.folder.count_log()
+        state.phase_seconds = time.monotonic() - self._phase_began
+        if epoch and time.monotonic() - self._written > self._pause:
+            start = time.monotonic()
             self.write()
+            self._pause = max(WRITE_EVERY, (time.monotonic() - start) / WRITE_SHARE)
+
+
+class Resumption(keras.callbacks.Callback):
+    """Puts the state of a stopped phase back where it belongs, and takes it after each epoch.
+
+    It comes after all callbacks that change something: those that count, and the user's.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        epochs: int,
+        counting: Sequence[keras.callbacks.Callback],
+    ):
+        super().__init__()
+        self._checkpoints, self._epochs, self._counting = checkpoints, epochs, list(counting)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Put back what the callbacks have just forgotten."""
+        state = self._checkpoints.state
+        if state.variables:
+            set_counts(self._counting, state.callbacks)
+        else:
+            self._checkpoints.take(0, False, self._counting)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take the state."""
+        over = self.model.stop_training or epoch + 1 == self._epochs
+        self._checkpoints.take(epoch + 1, over, self._counting)
 
 
 class Log(keras.callbacks.Callback):
@@ -122,12 +192,13 @@ class Bar(keras.callbacks.Callback):
     def __init__(self, progress: Progress, phase: str, epochs: int, steps: int, best: Checkpoints):
         super().__init__()
         self._context = progress.bar(phase, "fitting", epochs * steps)
-        self._epochs, self._best = epochs, best
+        self._epochs, self._steps, self._best = epochs, steps, best
         self._advance = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the bar."""
         self._advance = self._context.__enter__()
+        self._advance(self._best.state.epoch * self._steps)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Advance by a step."""

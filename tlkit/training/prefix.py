@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from tlkit import engines
 from tlkit.backbones.graph import crossing, sources
 from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.pipeline import epoch_order
 from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.top import POOLED
@@ -237,9 +239,10 @@ def _pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Batches of kept features, in a new order in each epoch where `seed` is given.
+    """Batches of kept features; of some epochs, each in its own order, where `seed` is given.
 
-    Weights for the loss, where `balance` has some, come third in a batch.
+    The order depends on the seed and the epoch alone, never on what was read before. Weights for
+    the loss, where `balance` has some, come third in a batch.
     """
 
     def __init__(
@@ -249,26 +252,28 @@ class FeatureBatches(keras.utils.PyDataset):
         batch_size: int,
         seed: int | None = None,
         balance: Balance = UNBALANCED,
+        epochs: range = range(1),
     ):
         super().__init__()
         self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
-        self._random = None if seed is None else np.random.default_rng(seed)
-        self._order = np.arange(len(targets))
-        self.on_epoch_end()
+        self._seed, self._epochs = seed, epochs
+        self._order = functools.lru_cache(2)(self._draw)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order) / self._size)
+        return len(self._epochs) * math.ceil(len(self._targets) / self._size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        chosen = self._order[index * self._size : (index + 1) * self._size]
+        epoch, step = divmod(index, math.ceil(len(self._targets) / self._size))
+        order = self._order(self._epochs[epoch])
+        chosen = order[step * self._size : (step + 1) * self._size]
         batch = self._rows.take(chosen), self._targets[chosen]
         weights = self._balance.weights
         return batch if weights is None else (*batch, weights[chosen])
 
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch's order."""
-        if self._random is not None:
-            self._order = self._balance.order(len(self._order), self._random)
+    def _draw(self, epoch: int) -> np.ndarray:
+        if self._seed is None:
+            return np.arange(len(self._targets))
+        return epoch_order(len(self._targets), self._seed, epoch, self._balance)
 
 
 def streamed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ from tlkit.errors import RunFolderError
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
 
+DRAFT = ".draft-"
+"""How the names of files begin that are being written."""
+
 
 class RunFolder:
     """Paths, and atomic reading and writing of a run's files."""
@@ -28,44 +34,71 @@ class RunFolder:
         self.model = self.path / "model.keras"
         self.best = self.path / "checkpoints" / "best.keras"
         self.last = self.path / "checkpoints" / "last.keras"
+        self.state = self.path / "checkpoints" / "state.npz"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "tensorboard"
 
-    def create(self) -> None:
-        """Make the folder.
+    def create(self, spec: RunSpec) -> None:
+        """Make the folder with its `spec.yaml`: both at once, so that there is none without.
 
         Raises:
             RunFolderError: it cannot be made, or holds something already.
         """
         check_free(self.path)
         try:
-            self.best.parent.mkdir(parents=True)
+            if self.path.exists():  # an empty one; it may be a mount, which cannot be replaced
+                self.best.parent.mkdir()
+                self.write_text("spec.yaml", spec.to_yaml())
+                return
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}-"))
+            try:
+                draft.chmod(0o755)
+                (draft / "checkpoints").mkdir()
+                RunFolder(draft).write_text("spec.yaml", spec.to_yaml())
+                os.replace(draft, self.path)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
         except OSError as error:
             raise RunFolderError(f"--out {self.path}: cannot be made: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def draft(self, target: Path) -> Iterator[Path]:
+        """Give a path to write to, which becomes `target` in one step at the end.
+
+        A reader sees the old file or the new one; of a write that fails nothing is left.
+        """
+        # With the target's ending: Keras goes by it.
+        draft = target.with_name(f"{DRAFT}{target.name}")
+        try:
+            yield draft
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def remove_drafts(self) -> None:
+        """Remove what a killed process left half-written."""
+        for path in self.path.rglob(f"{DRAFT}*"):
+            path.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` as `name`, atomically."""
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write `text` as `name`, atomically: a reader sees the old file or the new one."""
-        handle, draft = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, self.path / name)
+        """Write `text` as `name`, atomically."""
+        with self.draft(self.path / name) as draft:
+            draft.write_bytes(text.encode("utf-8"))
 
     def save_model(self, model: keras.Model, target: Path) -> None:
         """Save `model` as `target`, atomically."""
-        draft = target.with_name(f".{target.name}-draft.keras")
-        model.save(draft)
-        os.replace(draft, target)
+        with self.draft(target) as draft:
+            model.save(draft)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy `source` to `target`, atomically."""
-        draft = target.with_name(f".{target.name}-draft")
-        shutil.copyfile(source, draft)
-        os.replace(draft, target)
+        with self.draft(target) as draft:
+            shutil.copyfile(source, draft)
 
     def read_json(self, name: str) -> Any:
         """Return the content of `name`.
@@ -129,24 +162,38 @@ class RunFolder:
             raise RunFolderError(f"run {self.path}: {path.name} {problem}") from error
 
     def append_log(self, metric: str, row: dict[str, Any]) -> None:
-        """Add a row to `log.csv`; `metric` is the name of the task's."""
+        """Add a row to `log.csv`, whole or not at all; `metric` is the name of the task's."""
         values = ("loss", metric, "val_loss", f"val_{metric}")
         columns = ("phase", "epoch", *values, "learning_rate", "l2", "seconds")
-        new = not self.log.exists()
-        with self.log.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-    def keep_log(self, phases: set[str]) -> None:
-        """Keep the rows of these phases alone; the others are going to be run again."""
-        rows = [row for row in self.read_log() if row["phase"] in phases]
-        if not rows:
-            self.log.unlink(missing_ok=True)
+        if not self.log.exists():
+            self._write_log(columns, [row])
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\r\n")
+        csv.DictWriter(text, columns, restval="").writerow(row)
+        before = self.log.stat().st_size
+        # Unbuffered: a row is one system call, which a kill does not cut in two.
+        with self.log.open("ab", buffering=0) as file:
+            line = text.getvalue().encode("utf-8")
+            written = file.write(line)
+            if written != len(line):  # the disk is full
+                os.truncate(self.log, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log))
+
+    def count_log(self) -> int:
+        """Return the number of rows of `log.csv`."""
+        return max(0, self.log.read_bytes().count(b"\n") - 1) if self.log.exists() else 0
+
+    def keep_log(self, count: int) -> None:
+        """Keep the first `count` rows; the others are of epochs that are going to be run again."""
+        rows = self.read_log()
+        if not count:
+            self.log.unlink(missing_ok=True)
+        elif len(rows) > count:
+            self._write_log(list(rows[0]), rows[:count])
+
+    def _write_log(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\r\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(self.log.name, text.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tlkit.progress import Progress
 from tlkit.spec import RunSpec
 from tlkit.training.budget import Budget
 from tlkit.training.cache import Rows
-from tlkit.training.callbacks import Bar, Checkpoints, Log
+from tlkit.training.callbacks import Bar, Checkpoints, Log, Resumption
 from tlkit.training.machine import ONE_CPU, Machine, precision_of
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import (
@@ -35,28 +35,17 @@ from tlkit.training.prefix import (
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import Averages, make_optimizer, scaled
 from tlkit.training.smoothing import smoothed
+from tlkit.training.state import PhaseResult, State, assign, values_of
 from tlkit.training.strength import solve_head
-from tlkit.training.timing import Speed, seconds_per_step
-
-
-@dataclass(frozen=True)
-class PhaseResult:
-    """What `metrics.json` says of a phase."""
-
-    name: str
-    trainable_parameters: int
-    seconds: float
-    prefix_seconds: float
-    best_val: float
-    cached: bool
-    gain: float | None = None
-    device: str = ""
-    precision: str = ""
-    images_per_second: float | None = None
+from tlkit.training.timing import TRIAL_STEPS, Speed, seconds_per_step
 
 
 class Trainer:
-    """Trains `model` by `plan`; the best weights by validation are in it at the end."""
+    """Trains `model` by `plan`; the best weights by validation are in it at the end.
+
+    Args:
+        state: of the run, where it was stopped; it goes on there.
+    """
 
     def __init__(
         self,
@@ -71,6 +60,7 @@ class Trainer:
         callbacks: Sequence[keras.callbacks.Callback] = (),
         machine: Machine = ONE_CPU,
         spent: float = 0.0,
+        state: State | None = None,
     ):
         self.model, self.task, self.spec = model, task, spec
         self.train, self.val = train, val
@@ -78,29 +68,33 @@ class Trainer:
         names = candidates(folder.read_engine() or spec.engine, spec.deterministic)
         self.store = FeatureStore(model, cache, limit, (train, val), progress, names)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
-        self.checkpoints = Checkpoints(model, task, folder)
         self.machine = machine
         self.budget = Budget(spec.budget, spent)
+        # Random generators of layers (dropout): each phase begins with them as they are now.
+        weights = {id(variable) for variable in model.weights}
+        self._generators = [v for v in model.variables if id(v) not in weights]
+        self._seeds = values_of(self._generators)
+        self.checkpoints = Checkpoints(model, task, folder, state or State())
 
-    def run(self, plan: TrainPlan, finished: Sequence[PhaseResult] = ()) -> list[PhaseResult]:
-        """Run the phases that are not `finished`; each starts from the best weights so far."""
-        results = list(finished)
-        self.checkpoints.finished = [asdict(result) for result in results]
+    def run(self, plan: TrainPlan) -> list[PhaseResult]:
+        """Run the phases that are not finished; each starts from the best weights so far."""
+        self.folder.keep_log(self.checkpoints.state.log_rows)
+        results = [PhaseResult(**result) for result in self.checkpoints.state.finished]
         self.budget.resume(results)
         try:
             for i in range(len(results), len(plan.phases)):
                 if not self.budget.begins(plan.phases[i], results, self.progress):
                     break
                 results.append(self._run_phase(plan.phases[i], plan.phases[i + 1 :]))
-                self.checkpoints.finished = [asdict(result) for result in results]
-                self.checkpoints.end_phase()
+                self.checkpoints.end_phase(asdict(results[-1]))
         except KeyboardInterrupt:
             self.checkpoints.write()
             raise
         return results
 
     def _run_phase(self, phase: Phase, later: Sequence[Phase]) -> PhaseResult:
-        start = time.monotonic()
+        start = self.checkpoints.begin_phase()
+        assign(self._generators, self._seeds)
         apply_plan(self.model, phase.freeze)
         cut = cut_of(self.model, phase.freeze)
         with self.machine.scope():
@@ -126,11 +120,11 @@ class Trainer:
             if self.store.engine and self.store.engine.name != self.folder.read_engine():
                 self.folder.write_json("engine.json", asdict(self.store.engine))
         prefix_seconds = time.monotonic() - prefix_start
-        before, speed = self.checkpoints.best, None
+        speed = None
         if phase.method == "solve":
             self._solve(phase, train, val, refit=self.spec.head.refit and not later)
-        else:
-            speed = self._fit(phase, suffix, train, val, deepest=not later)
+        elif not self.checkpoints.state.over and self.checkpoints.state.epoch < phase.epochs:
+            speed = self._fit(phase, suffix, cut, train, val, deepest=not later)
         if self.checkpoints.best is None:
             raise TrainingError(
                 f"{phase.name}: the loss became infinite in every epoch. Choose a lower "
@@ -138,7 +132,8 @@ class Trainer:
             )
         metric = self.task.metric
         best = self.checkpoints.best[metric]
-        computed = (self.machine.kind, precision_of(self.model), speed) if speed else ()
+        fitted = phase.method == "fit"
+        computed = (self.machine.kind, precision_of(self.model), speed) if fitted else ()
         self._say_result(phase, f"validation {metric} {best:.3f} is the best so far", computed)
         return PhaseResult(
             phase.name,
@@ -147,7 +142,7 @@ class Trainer:
             round(prefix_seconds, 3),
             best,
             kept,
-            self._gain(before),
+            self._gain(self.checkpoints.state.before),
             *computed,
         )
 
@@ -159,7 +154,7 @@ class Trainer:
         return self.task.score(*after.values())[0] - self.task.score(*before.values())[0]
 
     def _say_result(self, phase: Phase, text: str, computed: tuple) -> None:
-        if computed:
+        if computed and computed[-1]:
             _, precision, speed = computed
             text += f"; {speed:.0f} images/s, {' + '.join(self.machine.devices)}, {precision}"
         self.progress.say(phase.name, text)
@@ -174,8 +169,10 @@ class Trainer:
         return []
 
     def _streams(self, phase: Phase, cut: Cut | None):
-        """Return endless batches for a phase whose features are not kept."""
-        train, val = self.train.stream(phase.augment), self.val.pictures(range(len(self.val)))
+        """Return the batches of all epochs to come, for a phase whose features are not kept."""
+        epochs = range(self.checkpoints.state.epoch, phase.epochs)
+        train = self.train.stream(phase.augment, epochs)
+        val = self.val.pictures(range(len(self.val)))
         if cut is None:
             return train, val
         prefix = self.store.function(cut)
@@ -222,52 +219,85 @@ class Trainer:
                 metrics=[self.task.keras_metric()],
                 jit_compile=self.machine.jit_compile,
             )
+            # Or the first state would lack its variables.
+            optimizer.build(suffix.trainable_variables)
 
     def _fit(
-        self, phase: Phase, suffix: keras.Model, train: Any, val: Any, deepest: bool
+        self,
+        phase: Phase,
+        suffix: keras.Model,
+        cut: Cut | None,
+        train: Any,
+        val: Any,
+        deepest: bool,
     ) -> float | None:
         """Fit; return images per second, None if the budget has no time for an epoch."""
         batch = self.spec.batch_size
         steps, val_steps = math.ceil(len(self.train) / batch), math.ceil(len(self.val) / batch)
         if isinstance(train, Rows):
+            epochs = range(self.checkpoints.state.epoch, phase.epochs)
             seed, balance = self.spec.seed, self.train.balance
-            train = FeatureBatches(train, self.train.targets, batch, seed, balance)
+            train = FeatureBatches(train, self.train.targets, batch, seed, balance, epochs)
             val = FeatureBatches(val, self.val.targets, batch)
+        state = self.checkpoints.state
         self._compile(phase, suffix, steps)
         if self.budget.limited:
-            trial = (
-                (train[i] for i in range(len(train)))
-                if isinstance(train, FeatureBatches)
-                else train
-            )
-            # A forward pass takes about a third of a training step.
-            epoch = (steps + val_steps / 3) * seconds_per_step(suffix, trial)
-            shorter = self.budget.shortened(phase, epoch, deepest, self.progress)
+            shorter = self._shortened(phase, suffix, cut, train, steps + val_steps / 3, deepest)
             if shorter is None:
                 return None
             phase = shorter
             self._compile(phase, suffix, steps)
+        if state.variables:
+            assign(suffix.variables, state.variables)
+            assign(suffix.optimizer.variables, state.optimizer)
         speed = Speed(len(self.train))
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
         try:
             suffix.fit(
                 train,
+                initial_epoch=state.epoch,
                 epochs=phase.epochs,
+                shuffle=False,  # the batches come shuffled, as they do in a resumed run
                 steps_per_epoch=steps,
                 validation_data=val,
                 validation_steps=val_steps,
                 callbacks=self._callbacks(phase, bar, speed),
-                # Endless streams come shuffled; Keras would warn that it cannot.
-                shuffle=isinstance(train, FeatureBatches),
                 verbose=0,
             )
         finally:
             bar.close()
         return speed.images_per_second
 
+    def _shortened(
+        self,
+        phase: Phase,
+        suffix: keras.Model,
+        cut: Cut | None,
+        train: Any,
+        steps: float,
+        deepest: bool,
+    ) -> Phase | None:
+        """Return `phase` with the epochs that the budget has time for; None: not one.
+
+        Args:
+            steps: of an epoch; a forward pass takes about a third of a training step.
+        """
+        state = self.checkpoints.state
+        if state.epochs:  # decided before the run was stopped
+            return replace(phase, epochs=state.epochs)
+        if isinstance(train, FeatureBatches):
+            trial = (train[i] for i in range(min(len(train), TRIAL_STEPS + 1)))
+        else:  # the phase's own stream must not lose its first batches
+            trial, _ = self._streams(phase, cut)
+        seconds = steps * seconds_per_step(suffix, trial)
+        assign(self._generators, self._seeds)
+        shorter = self.budget.shortened(phase, seconds, deepest, self.progress)
+        state.epochs = shorter.epochs if shorter else None
+        return shorter
+
     def _callbacks(self, phase: Phase, bar: Bar, speed: Speed) -> list[keras.callbacks.Callback]:
         options = self.spec.optimizer
-        made = [
+        own = [
             self.checkpoints,
             Log(self.folder, phase.name, self.task.metric),
             bar,
@@ -276,6 +306,7 @@ class Trainer:
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.TensorBoard(self.folder.tensorboard / phase.name, write_graph=False),
         ]
+        made = list(own)
         if phase.schedule == "plateau":
             made.append(
                 keras.callbacks.ReduceLROnPlateau(
@@ -284,5 +315,8 @@ class Trainer:
             )
         if options.patience:
             made.append(keras.callbacks.EarlyStopping("val_loss", patience=options.patience))
-        averages = [Averages()] if options.ema else []
-        return made + self.callbacks + averages
+        counting = made[len(own) :]
+        made += self.callbacks
+        if options.ema:
+            made.append(Averages())
+        return [*made, Resumption(self.checkpoints, phase.epochs, counting)]

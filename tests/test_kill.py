@@ -1,0 +1,147 @@
+"""Training processes killed at random moments: each resumption ends as if nothing had happened.
+
+`--kills N` asks for N kills in all (20 unless told); the moments are drawn from a fixed seed.
+"""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+import yaml
+from conftest import SHARED, shared_env
+from PIL import Image
+
+from tlkit.errors import RunFolderError
+from tlkit.training.runfolder import RunFolder
+from tlkit.training.state import read_state
+
+TRAIN = [sys.executable, "-m", "tlkit", "train"]
+KINDS = {"kept": ("augment=none", "epochs=40"), "streamed": ("augment=light", "epochs=5")}
+PER_CLASS = 12
+TIMES = {"seconds", "images_per_second", "estimate"}
+"""Keys of `metrics.json` that differ from run to run."""
+PATIENCE = 300
+
+
+@pytest.fixture(scope="module")
+def data(pictures, tmp_path_factory):
+    """A few real flowers as class folders; generated pictures where there are none."""
+    flowers = SHARED / "data" / "flowers12" / "train"
+    if not flowers.is_dir():
+        return pictures, "none", 32
+    folder = tmp_path_factory.mktemp("data") / "flowers"
+    for label in sorted(path for path in flowers.iterdir() if path.is_dir())[:3]:
+        (folder / label.name).mkdir(parents=True)
+        for file in sorted(label.iterdir())[:PER_CLASS]:
+            (folder / label.name / file.name).write_bytes(file.read_bytes())
+    return folder, "imagenet", 128
+
+
+def command(data, out, kind):
+    folder, weights, size = data
+    settings = (
+        "backbone.name=MobileNet",
+        "backbone.alpha=0.25",
+        f"backbone.weights={weights}",
+        f"image_size={size}",
+        "regime=medium",
+        "optimizer.patience=0",
+        "batch_size=8",
+        "head.solver=fit",
+        "deterministic=true",
+        *KINDS[kind],
+    )
+    return [*TRAIN, str(folder), "--out", str(out), *(x for s in settings for x in ("--set", s))]
+
+
+def going_on(data, out, kind):
+    """Return the command that goes on with a run, or begins it if nothing is there yet."""
+    return [*TRAIN, "--resume", str(out)] if out.exists() else command(data, out, kind)
+
+
+def environment(tmp_path):
+    return shared_env(TLKIT_CACHE=str(tmp_path / "cache"), CUDA_VISIBLE_DEVICES="")
+
+
+def timeless(value):
+    """Return a JSON value without what differs from run to run."""
+    if isinstance(value, dict):
+        return {key: timeless(inner) for key, inner in value.items() if key not in TIMES}
+    return [timeless(inner) for inner in value] if isinstance(value, list) else value
+
+
+def outcome(out):
+    """Return all numbers of a finished run, times aside."""
+    with (out / "log.csv").open(newline="") as file:
+        rows = [timeless(row) for row in csv.DictReader(file)]
+    metrics = timeless(json.loads((out / "metrics.json").read_text()))
+    return metrics, rows, (out / "predictions.csv").read_text()
+
+
+def assert_readable(out):
+    """Open every file that a killed process left."""
+    for path in out.rglob("*"):
+        if path.name.startswith(".draft-") or not path.is_file():
+            continue
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".yaml":
+            assert yaml.safe_load(path.read_text())["backbone"]
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                assert all(
+                    None not in row and None not in row.values() for row in csv.DictReader(file)
+                )
+        elif path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".keras":
+            keras.models.load_model(path, compile=False)
+        elif path.suffix == ".npz":
+            read_state(RunFolder(out))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, request):
+    kills = max(1, request.config.getoption("--kills") // len(KINDS))
+    moments = random.Random(f"{kind} 0")
+    env = environment(tmp_path)
+    whole = tmp_path / "whole"
+    start = time.monotonic()
+    subprocess.run(command(data, whole, kind), env=env, check=True, timeout=PATIENCE)
+    life = time.monotonic() - start
+    expected, done, runs = outcome(whole), 0, 0
+    while done < kills:
+        runs += 1
+        assert runs <= 3 * kills, "the runs end before they are killed"
+        out = tmp_path / f"killed{runs}"
+        env = {**env, "TLKIT_CACHE": str(tmp_path / f"cache{runs}")}
+        for _ in range(min(5, kills - done)):
+            process = subprocess.Popen(going_on(data, out, kind), env=env)
+            try:
+                process.wait(moments.uniform(0.1, 1.0) * life)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if out.exists():
+                assert_readable(out)
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL
+            done += 1
+        subprocess.run(going_on(data, out, kind), env=env, check=True, timeout=PATIENCE)
+        assert outcome(out) == expected
+        assert not list(out.rglob(".draft-*"))
+
+
+def test_a_damaged_state_is_told(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.state.parent.mkdir()
+    folder.state.write_bytes(b"half a fi")
+    with pytest.raises(RunFolderError, match=r"state\.npz is damaged"):
+        read_state(folder)

@@ -1,0 +1,120 @@
+"""How a run ends before its end: stopped, out of disk, or failed at its start."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlkit.data.sources import Source
+from tlkit.errors import DiskFullError, Interrupted, TlkitError
+from tlkit.spec import RunSpec
+from tlkit.training.runfolder import RunFolder, next_folder
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no quota, file too large."""
+
+
+class Start:
+    """The folder of a run that is about to start; made once its data is listed."""
+
+    def __init__(self) -> None:
+        self.files: RunFolder | None = None
+        self._made: list[Path] = []
+
+    def create(self, spec: RunSpec, source: Source) -> None:
+        """Make the folder, so that from here on there is a run to go on with."""
+        files = RunFolder(spec.out or next_folder(source.name, spec.backbone.label))
+        path = files.path
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        with disk_full_told(None, path):
+            files.create(spec)
+        self.files, self._made = files, made
+
+    def remove(self) -> None:
+        """Remove what `create` made: nothing is left of a start that failed."""
+        if self.files is None:
+            return
+        for path in self.files.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self._made:
+            with contextlib.suppress(OSError):  # another run is in it by now
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def starting(arrays: dict[str, Any]) -> Iterator[Start]:
+    """Give the start of a run; of one that fails nothing is left, one that is stopped can go on.
+
+    Args:
+        arrays: data or a model that only this process has; without it there is no going on.
+    """
+    start = Start()
+    try:
+        with disk_full_told(lambda: start.files):
+            yield start
+    except KeyboardInterrupt as error:
+        if start.files is None or arrays:
+            start.remove()
+            raise
+        raise interrupted(start.files) from error
+    except DiskFullError:
+        raise
+    except TlkitError:
+        start.remove()
+        raise
+
+
+def interrupted(folder: RunFolder) -> Interrupted:
+    """Return the error that says how to go on."""
+    kept = f"the best model so far is kept in {folder.best}. " if folder.best.is_file() else ""
+    return Interrupted(f"interrupted; {kept}Go on with: tlkit train --resume {folder.path}")
+
+
+@contextlib.contextmanager
+def disk_full_told(folder: Any, path: Path | None = None) -> Iterator[None]:
+    """Turn whatever is raised because a disk is full into one clear message.
+
+    Keras and h5py raise errors of their own over the system's; the chain of causes is searched.
+
+    Args:
+        folder: the run folder, or a function that returns it; None: the run has not begun.
+        path: where was written, if there is no folder.
+
+    Raises:
+        DiskFullError: the disk is full.
+    """
+    try:
+        yield
+    except TlkitError:
+        raise
+    except Exception as error:
+        reason = _full(error)
+        if reason is None:
+            raise
+        files = folder() if callable(folder) else folder
+        place = files.path if files else path
+        if place is None:
+            raise
+        there = next(p for p in (place, *place.parents) if p.exists())
+        free = shutil.disk_usage(there).free / 2**20
+        again = f", then go on with: tlkit train --resume {place}" if files else ""
+        raise DiskFullError(
+            f"run {place}: cannot be written: {reason} ({free:,.0f} MB free there). "
+            f"Free some space or raise the quota{again}"
+        ) from error
+
+
+def _full(error: BaseException | None) -> str | None:
+    """Return why a disk takes no more, if that is behind `error`."""
+    while error is not None:
+        for code in FULL:
+            said = isinstance(error, OSError) and error.errno == code
+            if said or f"errno = {code}," in str(error) or os.strerror(code) in str(error):
+                return os.strerror(code)
+        error = error.__cause__ or error.__context__
+    return None
