@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.data.sources import Source
-from tlkit.errors import DiskFullError, Interrupted, TlkitError
+from tlkit.errors import CacheError, DiskFullError, Interrupted, TlkitError
 from tlkit.spec import RunSpec
 from tlkit.training.runfolder import RunFolder, next_folder
 
@@ -47,21 +47,22 @@ class Start:
 
 
 @contextlib.contextmanager
-def starting(arrays: dict[str, Any]) -> Iterator[Start]:
-    """Give the start of a run; of one that fails nothing is left, one that is stopped can go on.
+def starting(start: Start, arrays: dict[str, Any]) -> Iterator[None]:
+    """Start a run; of a start that fails nothing is left, one that is stopped can go on.
 
     Args:
         arrays: data or a model that only this process has; without it there is no going on.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; if there is a folder still, it can go on.
     """
-    start = Start()
     try:
         with disk_full_told(lambda: start.files):
-            yield start
-    except KeyboardInterrupt as error:
-        if start.files is None or arrays:
+            yield
+    except KeyboardInterrupt:
+        if arrays:
             start.remove()
-            raise
-        raise interrupted(start.files) from error
+        raise
     except DiskFullError:
         raise
     except TlkitError:
@@ -90,6 +91,12 @@ def disk_full_told(folder: Any, path: Path | None = None) -> Iterator[None]:
     """
     try:
         yield
+    except CacheError as error:
+        if folder is None or _full(error) is None:
+            raise
+        files = folder() if callable(folder) else folder
+        again = f"{error}, then go on with: tlkit train --resume {files.path}"
+        raise DiskFullError(again) from error
     except TlkitError:
         raise
     except Exception as error:

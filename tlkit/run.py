@@ -18,7 +18,7 @@ from tlkit.environment import describe_environment, machine, set_environment
 from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate, estimate
 from tlkit.heads.task import Task
-from tlkit.interruption import disk_full_told, interrupted, starting
+from tlkit.interruption import Start, disk_full_told, interrupted, starting
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
@@ -68,18 +68,24 @@ def train(
     if spec.out:
         check_free(Path(spec.out))
     spec, given = open_backbone(spec, arrays.get("backbone"))
-    with starting(arrays) as folder:
-        prepared = prepare(spec, arrays, shown, folder.create)
-        if spec.freeze != "auto":
-            # A wrong rule, before weights are fetched.
-            plan_of(prepared, unweighted(spec, given))
-        devices = machine(spec)
-        task, built, model = assemble(prepared, given, devices)
-        plan = plan_of(prepared, built, bool(callbacks))
-        plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
-        _say_plan(plan, shown)
-        _start(prepared, task, plan, model, folder.files)
-    return _execute(prepared, task, plan, model, devices, folder.files, callbacks, shown)
+    start = Start()
+    try:
+        with starting(start, arrays):
+            prepared = prepare(spec, arrays, shown, start.create)
+            if spec.freeze != "auto":
+                # A wrong rule, before weights are fetched.
+                plan_of(prepared, unweighted(spec, given))
+            devices = machine(spec)
+            task, built, model = assemble(prepared, given, devices)
+            plan = plan_of(prepared, built, bool(callbacks))
+            plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
+            _say_plan(plan, shown)
+            _start(prepared, task, plan, model, start.files)
+        return _execute(prepared, task, plan, model, devices, start.files, callbacks, shown)
+    except KeyboardInterrupt as error:
+        if start.files is None or not start.files.path.exists():
+            raise
+        raise interrupted(start.files) from error
 
 
 def plan(
@@ -208,9 +214,9 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
             plan = dataclasses.replace(plan, estimate=before)
             if not started:
                 _start(prepared, task, plan, model, run.files)
+        return _execute(prepared, task, plan, model, devices, run.files, (), shown)
     except KeyboardInterrupt as error:
         raise interrupted(run.files) from error
-    return _execute(prepared, task, plan, model, devices, run.files, (), shown)
 
 
 def spec_of(
@@ -285,18 +291,15 @@ def _execute(
         state,
     )
     checkpoints = trainer.checkpoints
-    try:
-        with disk_full_told(folder):
-            results = trainer.run(plan)
-            metrics = measure_run(
-                prepared, task, plan, model, results, folder, progress, checkpoints.best
-            )
-            metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
-            if plan.estimate:
-                metrics["estimate"] = compare_estimate(plan.estimate, checkpoints.seconds)
-            folder.write_json("metrics.json", metrics)
-    except KeyboardInterrupt as error:
-        raise interrupted(folder) from error
+    with disk_full_told(folder):
+        results = trainer.run(plan)
+        metrics = measure_run(
+            prepared, task, plan, model, results, folder, progress, checkpoints.best
+        )
+        metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
+        if plan.estimate:
+            metrics["estimate"] = compare_estimate(plan.estimate, checkpoints.seconds)
+        folder.write_json("metrics.json", metrics)
     run = Run(folder, prepared.spec)
     run.model = model
     say_result(metrics, folder, progress)

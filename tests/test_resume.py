@@ -1,0 +1,128 @@
+"""Runs that a full disk or a signal ends early: one message, then a resumption, equal numbers."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tlkit.data.sources import picture_files
+
+TRAIN = [sys.executable, "-m", "tlkit", "train"]
+SETTINGS = (
+    "backbone.name=MobileNet",
+    "backbone.alpha=0.25",
+    "backbone.weights=none",
+    "image_size=32",
+    "regime=small",
+    "head.solver=fit",
+    "epochs=3",
+    "deterministic=true",
+)
+PATIENCE = 300
+
+
+def command(pictures, out, *more):
+    settings = [part for text in (*SETTINGS, *more) for part in ("--set", text)]
+    return [*TRAIN, str(pictures), "--out", str(out), *settings]
+
+
+def run(words, cache, monkeypatch, limit=None):
+    """Run a command; `limit`: bytes that a file may have, as on a disk that is nearly full."""
+
+    def restrict():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # else the kernel kills the process
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    monkeypatch.setenv("TLKIT_CACHE", str(cache))
+    return subprocess.run(
+        words,
+        preexec_fn=restrict if limit else None,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def outcome(out):
+    metrics = json.loads((out / "metrics.json").read_text())
+    return metrics["val"], metrics["test"], (out / "predictions.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, tmp_path_factory):
+    """The folder of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        done = run(command(pictures, folder / "run"), folder / "cache", patch)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize("full", ["cache", "model"])
+def test_a_full_disk_is_told_in_one_message_and_the_run_goes_on(
+    full, whole, pictures, tmp_path, monkeypatch
+):
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    # Texts are below 16 KiB, kept features of these pictures above; a model takes 900 KiB.
+    limit = {"cache": 16 * 2**10, "model": 300 * 2**10}[full]
+    failed = run(command(pictures, out), cache, monkeypatch, limit)
+    assert failed.returncode == 2, failed.stderr
+    last = failed.stderr.strip().splitlines()[-1]
+    assert "cannot be written" in last
+    assert "File too large" in last
+    assert f"tlkit train --resume {out}" in last
+    assert "Traceback" not in failed.stderr
+    resumed = run([*TRAIN, "--resume", str(out)], cache, monkeypatch)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(out) == outcome(whole)
+
+
+@pytest.mark.parametrize("reached", ["spec.yaml", "scan.json"], ids=["in scan", "in features"])
+def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
+    reached, whole, pictures, tmp_path, monkeypatch
+):
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    monkeypatch.setenv("TLKIT_CACHE", str(cache))
+    process = subprocess.Popen(command(pictures, out), stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + PATIENCE
+    while not (out / reached).exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130, said
+    assert f"tlkit train --resume {out}" in said
+    resumed = run([*TRAIN, "--resume", str(out)], cache, monkeypatch)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(out) == outcome(whole)
+
+
+def test_the_seed_decides(whole, pictures, tmp_path, monkeypatch):
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    assert run(command(pictures, out, "seed=1"), cache, monkeypatch).returncode == 0
+    assert outcome(out)[2] != outcome(whole)[2]
+    one, other = (json.loads((folder / "env.json").read_text()) for folder in (out, whole))
+    assert one["weights"] != other["weights"]
+    assert one["data"] == other["data"]
+
+
+def test_env_json_says_what_a_run_started_from(whole, pictures, tmp_path, monkeypatch):
+    env = json.loads((whole / "env.json").read_text())
+    assert env["hardware"]["cores"] >= 1
+    assert env["hardware"]["memory"] > 2**30
+    assert env["seed"] == 0
+    assert env["deterministic"] is True
+    assert set(env["git"] or {"commit": "", "dirty": False}) == {"commit", "dirty"}
+    changed = tmp_path / "changed"
+    shutil.copytree(pictures, changed)
+    picture_files(changed)[0].unlink()
+    out = tmp_path / "run"
+    assert run(command(changed, out), tmp_path / "cache", monkeypatch).returncode == 0
+    other = json.loads((out / "env.json").read_text())
+    assert other["data"] != env["data"]
