@@ -161,7 +161,7 @@ def test_the_files_say_what_was_found(compared):
 def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path):
     """One backbone compared and trained: the same head, the same fine-tuning."""
     backbone = {**TINY["backbone"], "weights": tiny_weights}
-    fields = {"image_size": 32, "epochs": 2, "progress": False}
+    fields = {"image_size": 32, "epochs": 2, "progress": False, "balance": "weights"}
     found = tlkit.compare(pictures, f"MobileNet:alpha=0.25,weights={tiny_weights}", **fields)
     small = tlkit.train(
         pictures,
@@ -169,6 +169,7 @@ def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path):
         regime="small",
         out=tmp_path / "s",
         image_size=32,
+        balance="weights",
         progress=False,
     )
     medium = tlkit.train(pictures, backbone=backbone, regime="medium", out=tmp_path / "m", **fields)
@@ -207,6 +208,7 @@ def test_the_command_prints_a_table_and_what_to_type_next(pictures):
         (["--backbones", "MobilNet"], "Did you mean 'MobileNet'?"),
         (["--backbones", "ResNet50:alpha=0.5"], "backbone.alpha: ResNet50 has none"),
         (["--backbones", SMALL, "--budget", "soon"], "--budget: a time above 0"),
+        (["--backbones", SMALL, "--set", "budget=5m"], "with compare: --budget, the time for all"),
         (["--backbones", SMALL, "--set", "head.hidden=[8]"], "compare solves linear heads"),
     ],
 )
