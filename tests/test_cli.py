@@ -471,6 +471,7 @@ ALL_COMMANDS = [
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS, ids=" ".join)
+@pytest.mark.filterwarnings("error:The parameter .* is used more than once")
 def test_help_shows_an_example(here, command):
     for flag in ("--help", "-h"):
         result = call(*command, flag)
@@ -553,7 +554,7 @@ def test_plan_json(here, pictures):
     result = call("plan", pictures, "--json", "--freeze", "until=block_5", "--epochs", 2, *QUICK)
     assert result.exit_code == 0
     plan = json.loads(result.stdout)
-    assert list(plan) == ["regime", "reason", "examples", "classes", "phases"]
+    assert list(plan) == ["regime", "reason", "examples", "classes", "phases", "estimate"]
     assert (plan["regime"], plan["examples"], plan["classes"]) == ("large", 24, 3)
     (phase,) = plan["phases"]
     assert list(phase) == [

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,21 +161,27 @@ def test_the_files_say_what_was_found(compared):
 
 def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path):
     """One backbone compared and trained: the same head, the same fine-tuning."""
+    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    for label in ("square", "stripes"):  # for weights to be told from none
+        for file in sorted((data / label).iterdir())[5:]:
+            file.unlink()
     backbone = {**TINY["backbone"], "weights": tiny_weights}
-    fields = {"image_size": 32, "epochs": 2, "progress": False}
-    found = tlkit.compare(pictures, f"MobileNet:alpha=0.25,weights={tiny_weights}", **fields)
+    fields = {"image_size": 32, "epochs": 2, "progress": False, "balance": "weights"}
+    found = tlkit.compare(data, f"MobileNet:alpha=0.25,weights={tiny_weights}", **fields)
     small = tlkit.train(
-        pictures,
+        data,
         backbone=backbone,
         regime="small",
         out=tmp_path / "s",
         image_size=32,
+        balance="weights",
         progress=False,
     )
-    medium = tlkit.train(pictures, backbone=backbone, regime="medium", out=tmp_path / "m", **fields)
+    medium = tlkit.train(data, backbone=backbone, regime="medium", out=tmp_path / "m", **fields)
     assert found.best.probe == small.metrics["val"]["accuracy"]
     assert found.best.epochs == 2
     assert found.best.finetuned == medium.metrics["val"]["accuracy"]
+    assert -found.best.score[1] == pytest.approx(medium.metrics["val"]["loss"], rel=1e-3)
     assert found.test["accuracy"] == medium.metrics["test"]["accuracy"]
 
 
@@ -207,6 +214,7 @@ def test_the_command_prints_a_table_and_what_to_type_next(pictures):
         (["--backbones", "MobilNet"], "Did you mean 'MobileNet'?"),
         (["--backbones", "ResNet50:alpha=0.5"], "backbone.alpha: ResNet50 has none"),
         (["--backbones", SMALL, "--budget", "soon"], "--budget: a time above 0"),
+        (["--backbones", SMALL, "--set", "budget=5m"], "with compare: --budget, the time for all"),
         (["--backbones", SMALL, "--set", "head.hidden=[8]"], "compare solves linear heads"),
     ],
 )

@@ -106,6 +106,27 @@ def test_the_command_suggests_a_rate_and_draws_the_curve(pictures, tiny_weights,
     assert sorted(tmp_path.iterdir()) == [curve]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"regime": "large", "balance": "sampling", "mixup": 0.2},
+        {"freeze": "last=2", "balance": "weights"},
+    ],
+    ids=["streamed", "kept"],
+)
+def test_whatever_is_asked_of_training_is_found_a_rate_for(pictures, asked):
+    """Augmented and mixed, balanced, with smoothing, rates by block and averages."""
+    options = {"block_decay": 0.5, "label_smoothing": 0.1, "ema": 0.5}
+    found = tlkit.lr_find(pictures, steps=10, progress=False, **TINY, **asked, optimizer=options)
+    assert len(found.losses) >= 3
+    assert found.suggestion > 0
+
+
+def test_a_budget_has_no_rate(pictures):
+    with pytest.raises(SpecError, match="budget: lr-find is for one phase.*Received: 60"):
+        tlkit.lr_find(pictures, budget="1m", progress=False, backbone="MobileNet")
+
+
 def test_a_run_without_a_fitted_phase_has_no_rate(pictures):
     with pytest.raises(SpecError, match="solves the head, which has no learning rate"):
         tlkit.lr_find(pictures, regime="small", progress=False, **TINY)

@@ -350,16 +350,21 @@ print(json.dumps([rows, run.metrics["phases"][1]["device"], run.metrics["test"][
 def test_two_devices_train_as_one_does(pictures, tiny_weights, tmp_path):
     """24 training and 6 validation pictures in batches of 8 and 6: equal halves."""
     got = []
-    for device in ("cpu", "cpu:0,1"):
-        out = tmp_path / f"run{len(got)}"
-        done = subprocess.run(
-            [sys.executable, "-c", TWO, str(pictures), tiny_weights, str(out), device],
-            capture_output=True,
+    devices = ("cpu", "cpu:0,1")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, str(pictures), tiny_weights, str(tmp_path / name), device],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            env=os.environ,
+            env={**os.environ, "TLKIT_CACHE": str(tmp_path / f"cache-{name}")},
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        got.append(json.loads(done.stdout.splitlines()[-1]))
+        for name, device in zip(("one", "two"), devices, strict=True)
+    ]
+    for process in started:
+        out, said = process.communicate()
+        assert process.returncode == 0, said[-3000:]
+        got.append(json.loads(out.splitlines()[-1]))
     np.testing.assert_allclose(got[1][0], got[0][0], rtol=2e-3)
     assert got[1][2] == pytest.approx(got[0][2], rel=2e-3)
     assert len(got[0][0]) > 2

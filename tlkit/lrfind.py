@@ -22,11 +22,12 @@ from tlkit.errors import SpecError, TrainingError
 from tlkit.freezing import apply_plan
 from tlkit.progress import Advance, Progress, as_progress
 from tlkit.run import plan_of, spec_of
+from tlkit.training import smoothing
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase
 from tlkit.training.prefix import FeatureBatches, cut_of, split_at, streamed
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.schedule import make_optimizer
+from tlkit.training.schedule import make_optimizer, peak_rate
 from tlkit.training.trainer import Trainer
 
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -97,7 +98,7 @@ def lr_find(
         data, val, test, progress, **fields: as for `tlkit.train`.
 
     Raises:
-        SpecError: the plan has no fitted phase, or the steps or rates make no test.
+        SpecError: the plan has no fitted phase or a budget, or the steps or rates make no test.
 
     Example:
         found = tlkit.lr_find("flowers/", regime="medium", out="rates.png")
@@ -107,6 +108,11 @@ def lr_find(
     if out is not None:
         check_png(Path(out))
     spec, arrays = spec_of(data, val, test, {k: v for k, v in fields.items() if k != "out"})
+    if spec.budget is not None:
+        raise SpecError(
+            "budget: lr-find is for one phase, a budget has several. Allowed: budget left out, "
+            f"with regime or freeze in its place. Received: {spec.budget:g}"
+        )
     shown = as_progress(progress)
     set_environment(spec)
     spec, given = open_backbone(spec, arrays.get("backbone"))
@@ -122,7 +128,7 @@ def lr_find(
     with tempfile.TemporaryDirectory() as folder:
         files = RunFolder(Path(folder) / "run")
         files.create()
-        parts = [prepared.examples(part, task.encode) for part in ("train", "val")]
+        parts = prepared.training(task), prepared.examples("val", task.encode)
         trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown)
         trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))
         suffix, batches = _start(trainer, phase)
@@ -149,9 +155,11 @@ def _start(trainer: Trainer, phase: Phase) -> tuple[keras.Model, Iterator]:
     apply_plan(model, phase.freeze)
     cut = cut_of(model, phase.freeze)
     _, suffix = split_at(model, cut)
+    suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
     if cut is not None and not phase.augment and trainer.store.keeps(cut):
         rows = trainer.store.rows([cut], train, "training")
-        batches = _endless(FeatureBatches(rows, train.targets, spec.batch_size, spec.seed))
+        kept = FeatureBatches(rows, train.targets, spec.batch_size, spec.seed, train.balance)
+        batches = _endless(kept)
     elif cut is not None:
         batches = streamed(trainer.store.function(cut), train.stream(phase.augment))
     else:
@@ -162,7 +170,7 @@ def _start(trainer: Trainer, phase: Phase) -> tuple[keras.Model, Iterator]:
     return suffix, batches
 
 
-def _endless(batches: FeatureBatches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _endless(batches: FeatureBatches) -> Iterator[tuple[np.ndarray, ...]]:
     while True:
         for i in range(len(batches)):
             yield batches[i]
@@ -193,7 +201,7 @@ def range_test(
     Args:
         model: compiled, its optimizer without a schedule. Its weights and its optimizer's
             variables (rate, step, momenta) are afterwards what they were, to the bit.
-        batches: pairs of inputs and targets, at least as many as rates.
+        batches: of inputs, targets and, if any, weights, at least as many as rates.
 
     Returns:
         The loss of each step that was made, before its update.
@@ -202,12 +210,18 @@ def range_test(
     optimizer.build(model.trainable_variables)
     kept = [np.array(value) for value in (*model.get_weights(), *optimizer.variables)]
     weights = len(model.weights)
+    # With rates by block there is an optimizer for each: the head's has the highest.
+    parts, shares = [optimizer], [1.0]
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        parts = optimizer.optimizers
+        shares = [float(part.learning_rate) / peak_rate(optimizer) for part in parts]
     losses: list[float] = []
     try:
-        for rate, (x, y) in zip(rates, batches, strict=False):
-            optimizer.learning_rate = rate
+        for rate, batch in zip(rates, batches, strict=False):
+            for part, share in zip(parts, shares, strict=True):
+                part.learning_rate = share * rate
             model.reset_metrics()  # Keras gives the mean since the last reset
-            losses.append(float(np.asarray(model.train_on_batch(x, y))))
+            losses.append(float(np.asarray(model.train_on_batch(*batch))))
             if advance is not None:
                 advance(1, note=f"rate {rate:.1e}, loss {losses[-1]:.3f}")
             smoothed = smooth(losses)

@@ -36,7 +36,8 @@ from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import Cut, FeatureStore, cut_of
 from tlkit.training.runfolder import RunFolder, check_free
-from tlkit.training.solver import solve
+from tlkit.training.strength import solve_head
+from tlkit.training.timing import Deadline
 from tlkit.training.trainer import Trainer
 
 START_SECONDS = 9.0
@@ -122,23 +123,6 @@ class _OutOfTime(Exception):
     """The budget ended in the middle of a backbone's features."""
 
 
-class _Deadline(keras.callbacks.Callback):
-    """Ends fitting when the time is over; that epoch is still validated. Counts epochs."""
-
-    def __init__(self, deadline: float):
-        super().__init__()
-        self._deadline, self.epochs, self.stopped = deadline, 0, False
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the clock."""
-        if time.monotonic() > self._deadline:
-            self.model.stop_training = self.stopped = True
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count."""
-        self.epochs += 1
-
-
 @dataclass(frozen=True)
 class _Lead:
     """The best model so far; the others are not held in memory."""
@@ -201,7 +185,8 @@ class _Comparer:
         spec = prepared.spec.model_copy(update={"freeze": "all", "epochs": None})
         head = plan_of(dataclasses.replace(prepared, spec=spec), built).phases[0]
         apply_plan(model, head.freeze)
-        train, val = (self._timed(prepared.examples(p, task.encode)) for p in ("train", "val"))
+        train = self._timed(prepared.training(task))
+        val = self._timed(prepared.examples("val", task.encode))
         limit = int(spec.cache_size * 2**30)
         names = candidates(spec.engine, spec.deterministic)
         store = FeatureStore(model, features_folder(), limit, (train, val), self.progress, names)
@@ -209,9 +194,16 @@ class _Comparer:
         cuts = [*_kept_below(tuned, model, store), cut_of(model, head.freeze)]
         x = store.rows(cuts, train, "training").take()
         val_x = store.rows(cuts, val, "validation").take()
-        solution = solve(x, train.targets, val_x, val.targets, task)
-        model.get_layer(PREDICTIONS).set_weights([solution.kernel, solution.bias])
-        best = min(solution.path, key=lambda step: step.val_loss)
+        chosen = solve_head(
+            *(x, train.targets, val_x, val.targets, task),
+            lambda targets: task.balance(targets, spec.balance).whole,
+            choice=spec.head.strength,
+            refit=spec.head.refit,
+            seed=spec.seed,
+        )
+        solution, kept = chosen.solution, chosen.delivered
+        model.get_layer(PREDICTIONS).set_weights([kept.kernel, kept.bias])
+        best = next(step for step in solution.path if step.l2 == solution.l2)
         entry.probe = best.val_metric
         entry.score = task.score(best.val_loss, best.val_metric)
         entry.logme = log_maximum_evidence(x, task.scaled(train.targets))
@@ -286,17 +278,19 @@ class _Comparer:
     def _finetune(self, entry: Entry, spec: RunSpec, epochs: int, deadline: float) -> None:
         prepared, task, built, model = self._assemble(spec)
         plan = _tuned_plan(prepared, built, epochs)
-        watch = _Deadline(deadline)
+        watch = Deadline(deadline)
         with tempfile.TemporaryDirectory() as folder:
             files = RunFolder(Path(folder) / "run")
             files.create()
-            parts = (prepared.examples(part, task.encode) for part in ("train", "val"))
+            parts = prepared.training(task), prepared.examples("val", task.encode)
             trainer = Trainer(
                 model, task, prepared.spec, *parts, files, features_folder(), self.progress, [watch]
             )
             trainer.run(plan)
             loss, metric = trainer.checkpoints.best.values()
-        entry.finetuned, entry.score, entry.epochs = metric, task.score(loss, metric), watch.epochs
+            name = plan.phases[-1].name
+            entry.epochs = sum(row["phase"] == name for row in files.read_log())
+        entry.finetuned, entry.score = metric, task.score(loss, metric)
         if watch.stopped:
             self.notes.append(f"{entry.label}: fine-tuning was cut short by the budget")
         self._offer(entry, prepared, task, model)

@@ -11,6 +11,7 @@ import click
 
 from tlkit.cli.options import output, spec_fields, spec_options
 from tlkit.cli.quiet import import_tensorflow
+from tlkit.errors import SpecError
 from tlkit.progress import Progress
 
 
@@ -36,7 +37,7 @@ from tlkit.progress import Progress
     metavar="TIME",
     help="Time allowed, such as 90s, 2m, 1h; what does not fit is left out, and said.",
 )
-@functools.partial(spec_options, without=("--backbone", "--out"))
+@functools.partial(spec_options, without=("--backbone", "--budget", "--out"))
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -66,6 +67,11 @@ def compare(
 
     fields = spec_fields(data, recipe, settings, options)
     read_seconds(budget)
+    if "budget" in fields:
+        raise SpecError(
+            "budget: in a recipe or --set is the time of one training. Allowed with compare: "
+            f"--budget, the time for all. Received: {fields['budget']!r}"
+        )
     for candidate in read_candidates(backbones):  # before TensorFlow's seconds of import
         candidate.spec(fields)
     started = time.monotonic()

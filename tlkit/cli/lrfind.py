@@ -18,7 +18,7 @@ from tlkit.cli.quiet import import_tensorflow
     "tlkit lr-find flowers/ --freeze last=3 --set optimizer.name=adam --out rates.png",
 )
 @click.argument("data", required=False)
-@functools.partial(spec_options, without=("--out", "--epochs"))
+@functools.partial(spec_options, without=("--out", "--epochs", "--budget"))
 @click.option("--steps", type=int, default=100, show_default=True, help="Training steps.")
 @click.option("--lowest", type=float, default=1e-6, show_default=True, help="Rate to begin with.")
 @click.option("--highest", type=float, default=1.0, show_default=True, help="Rate to end with.")

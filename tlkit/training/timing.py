@@ -55,13 +55,17 @@ class Speed(keras.callbacks.Callback):
 
 
 class Deadline(keras.callbacks.Callback):
-    """Ends the training after the step in which the time is up; a last validation follows."""
+    """Ends the training after the step in which the time is up; a last validation follows.
+
+    Attributes:
+        stopped: whether it did.
+    """
 
     def __init__(self, deadline: float):
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self.stopped = deadline, False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the clock."""
         if time.monotonic() > self._deadline:
-            self.model.stop_training = True
+            self.model.stop_training = self.stopped = True
