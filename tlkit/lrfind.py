@@ -127,7 +127,7 @@ def lr_find(
         )
     with tempfile.TemporaryDirectory() as folder:
         files = RunFolder(Path(folder) / "run")
-        files.create()
+        files.create(spec)
         parts = prepared.training(task), prepared.examples("val", task.encode)
         trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown)
         trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))

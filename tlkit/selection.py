@@ -281,7 +281,7 @@ class _Comparer:
         watch = Deadline(deadline)
         with tempfile.TemporaryDirectory() as folder:
             files = RunFolder(Path(folder) / "run")
-            files.create()
+            files.create(prepared.spec)
             parts = prepared.training(task), prepared.examples("val", task.encode)
             trainer = Trainer(
                 model, task, prepared.spec, *parts, files, features_folder(), self.progress, [watch]
