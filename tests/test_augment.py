@@ -177,12 +177,14 @@ def test_a_pipeline_mixes_what_was_augmented_and_draws_anew():
     task = Classification(CLASSES)
     data = batches(
         examples, task.soften(task.encode(labels)), 32, 4, shuffle_seed=1,
-        augment=augmenter("strong"), mix=mixer(0.2, 1.0),
+        augment=augmenter("strong"), mix=mixer(0.2, 1.0), epochs=range(2),
     )  # fmt: skip
-    first, second = ([(x.numpy(), y.numpy()) for x, y in data] for _ in range(2))
+    seen, again = ([(x.numpy(), y.numpy()) for x, y in data] for _ in range(2))
+    first, second = seen[:3], seen[3:]
     assert [len(x) for x, _ in first] == [4, 4, 2]
     assert all(x.shape[1:] == (32, 32, 3) and y.shape[1:] == (3,) for x, y in first)
     assert not np.array_equal(first[0][0], second[0][0])
+    assert all(np.array_equal(a, b) for a, b in zip(seen[4], again[4], strict=True))
 
 
 # Targets as shares

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -131,7 +130,7 @@ def lr_find(
         parts = prepared.training(task), prepared.examples("val", task.encode)
         trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown)
         trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))
-        suffix, batches = _start(trainer, phase)
+        suffix, batches = _start(trainer, phase, steps)
         with shown.bar("rates", f"{phase.name}, {phase.optimizer}", steps) as advance:
             losses = range_test(suffix, batches, rates, advance)
     smoothed = smooth(losses)
@@ -149,32 +148,28 @@ def lr_find(
     return found
 
 
-def _start(trainer: Trainer, phase: Phase) -> tuple[keras.Model, Iterator]:
-    """Return the compiled suffix of a phase, as `Trainer` begins it, and endless batches for it."""
+def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Iterator]:
+    """Return the compiled suffix of a phase, as `Trainer` begins it, and `steps` batches for it."""
     model, train, spec = trainer.model, trainer.train, trainer.spec
     apply_plan(model, phase.freeze)
     cut = cut_of(model, phase.freeze)
     _, suffix = split_at(model, cut)
     suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
+    epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
     if cut is not None and not phase.augment and trainer.store.keeps(cut):
         rows = trainer.store.rows([cut], train, "training")
-        kept = FeatureBatches(rows, train.targets, spec.batch_size, spec.seed, train.balance)
-        batches = _endless(kept)
+        kept = FeatureBatches(
+            rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs
+        )
+        batches = (kept[i] for i in range(steps))
     elif cut is not None:
-        batches = streamed(trainer.store.function(cut), train.stream(phase.augment))
+        batches = streamed(trainer.store.function(cut), train.stream(phase.augment, epochs))
     else:
-        batches = itertools.chain.from_iterable(itertools.repeat(train.stream(phase.augment)))
+        batches = iter(train.stream(phase.augment, epochs))
     constant = dataclasses.replace(phase, schedule="constant")
     optimizer = make_optimizer(constant, spec.optimizer, suffix, 1)
     suffix.compile(optimizer, trainer.task.loss(), jit_compile=False)
     return suffix, batches
-
-
-def _endless(batches: FeatureBatches) -> Iterator[tuple[np.ndarray, ...]]:
-    while True:
-        for i in range(len(batches)):
-            yield batches[i]
-        batches.on_epoch_end()
 
 
 def rising(lowest: float, highest: float, steps: int) -> list[float]:

@@ -298,7 +298,8 @@ def _execute(
         )
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:
-            metrics["estimate"] = compare_estimate(plan.estimate, checkpoints.seconds)
+            took = metrics["seconds"]["total"]
+            metrics["estimate"] = compare_estimate(plan.estimate, took)
         folder.write_json("metrics.json", metrics)
     run = Run(folder, prepared.spec)
     run.model = model

@@ -82,6 +82,7 @@ class FeatureStore:
         limit: bytes that the cache may hold.
         parts: the pictures for which features will be asked.
         names: the engines that may compute them, see `engines.candidates`.
+        note: called with the engine once it is chosen, before it computes anything to keep.
 
     Attributes:
         engine: the one chosen, once for all cuts; None before the first features are asked for.
@@ -95,9 +96,10 @@ class FeatureStore:
         parts: Sequence[Examples],
         progress: Progress,
         names: tuple[str, ...] = (engines.KERAS,),
+        note: Callable[[engines.Engine], None] = lambda engine: None,
     ):
         self._model, self._root, self._limit = model, root, limit
-        self._parts, self._progress, self._names = parts, progress, names
+        self._parts, self._progress, self._names, self._note = parts, progress, names, note
         self._caches: dict[str, FeatureCache | None] = {}
         self._functions: dict[tuple[str, str], engines.Function] = {}
         self.engine: engines.Engine | None = None
@@ -177,6 +179,7 @@ class FeatureStore:
             self.engine, self._functions["", cut.name] = engines.choose(
                 piece, self._names, len(digests), np.asarray(sample), self._progress
             )
+        self._note(self.engine)
         self._progress.say("prefix", f"to {cut.name}, frozen; {self.engine.describe()}")
 
     def _cache(self, cut: Cut) -> FeatureCache | None:

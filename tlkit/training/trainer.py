@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from tlkit.data.prepare import Examples
-from tlkit.engines import candidates
+from tlkit.engines import Engine, candidates
 from tlkit.errors import TrainingError
 from tlkit.freezing import apply_plan
 from tlkit.heads.task import Task
@@ -66,7 +66,9 @@ class Trainer:
         self.train, self.val = train, val
         limit = int(spec.cache_size * 2**30)
         names = candidates(folder.read_engine() or spec.engine, spec.deterministic)
-        self.store = FeatureStore(model, cache, limit, (train, val), progress, names)
+        self.store = FeatureStore(
+            model, cache, limit, (train, val), progress, names, self._note_engine
+        )
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
         self.machine = machine
         self.budget = Budget(spec.budget, spent)
@@ -105,20 +107,16 @@ class Trainer:
             phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
         )
         prefix_start = time.monotonic()
-        try:
-            if kept:
-                # Under a budget the next phase may not be run: only the first is prepared for.
-                ahead = later if phase.method == "solve" or not self.budget.limited else ()
-                cuts = [*self._cuts_below(cut, ahead), cut]
-                train, val = (
-                    self.store.rows(cuts, part, what)
-                    for part, what in ((self.train, "training"), (self.val, "validation"))
-                )
-            else:
-                train, val = self._streams(phase, cut)
-        finally:  # a run that is stopped here keeps its engine too
-            if self.store.engine and self.store.engine.name != self.folder.read_engine():
-                self.folder.write_json("engine.json", asdict(self.store.engine))
+        if kept:
+            # Under a budget the next phase may not be run: only the first is prepared for.
+            ahead = later if phase.method == "solve" or not self.budget.limited else ()
+            cuts = [*self._cuts_below(cut, ahead), cut]
+            train, val = (
+                self.store.rows(cuts, part, what)
+                for part, what in ((self.train, "training"), (self.val, "validation"))
+            )
+        else:
+            train, val = self._streams(phase, cut)
         prefix_seconds = time.monotonic() - prefix_start
         speed = None
         if phase.method == "solve":
@@ -145,6 +143,11 @@ class Trainer:
             self._gain(self.checkpoints.state.before),
             *computed,
         )
+
+    def _note_engine(self, engine: Engine) -> None:
+        """Write which engine was chosen: a resumed run keeps it, and what its trial told."""
+        if engine.name != self.folder.read_engine():
+            self.folder.write_json("engine.json", asdict(engine))
 
     def _gain(self, before: dict[str, float] | None) -> float | None:
         """Return how much more the best model has of what it should have; None: it is the first."""
