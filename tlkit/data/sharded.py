@@ -87,6 +87,8 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
         for part, names in PARTS.items()
         if (group := getattr(prepared.split, part))
     }
+    found = {key: value for key, value in prepared.scan_json().items() if key != "splits"}
+    prepared.scan.findings.clear()  # told; some hundred bytes a picture
     label, encode = _label_feature(prepared)
     features = {IMAGE: tfds.features.Image(), "label": label, "id": tfds.features.Text()}
     identity = tfds.core.dataset_info.DatasetIdentity(
@@ -112,7 +114,6 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
                 advance(len(rows))
         writer.close_splits([split])
     about = {"format": FORMAT, "task": prepared.spec.task, "outputs": prepared.source.outputs}
-    found = {key: value for key, value in prepared.scan_json().items() if key != "splits"}
     text = json.dumps({**about, **found}, indent=2, ensure_ascii=False)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
 

@@ -79,7 +79,7 @@ class Verdicts:
 
     def get(self, path: str, state: State | None) -> Finding | None:
         """Return what was found of a file in this state, or None."""
-        row = self._rows.get(os.path.abspath(path))
+        row = self._rows.get(_full(path))
         if row is None or state is None:
             return None
         before, found = json.loads(row)
@@ -95,7 +95,7 @@ class Verdicts:
         if state is None or max(state[1:3]) > looked - RACY or state_of(path) != state:
             return
         row = json.dumps([state, finding], separators=(",", ":"))
-        self._new[os.path.abspath(path)] = row
+        self._new[_full(path)] = row
 
     def save(self) -> None:
         """Write what is new; a disk that takes nothing costs the next scan time, nothing else."""
@@ -109,6 +109,12 @@ class Verdicts:
         with contextlib.suppress(OSError):
             _write(self.path, self._rows)
         self._seen = state_of(self.path)
+
+
+def _full(path: str) -> str:
+    """Return the absolute path; the very string where it is one, which costs no memory."""
+    full = os.path.abspath(path)
+    return path if path == full else full
 
 
 def _read(path: Path) -> dict[str, str]:
