@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from conftest import TINY
 
 import tlkit
-from tlkit import engines
+from tlkit import compilers, engines
 from tlkit.cli.main import main
 from tlkit.data.prepare import Examples
 from tlkit.engines import Engine, build, candidates, choose
@@ -114,7 +114,7 @@ class Disturbed:
 
     def __call__(self, graph):
         self.built += 1
-        honest = engines._tensorflow(graph)
+        honest = compilers.by_tensorflow(graph)
         known = {}
 
         def run(x: np.ndarray) -> np.ndarray:
@@ -248,6 +248,21 @@ def test_a_deterministic_run_takes_tensorflow_untried(train, monkeypatch):
     assert train("run", deterministic=True).metrics["prefix"]["name"] == "tensorflow"
 
 
+def test_kept_features_that_are_not_the_model_s_measure_nothing(train, tmp_path, capsys):
+    """A file with a good checksum and wrong rows: the head is bad, its figures are true."""
+    train("first")
+    for data in (tmp_path / "cache" / "features").glob("*/*.rows"):
+        rows = np.fromfile(data, np.float32)[::-1].copy()
+        data.write_bytes(rows.tobytes())
+        sidecar = data.with_suffix(".json")
+        about = json.loads(sidecar.read_text())
+        sidecar.write_text(json.dumps({**about, "checksum": cache_module._checksum(rows)}))
+    run = train("second", progress=True)
+    assert "kept features answer otherwise than the model" in capsys.readouterr().out
+    again = run.evaluate(progress=False)
+    assert again["loss"] == pytest.approx(run.metrics["test"]["loss"], rel=1e-4)
+
+
 class Interrupt(keras.callbacks.Callback):
     """Presses Ctrl-C in the second epoch."""
 
@@ -302,9 +317,9 @@ def test_losses_on_kept_features_are_those_on_computed_ones(
 
     part = Examples([str(i) for i in range(20)], y, pictures, lambda _: pictures(range(20)))
     cut = Cut("pooled", prefix.output)
-    store = FeatureStore(model, tmp_path, 2**30, (part,), QUIET, ("tensorflow",))
+    store = FeatureStore(model, tmp_path, 2**30, part, QUIET, ("tensorflow",))
     assert store.keeps(cut)
-    kept = FeatureBatches(store.rows([cut], part, "test"), y, 8)
+    kept = FeatureBatches(store.rows([cut], part), y, 8)
     function = store.function(cut)
     computed = losses(suffix, ((function(x), target) for x, target in pictures(range(20))))
     found = losses(suffix, (kept[i] for i in range(len(kept))))

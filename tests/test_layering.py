@@ -24,6 +24,7 @@ ORDER = (
     "backbones",
     "heads",
     "freezing",
+    "compilers",
     "engines",
     "layers",
     "applications",
@@ -46,7 +47,14 @@ ORDER = (
 )
 """A module imports only from those before it; inside one of them everything is free."""
 
-USES_TENSORFLOW = ("data/", "export/", "engines.py", "environment.py", "cli/quiet.py")
+USES_TENSORFLOW = (
+    "data/",
+    "export/",
+    "compilers.py",
+    "engines.py",
+    "environment.py",
+    "cli/quiet.py",
+)
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}
 LONGEST = 330
 """Lines that a file may have."""

@@ -136,9 +136,10 @@ def trainer(images, tmp_path):
         folder.create(spec)
         for callback in callbacks:
             callback.net = model
-        train, val = (part_of(images, r, spec.batch_size) for r in (range(24), range(24, 32)))
+        chosen = range(24), range(24, 32), range(36)
+        parts = [part_of(images, r, spec.batch_size) for r in chosen]
         cache = tmp_path / "cache"
-        return Trainer(model, TASK, spec, train, val, folder, cache, QUIET, callbacks), plan
+        return Trainer(model, TASK, spec, *parts, folder, cache, QUIET, callbacks), plan
 
     return make
 
@@ -212,7 +213,7 @@ def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, i
     cut = cut_of(model, freeze)
     prefix, suffix = split_at(model, cut)
     part = part_of(images, range(36), 12)
-    kept = made.store.rows([cut], part, "test").take()
+    kept = made.store.rows([cut], part).take()
     computed = streamed(prefix.predict_on_batch, part.stream(False))
     again = np.concatenate([next(computed)[0] for _ in range(3)])
     expected = np.asarray(model(images[0], training=False))

@@ -127,7 +127,10 @@ def lr_find(
     with tempfile.TemporaryDirectory() as folder:
         files = RunFolder(Path(folder) / "run")
         files.create(spec)
-        parts = prepared.training(task), prepared.examples("val", task.encode)
+        parts = (
+            prepared.training(task),
+            *(prepared.examples(part, task.encode) for part in ("val", ("train", "val"))),
+        )
         trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown)
         trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))
         suffix, batches = _start(trainer, phase, steps)
@@ -157,7 +160,7 @@ def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Ite
     suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
     epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
     if cut is not None and not phase.augment and trainer.store.keeps(cut):
-        rows = trainer.store.rows([cut], train, "training")
+        rows = trainer.store.rows([cut], train)
         kept = FeatureBatches(
             rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs
         )

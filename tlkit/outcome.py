@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
-from tlkit.data.prepare import Prepared
+from tlkit.data.prepare import Examples, Prepared
+from tlkit.engines import CHECKED, largest_allowed, reference
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import headline, measure
 from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
@@ -15,6 +18,7 @@ from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
 from tlkit.progress import Progress
 from tlkit.training.phases import HEAD, TrainPlan
+from tlkit.training.prefix import FeatureStore, cut_of, pieces, split_at
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.state import PhaseResult
 
@@ -25,6 +29,7 @@ def measure_run(
     plan: TrainPlan,
     model: keras.Model,
     results: list[PhaseResult],
+    store: FeatureStore,
     folder: RunFolder,
     progress: Progress,
     best: dict[str, float],
@@ -32,12 +37,14 @@ def measure_run(
     """Save the model, evaluate it on the test part, and return `metrics.json`.
 
     Args:
+        store: computes features of `model` and keeps them.
         best: loss and metric of the model on the validation part.
     """
     folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
     draw_curves(folder.read_log(), folder.path / "curves.png")
+    answer = _answerer(model, plan, results, store, progress)
     if isinstance(task, Multilabel):
-        task = _tuned(prepared, task, model, folder, progress)
+        task = _tuned(prepared, task, answer, folder)
     by_phase = Counter()
     for result in results:
         by_phase[result.name] += result.seconds
@@ -63,9 +70,7 @@ def measure_run(
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
         "val": best,
-        "test": (
-            _test_metrics(prepared, task, model, folder, progress) if counts["test"] else None
-        ),
+        "test": _test_metrics(prepared, task, answer, folder) if counts["test"] else None,
         "seconds": {
             "total": 0.0,
             "scan": round(prepared.seconds, 3),
@@ -76,22 +81,54 @@ def measure_run(
     }
 
 
-def _tuned(
-    prepared: Prepared, task: Multilabel, model: keras.Model, folder: RunFolder, progress: Progress
-) -> Multilabel:
+Answerer = Callable[[Examples, str], np.ndarray]
+"""From a part and its name to the model's outputs (n, outputs)."""
+
+
+def _answerer(
+    model: keras.Model,
+    plan: TrainPlan,
+    results: list[PhaseResult],
+    store: FeatureStore,
+    progress: Progress,
+) -> Answerer:
+    """Return what answers a part: by kept features where the last phase trained on such.
+
+    No phase trained what lies below its cut, so the features are those of the delivered model; for
+    the next run of another regime, head or seed they are there. What they give is held against the
+    whole model on the first pictures, as an engine is: it is the delivered model that is measured.
+    """
+    cut = cut_of(model, plan.phases[len(results) - 1].freeze) if results[-1].cached else None
+
+    def answer(part: Examples, name: str) -> np.ndarray:
+        if cut is not None:
+            rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
+            found = outputs(suffix, pieces(rows, range(len(part))), len(part), progress, name)
+            sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
+            expected = reference(model, np.asarray(sample))
+            difference = float(np.abs(found[: len(expected)] - expected).max())
+            if difference <= largest_allowed(model, expected):
+                return found
+            text = f"kept features answer otherwise than the model, by {difference:.2g}"
+            progress.say(name, f"{text}: measured by the whole model")
+        return outputs(model, part.pictures(range(len(part))), len(part), progress, name)
+
+    return answer
+
+
+def _tuned(prepared: Prepared, task: Multilabel, answer: Answerer, folder: RunFolder) -> Multilabel:
     """Choose the threshold of each label on the validation part, and keep them."""
     part = prepared.examples("val", task.encode)
-    p = outputs(model, part.pictures(range(len(part))), len(part), progress, "threshold")
-    task = task.with_thresholds(part.targets, p)
+    task = task.with_thresholds(part.targets, answer(part, "validation"))
     folder.write_json("task.json", task.to_json())
     return task
 
 
 def _test_metrics(
-    prepared: Prepared, task: Task, model: keras.Model, folder: RunFolder, progress: Progress
+    prepared: Prepared, task: Task, answer: Answerer, folder: RunFolder
 ) -> dict[str, Any]:
     test, part = prepared.split.test, prepared.examples("test", task.encode)
-    answers = outputs(model, part.pictures(range(len(part))), len(part), progress, "test")
+    answers = answer(part, "test")
     rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
     folder.write_text("predictions.csv", rows)
     metrics = measure(task, part.targets, answers)

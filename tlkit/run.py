@@ -282,6 +282,7 @@ def _execute(
         prepared.spec,
         prepared.training(task),
         prepared.examples("val", task.encode),
+        prepared.examples(("train", "val", "test"), task.encode),
         folder,
         features_folder(),
         progress,
@@ -294,7 +295,7 @@ def _execute(
     with disk_full_told(folder):
         results = trainer.run(plan)
         metrics = measure_run(
-            prepared, task, plan, model, results, folder, progress, checkpoints.best
+            prepared, task, plan, model, results, trainer.store, folder, progress, checkpoints.best
         )
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:

@@ -185,15 +185,15 @@ class _Comparer:
         spec = prepared.spec.model_copy(update={"freeze": "all", "epochs": None})
         head = plan_of(dataclasses.replace(prepared, spec=spec), built).phases[0]
         apply_plan(model, head.freeze)
-        train = self._timed(prepared.training(task))
-        val = self._timed(prepared.examples("val", task.encode))
+        train, val = prepared.training(task), prepared.examples("val", task.encode)
+        whole = self._timed(prepared.examples(("train", "val"), task.encode))
         limit = int(spec.cache_size * 2**30)
         names = candidates(spec.engine, spec.deterministic)
-        store = FeatureStore(model, features_folder(), limit, (train, val), self.progress, names)
+        store = FeatureStore(model, features_folder(), limit, whole, self.progress, names)
         tuned = _tuned_plan(prepared, built).phases[-1]
         cuts = [*_kept_below(tuned, model, store), cut_of(model, head.freeze)]
-        x = store.rows(cuts, train, "training").take()
-        val_x = store.rows(cuts, val, "validation").take()
+        x = store.rows(cuts, train).take()
+        val_x = store.rows(cuts, val).take()
         chosen = solve_head(
             *(x, train.targets, val_x, val.targets, task),
             lambda targets: task.balance(targets, spec.balance).whole,
@@ -282,7 +282,10 @@ class _Comparer:
         with tempfile.TemporaryDirectory() as folder:
             files = RunFolder(Path(folder) / "run")
             files.create(prepared.spec)
-            parts = prepared.training(task), prepared.examples("val", task.encode)
+            parts = (
+                prepared.training(task),
+                *(prepared.examples(part, task.encode) for part in ("val", ("train", "val"))),
+            )
             trainer = Trainer(
                 model, task, prepared.spec, *parts, files, features_folder(), self.progress, [watch]
             )

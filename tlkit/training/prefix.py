@@ -80,7 +80,8 @@ class FeatureStore:
         model: the delivered model; its layers below a cut must not change while this is in use.
         root: the folder of the feature cache.
         limit: bytes that the cache may hold.
-        parts: the pictures for which features will be asked.
+        whole: all pictures for which features will be asked: what is missing of one cut is computed
+            in one pass, since a pipeline for each part would take a second to start.
         names: the engines that may compute them, see `engines.candidates`.
         note: called with the engine once it is chosen, before it computes anything to keep.
 
@@ -93,13 +94,13 @@ class FeatureStore:
         model: keras.Model,
         root: Path,
         limit: int,
-        parts: Sequence[Examples],
+        whole: Examples,
         progress: Progress,
         names: tuple[str, ...] = (engines.KERAS,),
         note: Callable[[engines.Engine], None] = lambda engine: None,
     ):
         self._model, self._root, self._limit = model, root, limit
-        self._parts, self._progress, self._names, self._note = parts, progress, names, note
+        self._whole, self._progress, self._names, self._note = whole, progress, names, note
         self._caches: dict[str, FeatureCache | None] = {}
         self._functions: dict[tuple[str, str], engines.Function] = {}
         self.engine: engines.Engine | None = None
@@ -108,30 +109,30 @@ class FeatureStore:
         """Tell whether the features at `cut` can be kept; makes room for them."""
         return self._cache(cut) is not None
 
-    def rows(self, cuts: Sequence[Cut], part: Examples, what: str) -> Rows:
-        """Return the features of `part` at the last of `cuts`.
+    def rows(self, cuts: Sequence[Cut], part: Examples) -> Rows:
+        """Return the features of `part`, of pictures in `whole`, at the last of `cuts`.
 
         Args:
             cuts: in graph order, each kept; features at a later one are computed from those at
                 the one before, which saves the way from the pictures. The last may be one that
                 the cache has no room for: its features are held in memory.
-            what: name of the part, for the progress bar.
         """
+        whole = self._whole
         below: Cut | None = None
         source: Rows | None = None
         for cut in cuts:
             cache = self._cache(cut)
             if cache is None:
-                return self._in_memory(cut, part, what)
-            missing = cache.missing(part.digests)
+                return self._in_memory(cut, part)
+            missing = cache.missing(whole.digests)
             if missing:
                 function = self._between(below, cut)
-                batches = part.pictures(missing) if source is None else _pieces(source, missing)
-                with self._progress.bar("prefix", f"{what}, {cut.name}", len(missing)) as advance:
+                batches = whole.pictures(missing) if source is None else pieces(source, missing)
+                with self._progress.bar("prefix", f"to {cut.name}", len(missing)) as advance:
                     features = _run(function, batches, advance)
-                    cache.add([part.digests[i] for i in missing], features)
-            below, source = cut, cache.rows(part.digests)
-        return source
+                    cache.add([whole.digests[i] for i in missing], features)
+            below, source = cut, cache.rows(whole.digests)
+        return cache.rows(part.digests)
 
     def function(self, cut: Cut) -> engines.Function:
         """Return the frozen part below `cut` as a function of a batch of pictures."""
@@ -140,9 +141,9 @@ class FeatureStore:
         self._choose(cut, None)
         return self._between(None, cut)
 
-    def _in_memory(self, cut: Cut, part: Examples, what: str) -> Rows:
+    def _in_memory(self, cut: Cut, part: Examples) -> Rows:
         function = self._between(None, cut)
-        with self._progress.bar("prefix", f"{what}, {cut.name}", len(part)) as advance:
+        with self._progress.bar("prefix", f"to {cut.name}", len(part)) as advance:
             features = list(_run(function, part.pictures(range(len(part))), advance))
         return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
 
@@ -168,13 +169,14 @@ class FeatureStore:
         """
         if self.engine is not None:
             return
-        digests = {digest for part in self._parts for digest in part.digests}
+        digests = set(self._whole.digests)
         for name in self._names if entries else ():
             if 2 * len(digests.intersection(kept_digests(entries(name)))) >= len(digests):
                 self.engine = engines.Engine(name)
                 break
         else:
-            sample, _ = next(iter(self._parts[0].pictures(range(min(32, len(self._parts[0]))))))
+            first = range(min(engines.TRIAL, len(self._whole)))
+            sample, *_ = next(iter(self._whole.pictures(first)))
             piece = keras.Model(self._model.input, cut.tensor)
             self.engine, self._functions["", cut.name] = engines.choose(
                 piece, self._names, len(digests), np.asarray(sample), self._progress
@@ -193,15 +195,15 @@ class FeatureStore:
             self._progress.say("cache", f"{what}: features computed each epoch, by keras")
             return None
         shape = cut.tensor.shape[1:]
-        whole = 4 * sum(map(len, self._parts)) * math.prod(shape)
-        dtype = "float16" if whole > HALF_FROM else "float32"
+        size = 4 * len(self._whole) * math.prod(shape)
+        dtype = "float16" if size > HALF_FROM else "float32"
         key = _key(keras.Model(self._model.input, cut.tensor))
         self._choose(
             cut,
             lambda name: entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype),
         )
         key["engine"] = engines.release(self.engine.name)
-        needed = whole // (2 if dtype == "float16" else 1)
+        needed = size // (2 if dtype == "float16" else 1)
         entry = entry_folder(self._root, key, dtype)
         if not make_room(self._root, needed, self._limit, entry):
             self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
@@ -236,7 +238,8 @@ def _run(function: engines.Function, batches: Batches, advance: Callable) -> Ite
         yield features
 
 
-def _pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
+def pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
+    """Yield the chosen features in batches, with nothing where targets would be."""
     for start in range(0, len(chosen), size):
         yield rows.take(np.asarray(chosen[start : start + size])), None
 

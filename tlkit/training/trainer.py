@@ -44,6 +44,8 @@ class Trainer:
     """Trains `model` by `plan`; the best weights by validation are in it at the end.
 
     Args:
+        whole: `train`, `val` and what else the model will be measured on; `store` keeps the
+            features of them all.
         state: of the run, where it was stopped; it goes on there.
     """
 
@@ -54,6 +56,7 @@ class Trainer:
         spec: RunSpec,
         train: Examples,
         val: Examples,
+        whole: Examples,
         folder: RunFolder,
         cache: Path,
         progress: Progress,
@@ -66,9 +69,7 @@ class Trainer:
         self.train, self.val = train, val
         limit = int(spec.cache_size * 2**30)
         names = candidates(folder.read_engine() or spec.engine, spec.deterministic)
-        self.store = FeatureStore(
-            model, cache, limit, (train, val), progress, names, self._note_engine
-        )
+        self.store = FeatureStore(model, cache, limit, whole, progress, names, self._note_engine)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
         self.machine = machine
         self.budget = Budget(spec.budget, spent)
@@ -111,10 +112,7 @@ class Trainer:
             # Under a budget the next phase may not be run: only the first is prepared for.
             ahead = later if phase.method == "solve" or not self.budget.limited else ()
             cuts = [*self._cuts_below(cut, ahead), cut]
-            train, val = (
-                self.store.rows(cuts, part, what)
-                for part, what in ((self.train, "training"), (self.val, "validation"))
-            )
+            train, val = (self.store.rows(cuts, part) for part in (self.train, self.val))
         else:
             train, val = self._streams(phase, cut)
         prefix_seconds = time.monotonic() - prefix_start

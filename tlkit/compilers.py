@@ -1,0 +1,120 @@
+"""Networks compiled by other libraries than Keras: each gives a function of a batch of pictures.
+
+All start from TensorFlow's graph with its weights as constants, and compute in float32 on a CPU,
+TensorFlow's own on whatever device there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+STREAMS = 8
+"""Most pictures that OpenVINO computes side by side: a batch of 32 in pieces must keep all busy."""
+
+PIECE = 2
+"""Pictures that a stream of OpenVINO takes at once. Measured on two cores, images/s for pieces of
+1, 2, 4, 8 and whole batches of 32 on all cores: MobileNetV2 285, 297, 236, 223 and 187,
+EfficientNetB0 171, 167, 158, 141 and 131, ResNet50 30 to 31: activations of few pictures stay in
+the processor's cache."""
+
+
+def frozen_graph(model: keras.Model) -> Any:
+    """Return `model` in inference mode as a TensorFlow function with constants for weights.
+
+    Training-mode work (dropout, batch statistics) is not in it, and TensorFlow's optimiser can
+    fold BatchNorm into the convolutions, which it cannot do with variables.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    shape = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(shape)
+    return convert_variables_to_constants_v2(traced)
+
+
+def by_tensorflow(graph: Any) -> Function:
+    import tensorflow as tf
+
+    dtype = graph.inputs[0].dtype
+
+    def run(x: np.ndarray) -> np.ndarray:
+        # Between two cuts of a network in half precision: kept features come as float32.
+        outputs = graph(tf.cast(x, dtype))
+        return (outputs[0] if isinstance(outputs, list | tuple) else outputs).numpy()
+
+    return run
+
+
+def by_openvino(graph: Any) -> Function:
+    import openvino
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    streams = max(1, min(STREAMS, cores or 1))
+    # Else a processor that has bfloat16 computes in it: its activations are off by 9% of their
+    # standard deviation, and a head solved on them loses a point in the float32 model.
+    settings = {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    # Its reader of files takes half a second where `openvino.convert_model` takes three, and unlike
+    # that reports nothing to its makers.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "graph.pb")
+        file.write_bytes(graph.graph.as_graph_def().SerializeToString())
+        network = core.read_model(file)
+    if None not in (side := tuple(graph.inputs[0].shape[1:])):
+        network.reshape([PIECE, *side])  # plans for one size are quicker than those for any
+    compiled = core.compile_model(network, "CPU", settings)
+    # Twice as many as are computed at a time: a stream finds its next piece waiting.
+    queue = openvino.AsyncInferQueue(compiled, 2 * streams)
+    pieces: dict[int, np.ndarray] = {}
+    # The result is OpenVINO's own memory, written over by the next piece.
+    queue.set_callback(
+        lambda request, at: pieces.__setitem__(at, np.array(request.get_output_tensor(0).data))
+    )
+
+    def run(x: np.ndarray) -> np.ndarray:
+        pieces.clear()
+        for start in range(0, len(x), PIECE):
+            # The last piece of an odd batch is filled up with its last picture.
+            chosen = np.minimum(np.arange(start, start + PIECE), len(x) - 1)
+            queue.start_async({0: x[chosen]}, start)
+        queue.wait_all()
+        return np.concatenate([pieces[at] for at in range(0, len(x), PIECE)])[: len(x)]
+
+    return run
+
+
+def by_onnxruntime(graph: Any) -> Function:
+    import onnxruntime
+
+    # What NumPy and TensorFlow tell about outdated functions only tf2onnx can act on.
+    logger = logging.getLogger("tensorflow")
+    with warnings.catch_warnings(), contextlib.ExitStack() as after:
+        after.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+        import tf2onnx
+
+        proto, _ = tf2onnx.convert.from_graph_def(
+            graph.graph.as_graph_def(),
+            input_names=[graph.inputs[0].name],
+            output_names=[graph.outputs[0].name],
+        )
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
