@@ -84,8 +84,11 @@ class Classification(Task):
         return -float(own.mean()), float((raw.argmax(axis=1) == targets).mean())
 
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
-        """The accuracy; between equals the lower loss."""
-        return (metric, -loss)
+        """The accuracy; between equals the lower loss.
+
+        Fitted phases tell it in float32, solved ones in float64: rounded, they can be equal.
+        """
+        return (round(metric, 6), -loss)
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         best = int(row.argmax())
