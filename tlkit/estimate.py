@@ -20,6 +20,7 @@ import numpy as np
 from tlkit.backbones.build import Built
 from tlkit.backbones.cost import LayerCost, layer_costs
 from tlkit.data.prepare import Prepared
+from tlkit.engines import candidates
 from tlkit.freezing import FreezePlan
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import HALF_FROM, cut_of, split_at
@@ -33,7 +34,15 @@ TRAINING = 3.0
 """A training step costs as much as so many passes forward: forward, and the gradients of
 activations and of weights (Kaplan et al. 2020, section 2.1)."""
 
-PHASE_SECONDS = {"solve": 2.0, "fit": 6.0}
+ENGINE = {"keras": 1.0, "tensorflow": 0.72, "onnxruntime": 0.43, "openvino": 0.38}
+"""Share of Keras's time that an engine takes for what is frozen: MobileNetV2 on two CPU cores, 107
+images/s to 149, 246 and 285 (benchmarks/prefix_engines.py)."""
+
+START_SECONDS = 5.0
+"""What every run takes before and after its phases: building, converting and trying engines,
+tracing the pipeline, drawing."""
+
+PHASE_SECONDS = {"solve": 1.5, "fit": 6.0}
 """Beside pictures: solving; tracing the training step and saving models."""
 
 ERROR = 1.6
@@ -124,20 +133,25 @@ def estimate(
     whole = Work(below.multiply_adds + above.multiply_adds, below.numbers + above.numbers)
     machine = Machine.measure()
     factor = _timed(network, prepared.spec.batch_size) / machine.seconds(whole) if measure else 1.0
+    engine = min(ENGINE[n] for n in candidates(prepared.spec.engine, prepared.spec.deterministic))
     pictures = {part: len(ids) for part, ids in prepared.split.ids().items()}
+    views = (prepared.spec.views - 1) * pictures["train"]
     # The scan has just decoded every picture once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(pictures.values()))
     phases, kept = [], False
     for phase in plan.phases:
         below, above = work_of(network, phase.freeze)
         passes = [factor * machine.seconds(work) for work in (below, above)]
-        row = _phase(phase, pictures, decode, passes, kept)
+        passes[0] *= engine
+        row = _phase(phase, pictures, views, decode, passes, kept)
         row["memory"] = _memory(network, above, phase, prepared.spec.batch_size)
-        row["disk"] = _disk(network, phase, pictures["train"] + pictures["val"])
+        row["disk"] = _disk(network, phase, sum(pictures.values()) + views)
         kept = phase.method == "solve"  # on its way the next phase's features are kept
         phases.append(row)
-    seconds = sum(row["seconds"] for row in phases) + prepared.seconds
-    seconds += pictures["test"] * (decode + factor * machine.seconds(whole))
+    seconds = START_SECONDS + sum(row["seconds"] for row in phases) + prepared.seconds
+    last = plan.phases[-1]  # what is frozen in it is computed for the test part beside the others
+    test = above if _keeps(last) else whole
+    seconds += pictures["test"] * factor * machine.seconds(test)
     files = 3 * 4 * network.count_params()  # model.keras, checkpoints/best.keras, last.keras
     for row in phases:
         row["seconds"] = _range(row["seconds"])
@@ -161,22 +175,36 @@ def _timed(network: keras.Model, batch_size: int) -> float:
 
 
 def _phase(
-    phase: Phase, pictures: dict[str, int], decode: float, passes: list[float], kept: bool
+    phase: Phase,
+    pictures: dict[str, int],
+    views: int,
+    decode: float,
+    passes: list[float],
+    kept: bool,
 ) -> dict[str, Any]:
-    """Return a phase's name and seconds; `passes` are those below and above its cut."""
+    """Return a phase's name and seconds.
+
+    Args:
+        views: kept beside the pictures as they are.
+        passes: seconds of those below and above the cut.
+    """
     below, above = passes
     train, val = pictures["train"], pictures["val"]
-    features = (train + val) * (decode + below)
+    features = (sum(pictures.values()) + views) * (decode + below)
     seconds = PHASE_SECONDS[phase.method]
     if phase.method == "solve":
         return {"name": phase.name, "seconds": seconds + features}
     epoch = above * (TRAINING * train + val)
-    cached = not phase.augment and (phase.freeze.all_frozen or phase.freeze.cut is not None)
-    if not cached:
-        epoch += features
+    if not _keeps(phase):
+        epoch += (train + val) * (decode + below)
     elif not kept:
         seconds += features
     return {"name": phase.name, "seconds": seconds + phase.epochs * epoch}
+
+
+def _keeps(phase: Phase) -> bool:
+    """Tell whether a phase trains on features that are kept."""
+    return not phase.augment and (phase.freeze.all_frozen or phase.freeze.cut is not None)
 
 
 def _memory(network: keras.Model, above: Work, phase: Phase, batch_size: int) -> int:
