@@ -14,7 +14,7 @@ OWN = "own"
 def find_problems(spec: Any) -> list[str]:
     """Return a sentence for each problem of a `RunSpec`, its place first."""
     problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
-    problems += _pictures(spec)
+    problems += [*_pictures(spec), *_views(spec)]
     if spec.head.solver == "lbfgs" and spec.head.hidden:
         problems.append(
             "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
@@ -102,6 +102,22 @@ def _pictures(spec: Any) -> list[str]:
         problems.append(
             "balance: a picture mixed of two classes has no one weight. Allowed with mixup or "
             "cutmix: none, sampling. Received: weights"
+        )
+    return problems
+
+
+def _views(spec: Any) -> list[str]:
+    """Kept views are drawn once, by a level of augmentation."""
+    if spec.views == 1:
+        return []
+    problems = []
+    if spec.augment == "none" or spec.mixup or spec.cutmix:
+        given = [f"augment {spec.augment}"]
+        given += [f"{name} {x:g}" for name in ("mixup", "cutmix") if (x := getattr(spec, name))]
+        problems.append(
+            "views: are random changes of single pictures. Allowed with 2 or more: augment auto, "
+            f"light, medium or strong, no mixup, no cutmix. Received: {spec.views} with "
+            f"{', '.join(given)}"
         )
     return problems
 

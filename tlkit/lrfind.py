@@ -129,7 +129,8 @@ def lr_find(
         files.create(spec)
         parts = (
             prepared.training(task),
-            *(prepared.examples(part, task.encode) for part in ("val", ("train", "val"))),
+            prepared.examples("val", task.encode),
+            prepared.whole(task.encode, test=False),
         )
         trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown)
         trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))
@@ -160,9 +161,9 @@ def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Ite
     suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
     epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
     if cut is not None and not phase.augment and trainer.store.keeps(cut):
-        rows = trainer.store.rows([cut], train)
+        rows = trainer.store.rows([cut], train.seen or train)
         kept = FeatureBatches(
-            rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs
+            rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs, train.views
         )
         batches = (kept[i] for i in range(steps))
     elif cut is not None:

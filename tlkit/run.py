@@ -282,7 +282,7 @@ def _execute(
         prepared.spec,
         prepared.training(task),
         prepared.examples("val", task.encode),
-        prepared.examples(("train", "val", "test"), task.encode),
+        prepared.whole(task.encode),
         folder,
         features_folder(),
         progress,

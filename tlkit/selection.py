@@ -186,13 +186,13 @@ class _Comparer:
         head = plan_of(dataclasses.replace(prepared, spec=spec), built).phases[0]
         apply_plan(model, head.freeze)
         train, val = prepared.training(task), prepared.examples("val", task.encode)
-        whole = self._timed(prepared.examples(("train", "val"), task.encode))
+        whole = self._timed(prepared.whole(task.encode, test=False))
         limit = int(spec.cache_size * 2**30)
         names = candidates(spec.engine, spec.deterministic)
         store = FeatureStore(model, features_folder(), limit, whole, self.progress, names)
         tuned = _tuned_plan(prepared, built).phases[-1]
         cuts = [*_kept_below(tuned, model, store), cut_of(model, head.freeze)]
-        x = store.rows(cuts, train).take()
+        x = store.rows(cuts, train.seen).take()
         val_x = store.rows(cuts, val).take()
         chosen = solve_head(
             *(x, train.targets, val_x, val.targets, task),
@@ -200,13 +200,14 @@ class _Comparer:
             choice=spec.head.strength,
             refit=spec.head.refit,
             seed=spec.seed,
+            views=spec.views,
         )
         solution, kept = chosen.solution, chosen.delivered
         model.get_layer(PREDICTIONS).set_weights([kept.kernel, kept.bias])
         best = next(step for step in solution.path if step.l2 == solution.l2)
         entry.probe = best.val_metric
         entry.score = task.score(best.val_loss, best.val_metric)
-        entry.logme = log_maximum_evidence(x, task.scaled(train.targets))
+        entry.logme = log_maximum_evidence(x[: len(train)], task.scaled(train.targets))
         entry.parameters = model.count_params()
         entry.latency = latency(model)
         entry.megabytes = saved_megabytes(model)
@@ -284,7 +285,8 @@ class _Comparer:
             files.create(prepared.spec)
             parts = (
                 prepared.training(task),
-                *(prepared.examples(part, task.encode) for part in ("val", ("train", "val"))),
+                prepared.examples("val", task.encode),
+                prepared.whole(task.encode, test=False),
             )
             trainer = Trainer(
                 model, task, prepared.spec, *parts, files, features_folder(), self.progress, [watch]

@@ -124,6 +124,15 @@ class RunSpec(Part):
         "none where frozen features can be computed once.",
         source="Szegedy et al. 2015; Cubuk et al. 2020; Zhong et al. 2020",
     )
+    views: int = option(
+        1,
+        "Views of each training picture of which frozen features are kept: itself and, above 1, "
+        "random changes by augment (auto: light); heads are solved on all of them, fine-tuning "
+        "takes another one in each epoch.",
+        unit="1 to 64",
+        ge=1,
+        le=64,
+    )
     mirror: bool = option(
         True,
         "Whether augmentation mirrors pictures; false for digits, text and whatever else a mirror "

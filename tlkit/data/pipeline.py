@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import numpy as np
@@ -25,18 +26,20 @@ def batches(
     mix: Mixer | None = None,
     balance: Balance = UNBALANCED,
     epochs: range = range(1),
+    seeds: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return batches of images float32 (n, size, size, 3), 0-255, of their targets, and weights.
 
     Args:
         targets: a row for each example, as a task encodes it.
         shuffle_seed: shuffles all examples, otherwise in each epoch; None keeps the order given.
-        augment: changes each picture at random, other draws in each epoch.
+        augment: changes each picture at random, other draws in each epoch unless `seeds` has them.
         mix: mixes each batch with itself, likewise; targets are then shares float32 (n, outputs).
         balance: weights for the loss, where it has some, come third in a batch; draws need a
             `shuffle_seed`.
         epochs: the epochs to give, one after the other. Order and draws depend on the seed and
             the epoch alone, so that a run that is resumed sees what it would have seen.
+        seeds: int32 (n, 2), what `augment` draws by for each picture; below 0: it stays as it is.
     """
     rows = [tf.constant(targets)]
     if balance.weights is not None:
@@ -45,7 +48,13 @@ def batches(
 
     @tf.autograph.experimental.do_not_convert
     def make(i, seed=None):
-        image = augment(load(i), size, seed) if augment else load_resized(i)
+        if augment and seeds is not None:
+            drawn = tf.constant(seeds)[i]
+            image = tf.cond(
+                drawn[0] < 0, lambda: load_resized(i), lambda: augment(load(i), size, drawn)
+            )
+        else:
+            image = augment(load(i), size, seed) if augment else load_resized(i)
         own = tuple(row[i] for row in rows)
         return (image, *own, seed) if mix else (image, *own)
 
@@ -56,7 +65,7 @@ def batches(
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
         order = _order(len(examples), shuffle_seed, epoch, balance)
         dataset = tf.data.Dataset.from_tensor_slices(order)
-        if augment or mix:
+        if (augment and seeds is None) or mix:
             key = tf.stack([tf.constant((shuffle_seed or 0) % 2**31), tf.cast(epoch, tf.int32)])
             dataset = dataset.enumerate().map(lambda at, i: (i, tf.random.fold_in(key, at)))
         dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -80,6 +89,12 @@ def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return options
+
+
+def seed_of(text: str) -> tuple[int, int]:
+    """Return a seed for TensorFlow's stateless draws that depends on `text` alone."""
+    drawn = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint32)
+    return tuple(int(number) for number in drawn >> 1)
 
 
 def epoch_order(count: int, seed: int, epoch: int, balance: Balance = UNBALANCED) -> np.ndarray:

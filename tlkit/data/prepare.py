@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ import numpy as np
 from tlkit.data.augment import augmenter
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.mix import mixer
-from tlkit.data.pipeline import batches
+from tlkit.data.pipeline import batches, seed_of
 from tlkit.data.scan import Scan, scan
-from tlkit.data.sources import Source, open_source
+from tlkit.data.sources import Example, Source, open_source
 from tlkit.data.split import Split, split
 from tlkit.data.summary import near_duplicates, summarise
 from tlkit.data.targets import Label, count_labels, targets_of
@@ -25,6 +24,7 @@ from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec
 
 Batches = Iterable[tuple[Any, ...]]
+Encode = Callable[[Sequence[Label]], np.ndarray]
 
 OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
 """What the outputs of each task are called."""
@@ -43,6 +43,9 @@ class Examples:
             another order in each epoch; arguments: whether they are augmented, and which epochs,
             `range(1)` unless told.
         balance: what is done about imbalance; in `stream` it is done.
+        views: of the training part, how many views of each picture `seen` holds.
+        seen: of the training part, the views of all its pictures for which features are kept: all
+            as they are, then all in a first random change, in a second, and so on.
     """
 
     digests: Sequence[str]
@@ -50,6 +53,8 @@ class Examples:
     pictures: Callable[[Sequence[int]], Batches]
     stream: Callable[..., Batches] | None = None
     balance: Balance = UNBALANCED
+    views: int = 1
+    seen: Examples | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -78,23 +83,43 @@ class Prepared:
     split: Split
     seconds: float
 
-    def examples(
-        self, parts: str | Sequence[str], encode: Callable[[Sequence[Label]], np.ndarray]
-    ) -> Examples:
-        """Return one part as training sees it, or several, one after the other, as one.
+    def examples(self, part: str, encode: Encode) -> Examples:
+        """Return one part as it is; `encode` makes a task's targets of labels."""
+        return self._examples([(example, 0) for example in getattr(self.split, part)], encode)
 
-        Args:
-            encode: makes a task's targets of labels.
-        """
-        names, spec = [parts] if isinstance(parts, str) else parts, self.spec
-        group = [example for name in names for example in getattr(self.split, name)]
-        targets = encode([e.label for e in group])
-        pipeline = functools.partial(batches, size=spec.size, batch_size=spec.batch_size)
-        return Examples(
-            [self.scan.digests[e.id] for e in group],
-            targets,
-            lambda chosen: pipeline([group[i] for i in chosen], targets[list(chosen)]),
-        )
+    def whole(self, encode: Encode, test: bool = True) -> Examples:
+        """Return all views of training pictures, then validation and, if wanted, test part."""
+        parts = [self.split.val, *([self.split.test] if test else [])]
+        others = [(example, 0) for part in parts for example in part]
+        return self._examples([*self._seen(), *others], encode)
+
+    def _seen(self) -> list[tuple[Example, int]]:
+        views = range(self.spec.views)
+        return [(example, view) for view in views for example in self.split.train]
+
+    def _examples(self, seen: Sequence[tuple[Example, int]], encode: Encode) -> Examples:
+        """Return pictures with the number of the view that is asked of each, 0 as it is."""
+        spec, targets = self.spec, encode([example.label for example, _ in seen])
+        digests = [
+            f"{digest}-{spec.augment_level}{'' if spec.mirror else '-same-side'}-{spec.seed}-{view}"
+            if view
+            else digest
+            for digest, view in ((self.scan.digests[e.id], view) for e, view in seen)
+        ]
+
+        def pictures(chosen: Sequence[int]) -> Batches:
+            seeds = [seed_of(digests[i]) if seen[i][1] else (-1, -1) for i in chosen]
+            changed = any(seen[i][1] for i in chosen)
+            return batches(
+                [seen[i][0] for i in chosen],
+                targets[list(chosen)],
+                spec.size,
+                spec.batch_size,
+                augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
+                seeds=np.array(seeds, np.int32) if changed else None,
+            )
+
+        return Examples(digests, targets, pictures)
 
     def training(self, task: Teacher) -> Examples:
         """Return the training part, balanced, and augmented where that is asked of its stream."""
@@ -119,7 +144,8 @@ class Prepared:
                 epochs=epochs,
             )
 
-        return replace(plain, stream=stream, balance=balance)
+        seen = self._examples(self._seen(), task.encode)
+        return replace(plain, stream=stream, balance=balance, views=spec.views, seen=seen)
 
     def scan_json(self) -> dict[str, Any]:
         """Return `scan.json`: what `summarise` says of the data as given, and the split."""

@@ -166,6 +166,9 @@ def _deepening(
 
 
 def _augments(spec: RunSpec, freeze: FreezePlan) -> bool:
+    """Tell whether pictures are changed anew in each epoch; kept views take its place."""
+    if spec.views > 1 and (freeze.all_frozen or freeze.cut is not None):
+        return False
     asked = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
     return asked or (spec.augment == "auto" and not freeze.frozen)
 
@@ -223,6 +226,8 @@ def _phase(
         reasons.append(f"rate: {rate.reason if not options.learning_rate else 'as asked for'}")
         if augment:
             reasons.append(_augmentation(spec))
+    if spec.views > 1 and (freeze.all_frozen or freeze.cut is not None):
+        reasons.append(f"views: {spec.views} of each picture are kept, {_level(spec)}")
     if spec.balance != "none":
         reasons.append(f"balance: {spec.balance} by inverse class frequency, in training alone")
     return Phase(
@@ -238,7 +243,11 @@ def _phase(
     )
 
 
+def _level(spec: RunSpec) -> str:
+    return f"{spec.augment_level}{'' if spec.mirror else ', not mirrored'}"
+
+
 def _augmentation(spec: RunSpec) -> str:
-    words = [f"{spec.augment_level}{'' if spec.mirror else ', not mirrored'}"]
+    words = [_level(spec)]
     words += [f"{name} {value:g}" for name in ("mixup", "cutmix") if (value := getattr(spec, name))]
     return f"augment: {', '.join(words)}; other pictures in each epoch, so no feature is kept"

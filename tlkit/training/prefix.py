@@ -197,7 +197,8 @@ class FeatureStore:
         shape = cut.tensor.shape[1:]
         size = 4 * len(self._whole) * math.prod(shape)
         dtype = "float16" if size > HALF_FROM else "float32"
-        key = _key(keras.Model(self._model.input, cut.tensor))
+        # Named, or it would be numbered by the models made before, and the number is in the key.
+        key = _key(keras.Model(self._model.input, cut.tensor, name="prefix"))
         self._choose(
             cut,
             lambda name: entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype),
@@ -249,6 +250,11 @@ class FeatureBatches(keras.utils.PyDataset):
 
     The order depends on the seed and the epoch alone, never on what was read before. Weights for
     the loss, where `balance` has some, come third in a batch.
+
+    Args:
+        rows: of `views` views of all pictures, view after view; each epoch takes another one of a
+            picture, neighbours different ones.
+        targets: of each picture once.
     """
 
     def __init__(
@@ -259,8 +265,10 @@ class FeatureBatches(keras.utils.PyDataset):
         seed: int | None = None,
         balance: Balance = UNBALANCED,
         epochs: range = range(1),
+        views: int = 1,
     ):
         super().__init__()
+        self._views = views
         self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
         self._seed, self._epochs = seed, epochs
         self._order = functools.lru_cache(2)(self._draw)
@@ -272,7 +280,9 @@ class FeatureBatches(keras.utils.PyDataset):
         epoch, step = divmod(index, math.ceil(len(self._targets) / self._size))
         order = self._order(self._epochs[epoch])
         chosen = order[step * self._size : (step + 1) * self._size]
-        batch = self._rows.take(chosen), self._targets[chosen]
+        view = (chosen + self._epochs[epoch]) % self._views
+        rows = self._rows.take(chosen + view * len(self._targets))
+        batch = rows, self._targets[chosen]
         weights = self._balance.weights
         return batch if weights is None else (*batch, weights[chosen])
 

@@ -42,16 +42,19 @@ def solve_head(
     choice: str = "auto",
     refit: bool = False,
     seed: int = 0,
+    views: int = 1,
 ) -> Chosen:
     """Solve a linear head with the L2 strength that `choice` finds.
 
     Args:
-        x, y, val_x, val_y, task: as in `solve`; folds and refit hold both parts in memory.
+        x: features of `views` views of all pictures, view after view.
+        y: targets of each picture once.
+        val_x, val_y, task: as in `solve`; folds and refit hold both parts in memory.
         weigh: makes `solve`'s weights of targets.
         choice: `validation`: the strength with the lowest validation loss; `folds`: with the lowest
             mean loss over the folds of training and validation part together; `auto`: by rule.
         refit: whether the delivered weights are solved once more, on both parts together.
-        seed: of the folds.
+        seed: of the folds; they are made of first views, lest a picture stand on both sides.
     """
     if choice == "auto":
         rule = rules.strength_choice(len(val_x))
@@ -60,9 +63,10 @@ def solve_head(
         reason = "as asked for"
     both_y = np.concatenate([y, val_y])
     splits = list(_splits(both_y, task, seed)) if choice == "folds" else []
-    both_x = np.concatenate([x[:], val_x[:]]) if splits or refit else None
+    pictures, y = len(y), np.concatenate([y] * views)
     if splits:
-        l2 = _lowest(both_x, both_y, splits, task, weigh)
+        first = np.concatenate([x[:pictures], val_x[:]])
+        l2 = _lowest(first, both_y, splits, task, weigh)
         solution = solve(x, y, val_x, val_y, task, weigh(y), l2)
         how = f"{len(splits)}-fold cross-validation"
     else:
@@ -71,6 +75,7 @@ def solve_head(
         solution, how = solve(x, y, val_x, val_y, task, weigh(y)), "validation loss"
     delivered = solution
     if refit:
+        both_x, both_y = np.concatenate([x[:], val_x[:]]), np.concatenate([y, val_y])
         delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
     return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})")
 

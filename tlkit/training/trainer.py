@@ -112,7 +112,8 @@ class Trainer:
             # Under a budget the next phase may not be run: only the first is prepared for.
             ahead = later if phase.method == "solve" or not self.budget.limited else ()
             cuts = [*self._cuts_below(cut, ahead), cut]
-            train, val = (self.store.rows(cuts, part) for part in (self.train, self.val))
+            train = self.store.rows(cuts, self.train.seen or self.train)
+            val = self.store.rows(cuts, self.val)
         else:
             train, val = self._streams(phase, cut)
         prefix_seconds = time.monotonic() - prefix_start
@@ -172,7 +173,8 @@ class Trainer:
     def _streams(self, phase: Phase, cut: Cut | None):
         """Return the batches of all epochs to come, for a phase whose features are not kept."""
         epochs = range(self.checkpoints.state.epoch, phase.epochs)
-        train = self.train.stream(phase.augment, epochs)
+        # Where views cannot be kept, they are drawn.
+        train = self.train.stream(phase.augment or self.train.views > 1, epochs)
         val = self.val.pictures(range(len(self.val)))
         if cut is None:
             return train, val
@@ -193,6 +195,7 @@ class Trainer:
             choice=head.strength,
             refit=refit,
             seed=self.spec.seed,
+            views=self.train.views,
         )
         solution, kept = chosen.solution, chosen.delivered
         self.progress.say(phase.name, chosen.reason)
@@ -238,7 +241,9 @@ class Trainer:
         if isinstance(train, Rows):
             epochs = range(self.checkpoints.state.epoch, phase.epochs)
             seed, balance = self.spec.seed, self.train.balance
-            train = FeatureBatches(train, self.train.targets, batch, seed, balance, epochs)
+            train = FeatureBatches(
+                train, self.train.targets, batch, seed, balance, epochs, self.train.views
+            )
             val = FeatureBatches(val, self.val.targets, batch)
         state = self.checkpoints.state
         self._compile(phase, suffix, steps)

@@ -1,0 +1,168 @@
+"""Kept views: random changes of training pictures whose frozen features are computed once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import TINY
+
+import tlkit
+from tlkit.cli.main import main
+from tlkit.data.prepare import Prepared, prepare
+from tlkit.errors import SpecError
+from tlkit.heads.classification import Classification
+from tlkit.progress import Progress
+from tlkit.recipe import make_spec
+from tlkit.training.cache import Rows, features_folder, list_entries
+from tlkit.training.prefix import FeatureBatches
+from tlkit.training.strength import solve_head
+
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture
+def prepared(pictures, tmp_path, monkeypatch):
+    """The generated pictures with three views each, and their task."""
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    made = prepare(make_spec({"data": str(pictures), "views": 3, **TINY}), {}, QUIET)
+    return made, Classification(made.source.outputs)
+
+
+def images(part, chosen) -> np.ndarray:
+    return np.concatenate([np.asarray(batch[0]) for batch in part.pictures(chosen)])
+
+
+# What a view is
+
+
+def test_a_view_hangs_on_its_picture_alone_and_the_first_is_the_picture(prepared):
+    made, task = prepared
+    train = made.training(task)
+    n = len(train)
+    assert train.views == 3
+    assert len(train.seen) == len(set(train.seen.digests)) == 3 * n
+    np.testing.assert_array_equal(train.seen.targets, np.tile(train.targets, 3))
+    own, seen = images(train, range(n)), images(train.seen, range(3 * n)).reshape(3, n, 32, 32, 3)
+    np.testing.assert_array_equal(seen[0], own)
+    assert all(
+        np.abs(seen[a][i] - seen[b][i]).max() > 1
+        for a, b in ((0, 1), (0, 2), (1, 2))
+        for i in range(n)
+    )
+    again = images(train.seen, [2 * n + 5, 4, n + 1])
+    np.testing.assert_array_equal(again, [seen[2][5], seen[0][4], seen[1][1]])
+
+
+def test_the_whole_has_views_of_training_pictures_alone(prepared):
+    made, task = prepared
+    parts = {name: made.examples(name, task.encode).digests for name in ("train", "val", "test")}
+    n = len(parts["train"])
+    whole = made.whole(task.encode)
+    assert whole.digests[:n] == parts["train"]
+    assert whole.digests[3 * n :] == parts["val"] + parts["test"]
+    assert made.whole(task.encode, test=False).digests == whole.digests[: -len(parts["test"])]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"mirror": False}, {"augment": "medium"}])
+def test_other_draws_are_other_features(prepared, change):
+    made, task = prepared
+    spec = made.spec.model_copy(update=change)
+    other = type(made)(spec, made.source, made.scan, made.split, 0.0)
+    seen, changed = (set(m.training(task).seen.digests) for m in (made, other))
+    assert seen & changed == set(made.training(task).digests)
+
+
+# What training takes
+
+
+def test_each_epoch_takes_another_view_of_a_picture():
+    n, views = 10, 3
+    rows = Rows([np.arange(3.0 * n)[:, None]], np.zeros(3 * n, int), np.arange(3 * n))
+    batches = FeatureBatches(rows, np.arange(n), 4, 0, epochs=range(6), views=views)
+    taken = {i: [] for i in range(n)}
+    for step in range(len(batches)):
+        x, y = batches[step]
+        np.testing.assert_array_equal(x[:, 0] % n, y)
+        for value, picture in zip(x[:, 0], y, strict=True):
+            taken[int(picture)].append(int(value) // n)
+    assert all(sorted(seen) == [0, 0, 1, 1, 2, 2] for seen in taken.values())
+    assert {seen[0] for seen in taken.values()} == {0, 1, 2}
+
+
+def test_a_head_is_solved_on_all_views_and_folds_do_not_share_pictures():
+    random = np.random.default_rng(0)
+    task, y = Classification(("a", "b")), np.arange(40) % 2
+    x = random.normal(size=(40, 5)).astype(np.float32)
+    x[:, 0] += y
+    other = (x + random.normal(size=x.shape, scale=0.1)).astype(np.float32)
+    val_x, val_y = x[:10] + 0.3, y[:10]
+    both = np.concatenate([x, other])
+    one = solve_head(x, y, val_x, val_y, task, choice="folds")
+    two = solve_head(both, y, val_x, val_y, task, choice="folds", views=2)
+    assert two.solution.l2 == one.solution.l2
+    assert np.abs(two.solution.kernel - one.solution.kernel).max() > 1e-4
+
+
+# Whole runs
+
+
+def test_views_are_kept_and_fewer_of_them_are_there(pictures, tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
+    fields |= {"freeze": "last=2", "epochs": 2, "progress": False}
+    run = tlkit.train(pictures, out=tmp_path / "many", views=3, **fields)
+    counts = run.metrics["examples"]
+    kept = 3 * counts["train"] + counts["val"] + counts["test"]
+    assert [entry.pictures for entry in list_entries(features_folder())] == [kept, kept]
+    assert run.plan["estimate"]["disk"] > tlkit.plan(pictures, **fields).estimate["disk"]
+    assert [phase["features_kept"] for phase in run.metrics["phases"]] == [True, True]
+    assert any("3 of each picture are kept" in r for r in run.plan["phases"][1]["reasons"])
+    tlkit.train(pictures, out=tmp_path / "few", views=2, **fields)
+    assert [entry.pictures for entry in list_entries(features_folder())] == [kept, kept]
+    assert len(list((tmp_path / "cache").rglob("*.rows"))) == 2, "something was computed again"
+
+
+def test_views_that_cannot_be_kept_are_drawn(pictures, tiny_weights, tmp_path, monkeypatch):
+    drawn = []
+    training = Prepared.training
+
+    def noted(self, task):
+        part = training(self, task)
+
+        def stream(augment, epochs=range(1)):
+            drawn.append(augment)
+            return part.stream(augment, epochs)
+
+        return dataclasses.replace(part, stream=stream)
+
+    monkeypatch.setattr(Prepared, "training", noted)
+    fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
+    fields |= {"freeze": "last=2", "epochs": 1, "progress": False, "cache_size": 0, "views": 2}
+    run = tlkit.train(pictures, out=tmp_path / "run", **fields)
+    assert drawn == [True]
+    assert [phase["features_kept"] for phase in run.metrics["phases"]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"augment": "none"}, "Received: 2 with augment none"),
+        ({"mixup": 0.2}, "Received: 2 with augment auto, mixup 0.2"),
+        ({"cutmix": 1.0}, "no mixup, no cutmix"),
+    ],
+)
+def test_what_views_do_not_go_with_is_said(fields, words):
+    with pytest.raises(SpecError, match="views: are random changes of single pictures") as raised:
+        make_spec({"views": 2, **fields})
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["0", "65", "many"])
+def test_a_number_of_views_out_of_range_is_refused(pictures, value):
+    done = CliRunner().invoke(main, ["train", str(pictures), "--set", f"views={value}"])
+    assert done.exit_code == 2
+    assert "views" in done.output
+    assert value in done.output
