@@ -36,6 +36,7 @@ ORDER = (
     "assembly",
     "picture_grid",
     "estimate",
+    "planning",
     "outcome",
     "interruption",
     "run",

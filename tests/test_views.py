@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tlkit
+from tlkit import rules
 from tlkit.cli.main import main
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.errors import SpecError
@@ -21,6 +24,8 @@ from tlkit.training.prefix import FeatureBatches
 from tlkit.training.strength import solve_head
 
 QUIET = Progress(quiet=True)
+NAMED = {"name": "MobileNet", "alpha": 0.25}
+"""Planning loads no weights."""
 
 
 @pytest.fixture
@@ -166,3 +171,46 @@ def test_a_number_of_views_out_of_range_is_refused(pictures, value):
     assert done.exit_code == 2
     assert "views" in done.output
     assert value in done.output
+
+
+# Chosen under a budget
+
+
+@given(budget=st.floats(1, 1e6, allow_nan=False), features=st.floats(0, 1e6, allow_nan=False))
+def test_a_budget_has_time_for_the_views_that_it_keeps(budget, features):
+    count = rules.views(budget, features).value
+    assert 1 <= count <= rules.MOST_VIEWS
+    assert count == 1 or count * features <= rules.VIEWS_SHARE * budget
+
+
+@pytest.mark.parametrize(
+    ("fields", "views"),
+    [
+        ({"budget": "100h"}, rules.MOST_VIEWS),
+        ({"budget": 0.001}, 1),
+        ({"budget": "100h", "views": 2}, 2),
+        ({"budget": "100h", "augment": "none"}, 1),
+        ({}, 1),
+    ],
+)
+def test_the_plan_says_how_many_views_are_kept(pictures, fields, views):
+    plan = tlkit.plan(pictures, progress=False, **{**TINY, "backbone": NAMED}, **fields)
+    said = [reason for reason in plan.phases[0].reasons if reason.startswith("views: ")]
+    assert {phase.views for phase in plan.phases[:2]} == {views}
+    assert said == ([f"views: {views} of each picture are kept, light"] if views > 1 else [])
+
+
+def test_a_run_under_a_budget_tells_its_views(
+    pictures, tiny_weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(rules, "VIEWS_SHARE", 1e6)
+    fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
+    run = tlkit.train(pictures, out=tmp_path / "run", budget=0.01, **fields)
+    said = capsys.readouterr().out
+    assert f"budget    {rules.MOST_VIEWS} view(s) of each picture: one takes about " in said
+    assert f"{rules.MOST_VIEWS} views of each picture, solved" in said
+    assert run.spec.views == tlkit.open_run(tmp_path / "run").spec.views == rules.MOST_VIEWS
+    counts = run.metrics["examples"]
+    kept = rules.MOST_VIEWS * counts["train"] + counts["val"] + counts["test"]
+    assert kept in [entry.pictures for entry in list_entries(features_folder())]

@@ -47,6 +47,7 @@ def frozen_graph(model: keras.Model) -> Any:
 
 
 def by_tensorflow(graph: Any) -> Function:
+    """Return the graph itself as a function; it takes batches of any size."""
     import tensorflow as tf
 
     dtype = graph.inputs[0].dtype
@@ -60,6 +61,7 @@ def by_tensorflow(graph: Any) -> Function:
 
 
 def by_openvino(graph: Any) -> Function:
+    """Return the graph on OpenVINO's CPU plugin, batches in pieces on all cores side by side."""
     import openvino
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -100,6 +102,7 @@ def by_openvino(graph: Any) -> Function:
 
 
 def by_onnxruntime(graph: Any) -> Function:
+    """Return the graph, converted by tf2onnx, on ONNX Runtime's CPU provider."""
     import onnxruntime
 
     # What NumPy and TensorFlow tell about outdated functions only tf2onnx can act on.

@@ -108,7 +108,7 @@ def _pictures(spec: Any) -> list[str]:
 
 def _views(spec: Any) -> list[str]:
     """Kept views are drawn once, by a level of augmentation."""
-    if spec.views == 1:
+    if spec.kept_views == 1:
         return []
     problems = []
     if spec.augment == "none" or spec.mixup or spec.cutmix:

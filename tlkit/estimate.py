@@ -82,7 +82,7 @@ class Machine:
         return SHARE * (product + 4 * work.numbers / self.bytes)
 
 
-def _median_seconds(call: Callable[[], Any], times: int = 5) -> float:
+def _median_seconds(call: Callable[[], Any], times: int = 3) -> float:
     call()
     taken = []
     for _ in range(times):
@@ -135,7 +135,7 @@ def estimate(
     factor = _timed(network, prepared.spec.batch_size) / machine.seconds(whole) if measure else 1.0
     engine = min(ENGINE[n] for n in candidates(prepared.spec.engine, prepared.spec.deterministic))
     pictures = {part: len(ids) for part, ids in prepared.split.ids().items()}
-    views = (prepared.spec.views - 1) * pictures["train"]
+    views = (prepared.spec.kept_views - 1) * pictures["train"]
     # The scan has just decoded every picture once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(pictures.values()))
     phases, kept = [], False
@@ -171,7 +171,7 @@ def _range(seconds: float) -> list[float]:
 def _timed(network: keras.Model, batch_size: int) -> float:
     """Return the measured seconds of a pass forward over one picture, in batches."""
     images = np.zeros((batch_size, *network.input_shape[1:]), np.float32)
-    return _median_seconds(lambda: network.predict_on_batch(images), 3) / batch_size
+    return _median_seconds(lambda: network.predict_on_batch(images)) / batch_size
 
 
 def _phase(

@@ -19,8 +19,9 @@ from tlkit.data.prepare import prepare
 from tlkit.environment import set_environment
 from tlkit.errors import SpecError, TrainingError
 from tlkit.freezing import apply_plan
+from tlkit.planning import plan_of
 from tlkit.progress import Advance, Progress, as_progress
-from tlkit.run import plan_of, spec_of
+from tlkit.run import spec_of
 from tlkit.training import smoothing
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase

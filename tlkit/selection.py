@@ -29,8 +29,9 @@ from tlkit.evaluate.metrics import measure
 from tlkit.freezing import apply_plan
 from tlkit.heads.task import Task
 from tlkit.heads.top import PREDICTIONS
+from tlkit.planning import plan_of
 from tlkit.progress import Progress, as_progress
-from tlkit.run import plan_of, spec_of
+from tlkit.run import spec_of
 from tlkit.spec import RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase, TrainPlan
@@ -200,7 +201,7 @@ class _Comparer:
             choice=spec.head.strength,
             refit=spec.head.refit,
             seed=spec.seed,
-            views=spec.views,
+            views=spec.kept_views,
         )
         solution, kept = chosen.solution, chosen.delivered
         model.get_layer(PREDICTIONS).set_weights([kept.kernel, kept.bias])

@@ -124,11 +124,11 @@ class RunSpec(Part):
         "none where frozen features can be computed once.",
         source="Szegedy et al. 2015; Cubuk et al. 2020; Zhong et al. 2020",
     )
-    views: int = option(
-        1,
+    views: int | None = option(
+        None,
         "Views of each training picture of which frozen features are kept: itself and, above 1, "
         "random changes by augment (auto: light); heads are solved on all of them, fine-tuning "
-        "takes another one in each epoch.",
+        "takes another one in each epoch. Empty: 1, under a budget up to 4 if there is time.",
         unit="1 to 64",
         ge=1,
         le=64,
@@ -212,6 +212,11 @@ class RunSpec(Part):
     def size(self) -> int:
         """Side of the model's input in pixels; of the user's own model once it is opened."""
         return self.image_size or lookup(self.backbone.name).default_size
+
+    @property
+    def kept_views(self) -> int:
+        """Views of each training picture: 1 until something else is decided."""
+        return self.views or 1
 
     @property
     def augment_level(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,9 @@ from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.mix import Mixer
 from tlkit.data.sources import Example
+
+FEW = 16
+"""Pictures up to which batches are made at once: a pipeline takes half a second to start."""
 
 
 def batches(
@@ -27,7 +31,7 @@ def batches(
     balance: Balance = UNBALANCED,
     epochs: range = range(1),
     seeds: np.ndarray | None = None,
-) -> tf.data.Dataset:
+) -> Iterable[tuple[tf.Tensor, ...]]:
     """Return batches of images float32 (n, size, size, 3), 0-255, of their targets, and weights.
 
     Args:
@@ -74,11 +78,20 @@ def batches(
             dataset = dataset.map(mixed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return dataset
 
-    if shuffle_seed is None and len(epochs) == 1:
+    plain = shuffle_seed is None and len(epochs) == 1
+    if plain and len(examples) <= FEW and not (augment or mix):
+        return _at_once([make(i) for i in range(len(examples))], batch_size)
+    if plain:
         dataset = one(tf.constant(epochs.start))  # an epoch alone needs no loop, which is traced
     else:
         dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _at_once(rows: list[tuple[tf.Tensor, ...]], batch_size: int) -> list[tuple[tf.Tensor, ...]]:
+    """Return the batches of `rows`, computed already."""
+    starts = range(0, len(rows), batch_size)
+    return [tuple(map(tf.stack, zip(*rows[i : i + batch_size], strict=True))) for i in starts]
 
 
 def _options() -> tf.data.Options:

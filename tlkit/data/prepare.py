@@ -94,7 +94,7 @@ class Prepared:
         return self._examples([*self._seen(), *others], encode)
 
     def _seen(self) -> list[tuple[Example, int]]:
-        views = range(self.spec.views)
+        views = range(self.spec.kept_views)
         return [(example, view) for view in views for example in self.split.train]
 
     def _examples(self, seen: Sequence[tuple[Example, int]], encode: Encode) -> Examples:
@@ -144,8 +144,8 @@ class Prepared:
                 epochs=epochs,
             )
 
-        seen = self._examples(self._seen(), task.encode)
-        return replace(plain, stream=stream, balance=balance, views=spec.views, seen=seen)
+        seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)
+        return replace(plain, stream=stream, balance=balance, views=spec.kept_views, seen=seen)
 
     def scan_json(self) -> dict[str, Any]:
         """Return `scan.json`: what `summarise` says of the data as given, and the split."""

@@ -26,6 +26,7 @@ class Phase:
         augment: whether training pictures are changed at random; then no feature can be kept.
         epochs, optimizer, learning_rate, schedule: of a fitted phase.
         reasons: a sentence for each choice.
+        views: of each training picture, whose features are kept.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Phase:
     learning_rate: float
     schedule: str
     reasons: tuple[str, ...]
+    views: int = 1
 
     def describe(self) -> str:
         """Return what the phase does, in a line."""
@@ -46,6 +48,8 @@ class Phase:
             what = "the head and the whole backbone" if not self.freeze.frozen else self.freeze.rule
         else:
             what = f"the head and all after {self.freeze.cut}"
+        if self.views > 1:
+            what += f", {self.views} views of each picture"
         if self.method == "solve":
             return f"{what}, solved"
         return (
@@ -90,6 +94,7 @@ def _phase_json(phase: Phase) -> dict[str, Any]:
         "cut": phase.freeze.cut,
         "batchnorm": phase.freeze.batchnorm,
         "augment": phase.augment,
+        "views": phase.views,
         **(fitted if phase.method == "fit" else {}),
         "reasons": list(phase.reasons),
         "blocks": [
@@ -165,9 +170,14 @@ def _deepening(
     return tuple(phases)
 
 
+def _views(spec: RunSpec, freeze: FreezePlan) -> int:
+    """Return of how many views features are kept; where nothing is frozen first, there are none."""
+    return spec.kept_views if freeze.all_frozen or freeze.cut is not None else 1
+
+
 def _augments(spec: RunSpec, freeze: FreezePlan) -> bool:
     """Tell whether pictures are changed anew in each epoch; kept views take its place."""
-    if spec.views > 1 and (freeze.all_frozen or freeze.cut is not None):
+    if _views(spec, freeze) > 1:
         return False
     asked = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
     return asked or (spec.augment == "auto" and not freeze.frozen)
@@ -226,8 +236,9 @@ def _phase(
         reasons.append(f"rate: {rate.reason if not options.learning_rate else 'as asked for'}")
         if augment:
             reasons.append(_augmentation(spec))
-    if spec.views > 1 and (freeze.all_frozen or freeze.cut is not None):
-        reasons.append(f"views: {spec.views} of each picture are kept, {_level(spec)}")
+    views = _views(spec, freeze)
+    if views > 1:
+        reasons.append(f"views: {views} of each picture are kept, {_level(spec)}")
     if spec.balance != "none":
         reasons.append(f"balance: {spec.balance} by inverse class frequency, in training alone")
     return Phase(
@@ -240,6 +251,7 @@ def _phase(
         options.learning_rate or float(rate.value),
         schedule,
         tuple(reasons),
+        views,
     )
 
 

@@ -1,0 +1,51 @@
+"""The plan of a run on its data: phases, views, estimate; and what a person is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tlkit import rules
+from tlkit.backbones.build import Built
+from tlkit.consistency import find_problems
+from tlkit.data.prepare import Prepared
+from tlkit.estimate import estimate
+from tlkit.progress import Progress
+from tlkit.training.phases import TrainPlan, make_plan
+
+
+def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
+    """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
+    spec = prepared.spec
+    classes = len(prepared.source.outputs) if spec.task == "classification" else 0
+    return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
+
+
+def planned(
+    prepared: Prepared,
+    built: Built,
+    progress: Progress,
+    callbacks: bool = False,
+    measure: bool = False,
+) -> tuple[Prepared, TrainPlan]:
+    """Return the plan with its estimate, and `prepared` with the views that a budget allows."""
+    plan = plan_of(prepared, built, callbacks)
+    found = estimate(prepared, built, plan, measure)
+    spec = prepared.spec
+    if spec.budget is not None and spec.views is None:
+        low, high = found["phases"][0]["seconds"]
+        choice = rules.views(spec.budget, math.sqrt(low * high))
+        viewed = spec.model_copy(update={"views": choice.value})
+        if not find_problems(viewed):  # views and mixup, say
+            progress.say("budget", f"{choice.value} view(s) of each picture: {choice.reason}")
+            prepared = dataclasses.replace(prepared, spec=viewed)
+            plan = plan_of(prepared, built, callbacks)
+            found = estimate(prepared, built, plan, measure)
+    return prepared, dataclasses.replace(plan, estimate=found)
+
+
+def say_plan(plan: TrainPlan, progress: Progress) -> None:
+    """Print the regime and what each phase does."""
+    progress.say("plan", f"{plan.regime.value} ({plan.regime.reason})")
+    for phase in plan.phases:
+        progress.say("", f"{phase.name}: {phase.describe()}; BatchNorm {phase.freeze.batchnorm}")
