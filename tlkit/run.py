@@ -11,7 +11,6 @@ import keras
 
 from tlkit.assembly import assemble, open_backbone, unweighted
 from tlkit.backbones.catalog import MODEL
-from tlkit.data.decode import trace_beside
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, machine, set_environment
@@ -72,8 +71,6 @@ def train(
     start = Start()
     try:
         with starting(start, arrays):
-            if "data" not in arrays:
-                trace_beside(spec.size)  # the scan, which comes first, leaves it time
             prepared = prepare(spec, arrays, shown, start.create)
             if spec.freeze != "auto":
                 # A wrong rule, before weights are fetched.

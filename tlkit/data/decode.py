@@ -127,11 +127,6 @@ def traced_decode_and_resize(size: int) -> tf.types.experimental.PolymorphicFunc
     )
 
 
-def trace_beside(size: int) -> None:
-    """Have `traced_decode_and_resize` traced by a thread, while the caller does something else."""
-    threading.Thread(target=traced_decode_and_resize(size).get_concrete_function).start()
-
-
 def why_undecodable(encoded: bytes, header: Header | None = None) -> str | None:
     """Say why a file's bytes cannot be used; None if `decode` takes them.
 
