@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,9 @@ from tlkit.freezing import plan_freeze
 from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
 from tlkit.parts import OptimizerSpec
+from tlkit.progress import Progress
 from tlkit.recipe import make_spec
+from tlkit.training.callbacks import WholeEpochs
 from tlkit.training.deepening import SHARE, Measured, fit_epochs, go_deeper
 from tlkit.training.phases import Phase, make_plan
 from tlkit.training.schedule import Averages, make_optimizer, peak_rate, scaled
@@ -292,8 +296,8 @@ def test_refit_is_refused_where_the_size_of_the_data_asks_for_more_phases():
 def tiny(pictures, tiny_weights, tmp_path):
     def run(**fields):
         backbone = {**TINY["backbone"], "weights": tiny_weights}
-        fields = {**TINY, "batch_size": 8, "progress": False, **fields, "backbone": backbone}
-        return tlkit.train(pictures, out=tmp_path / "run", **fields)
+        fields = {"out": tmp_path / "run", "batch_size": 8, "progress": False, **fields}
+        return tlkit.train(pictures, **{**TINY, **fields, "backbone": backbone})
 
     return run
 
@@ -333,6 +337,72 @@ def test_a_budget_without_time_leaves_the_solved_head(tiny):
     run = tiny(budget=0.01)
     assert [p["name"] for p in run.metrics["phases"]] == ["head"]
     assert run.metrics["val"]["accuracy"] > 0.4
+
+
+class Counted(Progress):
+    """Silent; holds how far each bar went, and how far it should."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.bars: dict[tuple[str, str], list[int]] = {}
+
+    @contextlib.contextmanager
+    def bar(self, label, what, total):
+        counts = self.bars[label, what] = [0, total]
+
+        def advance(steps=1, note=None):
+            counts[0] += steps
+
+        yield advance
+
+
+def test_the_last_of_several_calls_ends_with_the_epoch():
+    """Five steps in calls of four, from a data set that goes on with the next epoch's batches."""
+    x, y = batch(20)
+    epochs = tf.data.Dataset.range(3)
+    stream = epochs.flat_map(
+        lambda epoch: tf.data.Dataset.from_tensor_slices((x + tf.cast(epoch, x.dtype), y)).batch(4)
+    )
+    histories = []
+    for steps in (1, 4):
+        model = network()
+        model.compile("sgd", TASK.loss(), steps_per_execution=steps)
+        fitted = model.fit(
+            stream,
+            epochs=3,
+            shuffle=False,
+            steps_per_epoch=5,
+            validation_data=stream.repeat(),
+            validation_steps=3,
+            callbacks=[WholeEpochs(5, 3)],
+            verbose=0,
+        )
+        histories.append(fitted.history)
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cache_size", [1, 0], ids=["kept", "streamed"])
+def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_size):
+    """24 training pictures in batches of 5: five steps an epoch, the second call has one."""
+    logs = []
+    for steps in (1, 4):
+        shown, options = Counted(), {"steps_per_execution": steps}
+        run = tiny(
+            out=tmp_path / str(steps),
+            freeze="last=2",
+            epochs=3,
+            batch_size=5,
+            engine="tensorflow",
+            cache_size=cache_size,
+            optimizer=options,
+            progress=shown,
+        )
+        assert shown.bars["finetune", "fitting"] == [15, 15]
+        rows = [row for row in run.files.read_log() if row["phase"] == "finetune"]
+        logs.append([[float(row[name]) for name in ("loss", "val_loss")] for row in rows])
+    np.testing.assert_allclose(logs[1], logs[0], rtol=1e-5)
+    assert len({loss for loss, _ in logs[0]}) == 3, "nothing was trained"
 
 
 TWO = """

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tlkit.engines import check_engine
 from tlkit.errors import SpecError
 from tlkit.spec import RunSpec
-from tlkit.training.machine import Machine
+from tlkit.training.machine import Machine, data_parallel
 
 PACKAGES = (
     "tlkit",
@@ -39,7 +39,7 @@ def set_environment(spec: RunSpec) -> None:
     """Set device, seed and determinism as `spec` says; before TensorFlow makes its first tensor.
 
     Raises:
-        SpecError: a GPU is asked for that is not there, or an engine that is not installed.
+        SpecError: a device is asked for that is not there, or an engine that is not installed.
     """
     check_engine(spec.engine)
     _set_device(spec.device)
@@ -60,27 +60,25 @@ def precision(spec: RunSpec) -> Iterator[None]:
 
 
 def _policy(spec: RunSpec) -> str:
-    chosen = _by_device() if spec.precision == "auto" else spec.precision
+    chosen = _by_device(spec.device) if spec.precision == "auto" else spec.precision
     return chosen if chosen == "float32" else f"mixed_{chosen}"
 
 
-def _by_device() -> str:
+def _by_device(device: str) -> str:
     """Return the quickest safe precision: halves only where a GPU has units for them.
 
     bfloat16 keeps float32's range and needs no scaling of the loss, so it comes first.
     """
-    capability = _capability()
+    capability = _capability(device)
     if capability >= (8, 0):
         return "bfloat16"
     return "float16" if capability >= (7, 0) else "float32"
 
 
-def _capability() -> tuple[int, int]:
+def _capability(device: str) -> tuple[int, int]:
     """Return the CUDA compute capability of the weakest GPU in use; (0, 0): there is none."""
     if keras.backend.backend() == "jax":
-        import jax
-
-        found = [getattr(device, "compute_capability", "0") for device in jax.devices()]
+        found = [getattr(each, "compute_capability", "0") for each in _jax_devices(device)]
         pairs = [(*map(int, text.split(".")), 0)[:2] for text in found]
         return min(pairs, default=(0, 0))
     if keras.backend.backend() != "tensorflow":
@@ -92,23 +90,23 @@ def _capability() -> tuple[int, int]:
 def _set_device(device: str) -> None:
     if device == "auto":
         return
-    if keras.backend.backend() != "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        # Where arrays are made that belong to no model.
+        jax.config.update("jax_default_device", _jax_devices(device)[0])
+        return
+    if backend != "tensorflow":
         raise SpecError(
-            f"device: on the {keras.backend.backend()} backend set its own variable, such as "
-            f"JAX_PLATFORMS=cpu. Allowed here: auto. Received: {device}"
+            f"device: on the {backend} backend there is no choice. Allowed: auto. "
+            f"Received: {device}"
         )
     gpus = tf.config.list_physical_devices("GPU")
     kind, _, which = device.partition(":")
-    numbers = (
-        range(len(gpus)) if which == "all" else sorted({int(n) for n in which.split(",") if n})
-    )
-    numbers = list(numbers) or [0]
-    if kind == "gpu" and numbers[-1] >= len(gpus):
-        raise SpecError(
-            f"device: this machine has {len(gpus)} GPUs that TensorFlow can see. "
-            f"Allowed: auto, cpu{''.join(f', gpu:{i}' for i in range(len(gpus)))}. "
-            f"Received: {device}"
-        )
+    numbers = _numbers(which, len(gpus))
+    if kind == "gpu":
+        _check_there(device, numbers, len(gpus), "TensorFlow")
     try:
         tf.config.set_visible_devices([gpus[n] for n in numbers] if kind == "gpu" else [], "GPU")
         if kind == "cpu" and which:
@@ -122,14 +120,56 @@ def _set_device(device: str) -> None:
         ) from error
 
 
+def _numbers(which: str, there: int) -> list[int]:
+    """Return the numbers in `0,1` or `all`, at least one."""
+    numbers = range(there) if which == "all" else sorted({int(n) for n in which.split(",") if n})
+    return list(numbers) or [0]
+
+
+def _check_there(device: str, numbers: list[int], there: int, library: str) -> None:
+    kind = device.partition(":")[0]
+    if numbers[-1] >= there:
+        numbered = "".join(f", gpu:{i}" for i in range(there if kind == "gpu" else 0))
+        raise SpecError(
+            f"device: this machine has {there} {kind.upper()}s that {library} can see. "
+            f"Allowed: auto, cpu{numbered}. Received: {device}"
+        )
+
+
+def _jax_devices(device: str) -> list[Any]:
+    """Return the `jax.Device`s that `device` stands for; `auto`: the one where JAX makes arrays.
+
+    Raises:
+        SpecError: one is not there.
+    """
+    import jax
+
+    if device == "auto":
+        return list(jax.numpy.zeros(()).devices())
+    kind, _, which = device.partition(":")
+    try:
+        there = jax.devices(kind)
+    except RuntimeError:  # it has no support for this kind
+        there = []
+    numbers = _numbers(which, len(there))
+    _check_there(device, numbers, len(there), "JAX")
+    return [there[n] for n in numbers]
+
+
+def _jax_names(device: str) -> list[str]:
+    return [f"{each.platform}:{each.id}" for each in _jax_devices(device)]
+
+
 def machine(spec: RunSpec) -> Machine:
     """Return the devices of a run; after `set_environment`.
 
-    Several GPUs share each batch through `tf.distribute.MirroredStrategy`.
+    Several share each batch: through `tf.distribute.MirroredStrategy`, or on the JAX backend
+    through `keras.distribution.DataParallel`.
     """
-    if keras.backend.backend() != "tensorflow":
-        devices = tuple(keras.distribution.list_devices())
-        return Machine(devices[0].partition(":")[0], devices[:1])
+    if keras.backend.backend() == "jax":
+        names = _jax_names(spec.device)
+        kind = names[0].partition(":")[0]
+        return data_parallel(kind, names) if len(names) > 1 else Machine(kind, tuple(names))
     kind, _, which = spec.device.partition(":")
     if kind == "cpu" and which:
         names = tuple(f"CPU:{n}" for n in which.split(","))
@@ -156,12 +196,16 @@ def describe_environment(
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if keras.backend.backend() == "jax":
+        devices = _jax_names(spec.device)
+    else:
+        visible = tf.config.get_visible_devices()
+        devices = [d.name for d in visible if d.device_type != "CPU"] or ["cpu"]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "backend": keras.backend.backend(),
-        "devices": [d.name for d in tf.config.get_visible_devices() if d.device_type != "CPU"]
-        or ["cpu"],
+        "devices": devices,
         "hardware": _hardware(),
         "precision": _policy(spec),
         "deterministic": spec.deterministic,

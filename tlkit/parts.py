@@ -213,6 +213,15 @@ class OptimizerSpec(Part):
     )
     plateau_factor: float = option(0.3, "Factor on the rate at a plateau.", gt=0, lt=1)
     plateau_patience: int = option(2, "Epochs without gain at a plateau.", unit="epochs", ge=1)
+    steps_per_execution: int = option(
+        1,
+        "Training steps in one call of the compiled function; 10, say, keeps a GPU busy where what "
+        "is trained is small. Callbacks of batches and the clock of a budget come once in a call; "
+        "on JAX the steps stay calls of their own.",
+        unit="steps",
+        source="keras.Model.compile",
+        ge=1,
+    )
     patience: int = option(
         6, "Stop a phase after this many epochs without gain; 0: never.", unit="epochs", ge=0
     )

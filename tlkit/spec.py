@@ -185,7 +185,7 @@ class RunSpec(Part):
     device: str = option(
         "auto",
         "auto, cpu, gpu, gpu:N; several GPUs share each batch: gpu:0,1 or gpu:all (cpu:0,1 on "
-        "logical devices, for tests).",
+        "logical devices, for tests; on JAX XLA_FLAGS makes them).",
         pattern=r"^(auto|cpu(:\d+(,\d+)+)?|gpu(:(all|\d+(,\d+)*))?)$",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -159,6 +160,41 @@ class Resumption(keras.callbacks.Callback):
         self._checkpoints.take(epoch + 1, over, self._counting)
 
 
+class WholeEpochs(keras.callbacks.Callback):
+    """Ends the last of the calls with several steps (`steps_per_execution`) where the epoch ends.
+
+    Where they do not come out even, Keras would take the next epoch's first batches as well.
+    """
+
+    def __init__(self, steps: int, val_steps: int):
+        super().__init__()
+        self._steps, self._val_steps, self._left, self._most = steps, val_steps, 0, 1
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Come between Keras and its compiled functions."""
+        self._most = self.model.steps_per_execution
+        self.model.make_test_function()
+        self.model.train_function = self._ended(self.model.train_function)
+        self.model.test_function = self._ended(self.model.test_function)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the steps left from `batch` on."""
+        self._left = self._steps - batch
+
+    def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count those of the validation."""
+        self._left = self._val_steps - batch
+
+    def _ended(self, function: Callable) -> Callable:
+        def call(*arguments: Any) -> Any:
+            *state, batches = arguments  # JAX passes a state first
+            if self._left < self._most:
+                batches = itertools.islice(batches, self._left)
+            return function(*state, batches)
+
+        return call
+
+
 class Log(keras.callbacks.Callback):
     """Adds a row to `log.csv` after each epoch."""
 
@@ -193,16 +229,22 @@ class Bar(keras.callbacks.Callback):
         super().__init__()
         self._context = progress.bar(phase, "fitting", epochs * steps)
         self._epochs, self._steps, self._best = epochs, steps, best
-        self._advance = None
+        self._advance, self._done = None, 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the bar."""
         self._advance = self._context.__enter__()
         self._advance(self._best.state.epoch * self._steps)
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count its steps from the start."""
+        self._done = 0
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Advance by a step."""
-        self._advance(1)
+        """Advance to `batch`, the last one of a call; of several, Keras counts beyond the epoch."""
+        done = min(batch + 1, self._steps)
+        self._advance(done - self._done)
+        self._done = done
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the epoch's result."""

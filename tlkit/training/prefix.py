@@ -248,6 +248,9 @@ def pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[
 class FeatureBatches(keras.utils.PyDataset):
     """Batches of kept features; of some epochs, each in its own order, where `seed` is given.
 
+    To Keras they have no end: it counts whole calls of several steps, even if the last one of an
+    epoch has fewer, and would begin with the first epoch's batches again before the last's.
+
     The order depends on the seed and the epoch alone, never on what was read before. Weights for
     the loss, where `balance` has some, come third in a batch.
 
@@ -276,11 +279,16 @@ class FeatureBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._epochs) * math.ceil(len(self._targets) / self._size)
 
+    @property
+    def num_batches(self) -> None:
+        """What Keras takes for endless; `len` knows better."""
+        return None
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        epoch, step = divmod(index, math.ceil(len(self._targets) / self._size))
-        order = self._order(self._epochs[epoch])
-        chosen = order[step * self._size : (step + 1) * self._size]
-        view = (chosen + self._epochs[epoch]) % self._views
+        epochs, step = divmod(index, math.ceil(len(self._targets) / self._size))
+        epoch = self._epochs[epochs % len(self._epochs)]
+        chosen = self._order(epoch)[step * self._size : (step + 1) * self._size]
+        view = (chosen + epoch) % self._views
         rows = self._rows.take(chosen + view * len(self._targets))
         batch = rows, self._targets[chosen]
         weights = self._balance.weights

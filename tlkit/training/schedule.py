@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules of the fitted phases."""
+"""Optimizers of the fitted phases, their learning rates, and what ends them early."""
 
 from __future__ import annotations
 
@@ -73,6 +73,17 @@ class Averages(keras.callbacks.SwapEMAWeights):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take them out again."""
         super().on_test_end(logs)
+
+
+def counting_callbacks(phase: Phase, options: OptimizerSpec) -> list[keras.callbacks.Callback]:
+    """Return those of Keras's callbacks that count epochs without gain."""
+    made: list[keras.callbacks.Callback] = []
+    if phase.schedule == "plateau":
+        factor, patience = options.plateau_factor, options.plateau_patience
+        made.append(keras.callbacks.ReduceLROnPlateau("val_loss", factor, patience))
+    if options.patience:
+        made.append(keras.callbacks.EarlyStopping("val_loss", patience=options.patience))
+    return made
 
 
 def _trained_blocks(phase: Phase, model: keras.Model) -> dict[str, list[keras.Variable]]:

@@ -21,7 +21,7 @@ from tlkit.progress import Progress
 from tlkit.spec import RunSpec
 from tlkit.training.budget import Budget
 from tlkit.training.cache import Rows
-from tlkit.training.callbacks import Bar, Checkpoints, Log, Resumption
+from tlkit.training.callbacks import Bar, Checkpoints, Log, Resumption, WholeEpochs
 from tlkit.training.machine import ONE_CPU, Machine, precision_of
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import (
@@ -33,7 +33,7 @@ from tlkit.training.prefix import (
     streamed,
 )
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.schedule import Averages, make_optimizer, scaled
+from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
 from tlkit.training.smoothing import smoothed
 from tlkit.training.state import PhaseResult, State, assign, values_of
 from tlkit.training.strength import solve_head
@@ -103,6 +103,7 @@ class Trainer:
         with self.machine.scope():
             _, suffix = split_at(self.model, cut)
             suffix = smoothed(suffix, self.task, self.spec.optimizer.label_smoothing)
+            suffix = self.machine.share(suffix)
         # Solving needs all features at once, over and over: they are pooled, hence small.
         kept = cut is not None and (
             phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
@@ -130,7 +131,7 @@ class Trainer:
         metric = self.task.metric
         best = self.checkpoints.best[metric]
         fitted = phase.method == "fit"
-        computed = (self.machine.kind, precision_of(self.model), speed) if fitted else ()
+        computed = (self.machine.label, precision_of(self.model), speed) if fitted else ()
         self._say_result(phase, f"validation {metric} {best:.3f} is the best so far", computed)
         return PhaseResult(
             phase.name,
@@ -157,8 +158,8 @@ class Trainer:
 
     def _say_result(self, phase: Phase, text: str, computed: tuple) -> None:
         if computed and computed[-1]:
-            _, precision, speed = computed
-            text += f"; {speed:.0f} images/s, {' + '.join(self.machine.devices)}, {precision}"
+            devices, precision, speed = computed
+            text += f"; {speed:.0f} images/s, {devices}, {precision}"
         self.progress.say(phase.name, text)
 
     def _cuts_below(self, cut: Cut, later: Sequence[Phase]) -> list[Cut]:
@@ -221,6 +222,7 @@ class Trainer:
                 optimizer,
                 self.task.loss(),
                 metrics=[self.task.keras_metric()],
+                steps_per_execution=min(self.spec.optimizer.steps_per_execution, steps),
                 jit_compile=self.machine.jit_compile,
             )
             # Or the first state would lack its variables.
@@ -267,7 +269,7 @@ class Trainer:
                 steps_per_epoch=steps,
                 validation_data=val,
                 validation_steps=val_steps,
-                callbacks=self._callbacks(phase, bar, speed),
+                callbacks=self._callbacks(phase, bar, speed, WholeEpochs(steps, val_steps)),
                 verbose=0,
             )
         finally:
@@ -301,28 +303,21 @@ class Trainer:
         state.epochs = shorter.epochs if shorter else None
         return shorter
 
-    def _callbacks(self, phase: Phase, bar: Bar, speed: Speed) -> list[keras.callbacks.Callback]:
+    def _callbacks(
+        self, phase: Phase, *watching: keras.callbacks.Callback
+    ) -> list[keras.callbacks.Callback]:
         options = self.spec.optimizer
-        own = [
+        counting = counting_callbacks(phase, options)
+        made = [
             self.checkpoints,
             Log(self.folder, phase.name, self.task.metric),
-            bar,
-            speed,
+            *watching,
             *self.budget.callbacks(),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.TensorBoard(self.folder.tensorboard / phase.name, write_graph=False),
+            *counting,
+            *self.callbacks,
         ]
-        made = list(own)
-        if phase.schedule == "plateau":
-            made.append(
-                keras.callbacks.ReduceLROnPlateau(
-                    "val_loss", options.plateau_factor, options.plateau_patience
-                )
-            )
-        if options.patience:
-            made.append(keras.callbacks.EarlyStopping("val_loss", patience=options.patience))
-        counting = made[len(own) :]
-        made += self.callbacks
         if options.ema:
             made.append(Averages())
         return [*made, Resumption(self.checkpoints, phase.epochs, counting)]
