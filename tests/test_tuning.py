@@ -405,6 +405,23 @@ def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_s
     assert len({loss for loss, _ in logs[0]}) == 3, "nothing was trained"
 
 
+@pytest.mark.parametrize("freeze", ["last=2", "none"])
+def test_each_validation_sees_the_same_pictures(tiny, freeze):
+    """Several batches, nothing kept, and a rate at which nothing changes."""
+    run = tiny(
+        freeze=freeze,
+        epochs=3,
+        batch_size=2,
+        cache_size=0,
+        augment="none",
+        optimizer={"name": "sgd", "learning_rate": 1e-12, "schedule": "constant"},
+    )
+    assert run.metrics["examples"]["val"] > 4
+    rows = [row for row in run.files.read_log() if row["phase"] == "finetune"]
+    losses = [float(row["val_loss"]) for row in rows]
+    assert losses == pytest.approx([run.metrics["val"]["loss"]] * 3, rel=1e-4)
+
+
 TWO = """
 import json, sys
 import tlkit

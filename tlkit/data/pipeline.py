@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +32,7 @@ def batches(
     balance: Balance = UNBALANCED,
     epochs: range = range(1),
     seeds: np.ndarray | None = None,
-) -> Iterable[tuple[tf.Tensor, ...]]:
+) -> tf.data.Dataset:
     """Return batches of images float32 (n, size, size, 3), 0-255, of their targets, and weights.
 
     Args:
@@ -79,7 +80,7 @@ def batches(
         return dataset
 
     plain = shuffle_seed is None and len(epochs) == 1
-    if plain and len(examples) <= FEW and not (augment or mix):
+    if plain and 0 < len(examples) <= FEW and not (augment or mix):
         return _at_once([make(i) for i in range(len(examples))], batch_size)
     if plain:
         dataset = one(tf.constant(epochs.start))  # an epoch alone needs no loop, which is traced
@@ -88,10 +89,22 @@ def batches(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def _at_once(rows: list[tuple[tf.Tensor, ...]], batch_size: int) -> list[tuple[tf.Tensor, ...]]:
+def of_passes(passes: Callable[[], Iterable[Any]]) -> tf.data.Dataset:
+    """Return a data set that calls `passes` for the batches of each of its passes.
+
+    Keras replays the batches that it has peeked at whenever it begins with a generator again, and
+    goes on where that stood: of a generator each validation but the first saw other pictures.
+    """
+    first = next(iter(passes()))
+    signature = tf.nest.map_structure(lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), first)
+    return tf.data.Dataset.from_generator(passes, output_signature=signature)
+
+
+def _at_once(rows: list[tuple[tf.Tensor, ...]], batch_size: int) -> tf.data.Dataset:
     """Return the batches of `rows`, computed already."""
     starts = range(0, len(rows), batch_size)
-    return [tuple(map(tf.stack, zip(*rows[i : i + batch_size], strict=True))) for i in starts]
+    made = [tuple(map(tf.stack, zip(*rows[i : i + batch_size], strict=True))) for i in starts]
+    return of_passes(lambda: made)
 
 
 def _options() -> tf.data.Options:

@@ -300,11 +300,16 @@ class FeatureBatches(keras.utils.PyDataset):
         return epoch_order(len(self._targets), self._seed, epoch, self._balance)
 
 
+def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
+    """Yield (features, targets and, if any, weights), computed anew."""
+    for images, *own in batches:
+        features = prefix(np.asarray(images))
+        # Of several inputs Keras takes a tuple from a generator, not a list.
+        inputs = tuple(features) if isinstance(features, list) else features
+        yield inputs, *map(np.asarray, own)
+
+
 def streamed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
-    """Yield (features, targets and, if any, weights) for ever, computed anew in each pass."""
+    """Yield what `computed` does for ever, pass after pass."""
     while True:
-        for images, *own in batches:
-            features = prefix(np.asarray(images))
-            # Of several inputs Keras takes a tuple from a generator, not a list.
-            inputs = tuple(features) if isinstance(features, list) else features
-            yield inputs, *map(np.asarray, own)
+        yield from computed(prefix, batches)

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from tlkit.data.pipeline import of_passes
 from tlkit.data.prepare import Examples
 from tlkit.engines import Engine, candidates
 from tlkit.errors import TrainingError
@@ -28,6 +29,7 @@ from tlkit.training.prefix import (
     Cut,
     FeatureBatches,
     FeatureStore,
+    computed,
     cut_of,
     split_at,
     streamed,
@@ -176,11 +178,15 @@ class Trainer:
         epochs = range(self.checkpoints.state.epoch, phase.epochs)
         # Where views cannot be kept, they are drawn.
         train = self.train.stream(phase.augment or self.train.views > 1, epochs)
-        val = self.val.pictures(range(len(self.val)))
-        if cut is None:
-            return train, val
-        prefix = self.store.function(cut)
-        return streamed(prefix, train), streamed(prefix, val)
+        prefix = None if cut is None else self.store.function(cut)
+
+        def validation():
+            pictures = self.val.pictures(range(len(self.val)))
+            return pictures if prefix is None else computed(prefix, pictures)
+
+        # Whether Keras begins anew at each validation or goes on, it sees one pass.
+        val = of_passes(validation).repeat()
+        return (train if prefix is None else streamed(prefix, train)), val
 
     def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> None:
         start = time.monotonic()
