@@ -185,10 +185,10 @@ def test_a_device_that_comes_too_late(here, pictures, monkeypatch):
     assert "device: cpu cannot be set any more, TensorFlow has already started" in said
 
 
-def test_devices_are_tensorflows_business_alone(here, pictures, monkeypatch):
-    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+def test_on_torch_there_is_no_choice_of_devices(here, pictures, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "torch")
     said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
-    assert "on the jax backend set its own variable" in said
+    assert "on the torch backend there is no choice. Allowed: auto. Received: cpu" in said
 
 
 def test_a_recipe_with_two_mistakes_is_told_both(here):
@@ -558,7 +558,7 @@ def test_plan_json(here, pictures):
     assert (plan["regime"], plan["examples"], plan["classes"]) == ("large", 24, 3)
     (phase,) = plan["phases"]
     assert list(phase) == [
-        *("name", "method", "freeze", "cut", "batchnorm", "augment"),
+        *("name", "method", "freeze", "cut", "batchnorm", "augment", "views"),
         *("epochs", "optimizer", "learning_rate", "schedule", "reasons", "blocks"),
     ]
     assert (phase["freeze"], phase["cut"], phase["epochs"]) == ("until=block_5", "block_5", 2)
@@ -638,10 +638,10 @@ def test_the_cache_is_listed_and_cleared(here, trained):
     assert "0.0 MiB" in call("cache", "list").stdout
     shutil.copytree(trained[0] / "cache", here.parent / "cache", dirs_exist_ok=True)
     listed = call("cache", "list").stdout
-    assert " 30 " in listed  # 24 training and 6 validation pictures
+    assert " 36 " in listed  # 24 training, 6 validation and 6 test pictures
     assert str(here.parent / "cache" / "features") in listed
     assert "MiB removed" in call("cache", "clear").stdout
-    assert " 30 " not in call("cache", "list").stdout
+    assert " 36 " not in call("cache", "list").stdout
     assert not [path for path in (here.parent / "cache").rglob("*") if path.is_file()]
 
 
