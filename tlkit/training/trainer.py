@@ -133,8 +133,8 @@ class Trainer:
         metric = self.task.metric
         best = self.checkpoints.best[metric]
         fitted = phase.method == "fit"
-        computed = (self.machine.label, precision_of(self.model), speed) if fitted else ()
-        self._say_result(phase, f"validation {metric} {best:.3f} is the best so far", computed)
+        ran_on = (self.machine.label, precision_of(self.model), speed) if fitted else ()
+        self._say_result(phase, f"validation {metric} {best:.3f} is the best so far", ran_on)
         return PhaseResult(
             phase.name,
             sum(math.prod(v.shape) for v in self.model.trainable_variables),
@@ -143,7 +143,7 @@ class Trainer:
             best,
             kept,
             self._gain(self.checkpoints.state.before),
-            *computed,
+            *ran_on,
         )
 
     def _note_engine(self, engine: Engine) -> None:
@@ -158,9 +158,9 @@ class Trainer:
         after = self.checkpoints.best
         return self.task.score(*after.values())[0] - self.task.score(*before.values())[0]
 
-    def _say_result(self, phase: Phase, text: str, computed: tuple) -> None:
-        if computed and computed[-1]:
-            devices, precision, speed = computed
+    def _say_result(self, phase: Phase, text: str, ran_on: tuple) -> None:
+        if ran_on and ran_on[-1]:
+            devices, precision, speed = ran_on
             text += f"; {speed:.0f} images/s, {devices}, {precision}"
         self.progress.say(phase.name, text)
 
