@@ -18,6 +18,7 @@ from PIL import Image
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.augment import augmenter
+from tlkit.data.decode import resize
 from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches
 from tlkit.data.sources import Example
@@ -35,6 +36,7 @@ DRAWS = """
 import sys
 import numpy as np, tensorflow as tf
 from tlkit.data.augment import augmenter
+from tlkit.data.decode import resize
 image = tf.constant(np.load(sys.argv[1]))
 data = tf.data.Dataset.from_tensor_slices(np.array([(7, i) for i in range(24)], np.int32))
 data = data.map(lambda seed: augmenter("strong")(image, 32, seed), num_parallel_calls=2)
@@ -185,6 +187,28 @@ def test_a_pipeline_mixes_what_was_augmented_and_draws_anew():
     assert all(x.shape[1:] == (32, 32, 3) and y.shape[1:] == (3,) for x, y in first)
     assert not np.array_equal(first[0][0], second[0][0])
     assert all(np.array_equal(a, b) for a, b in zip(seen[4], again[4], strict=True))
+
+
+@pytest.mark.parametrize("mix", [None, mixer(0.4, 0)])
+def test_what_is_drawn_anew_comes_as_whole_values(mix):
+    random = np.random.default_rng(0)
+    examples = [
+        Example(f"array/{i}", "disc", pixels=np.asarray(draw_picture("disc", random)))
+        for i in range(10)
+    ]
+    targets = np.eye(10, dtype=np.float32)
+    plain = np.concatenate([x for x, _ in batches(examples, targets, 32, 4)])
+    assert plain.dtype == np.float32
+
+    def unchanged(image, size, seed):
+        return resize(image, size)
+
+    drawn = list(batches(examples, targets, 32, 4, shuffle_seed=1, augment=unchanged, mix=mix))
+    got, shares = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    assert got.dtype == np.uint8
+    assert (got[0] != plain[0].round()).any(), "not shuffled"
+    expected = np.tensordot(shares, plain, axes=1)
+    assert np.abs(got - expected).max() < 0.501
 
 
 # Targets as shares

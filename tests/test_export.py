@@ -15,7 +15,7 @@ from PIL import Image
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.sources import picture_files
-from tlkit.errors import ExportError, ParityError
+from tlkit.errors import ExportError, ParityError, SpecError
 from tlkit.export import exporter, savedmodel
 
 TENSORFLOW_ALONE = """
@@ -134,6 +134,75 @@ def test_the_orientation_tag_is_obeyed(run, files, tmp_path):
     )
     assert got["score"] == pytest.approx(expected["score"], abs=1e-3)
     assert got["score"] != pytest.approx(lying["score"], abs=1e-3)
+
+
+# Views of a picture
+
+
+@pytest.fixture(scope="module")
+def halves(run, files):
+    """Pixels of pictures, and what the run answers for them and for their mirror images."""
+    pixels = np.load(files / "pixels.npy")
+    parts = [run.predict(seen) for seen in (pixels, pixels[:, :, ::-1])]
+    plain, mirrored = ([list(row["probabilities"].values()) for row in part] for part in parts)
+    assert np.abs(np.subtract(plain, mirrored)).max() > 1e-3, "a mirror changes nothing here"
+    return pixels, np.mean([plain, mirrored], axis=0)
+
+
+def test_two_views_answer_by_the_mean_over_a_picture_and_its_mirror_image(run, halves):
+    pixels, expected = halves
+    got = [list(row["probabilities"].values()) for row in run.predict(pixels, views=2)]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_an_export_has_its_views_in_the_graph(run, halves, tmp_path):
+    pixels, expected = halves
+    out = run.export(tmp_path / "served", views=2, progress=False)
+    got = savedmodel.SavedModel(out).predict_pixels(pixels)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    done = CliRunner().invoke(main, ["predict", str(out), str(tmp_path), "--views", "2"])
+    assert done.exit_code == 2
+    assert "is an export, which has its views in its graph" in done.output
+    assert "made by tlkit export --views 2. Received: 2" in done.output
+
+
+def test_the_command_line_has_views_too(run, files, tmp_path):
+    picture = sorted(files.glob("picture*"))[0]
+    expected = run.predict(picture, views=2)[0]["probabilities"]
+    done = CliRunner().invoke(
+        main, ["predict", str(run.folder), str(picture), "--json", "--views", "2"]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["probabilities"] == pytest.approx(expected, abs=1e-5)
+    out = tmp_path / "served"
+    done = CliRunner().invoke(main, ["export", str(run.folder), "--views", "2", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "answered alike" in done.output
+    got = savedmodel.SavedModel(out).predict_bytes([picture.read_bytes()])
+    np.testing.assert_allclose(got[0], list(expected.values()), atol=1e-4)
+
+
+def test_views_are_measured(run):
+    one, two = (run.evaluate(views=views, progress=False) for views in (1, 2))
+    assert one["examples"] == two["examples"]
+    assert one["loss"] != pytest.approx(two["loss"], abs=1e-4)
+    done = CliRunner().invoke(main, ["evaluate", str(run.folder), "--views", "2", "--json"])
+    assert json.loads(done.stdout)["loss"] == pytest.approx(two["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("views", [0, 3])
+def test_other_numbers_of_views_are_refused(run, views):
+    with pytest.raises(
+        SpecError, match=rf"also mirrored\) when a model answers. Received: {views}"
+    ):
+        run.evaluate(views=views, progress=False)
+
+
+def test_a_run_without_mirror_images_has_one_view(run, files):
+    same_side = tlkit.Run(run.files, run.spec.model_copy(update={"mirror": False}))
+    for use in (same_side.evaluate, same_side.export, lambda **o: same_side.predict(files, **o)):
+        with pytest.raises(SpecError, match="which this run excludes .mirror: false.. Allowed: 1"):
+            use(views=2, progress=False)
 
 
 def test_labels_lie_next_to_the_model_for_a_server(exported):

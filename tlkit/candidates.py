@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tlkit.errors import SpecError, did_you_mean
-from tlkit.parts import BackboneSpec
+from tlkit.parts import BackboneSpec, in_seconds
 from tlkit.recipe import make_spec, merge
 from tlkit.spec import RunSpec
 
@@ -16,8 +17,6 @@ ARGUMENTS = {"image_size": "image_size"} | {
     name: f"backbone.{name}" for name in BackboneSpec.model_fields if name != "name"
 }
 """Arguments that a backbone may carry, and the fields of the spec that they stand for."""
-
-UNITS = {"s": 1, "m": 60, "h": 3600}
 
 ARGUMENT = re.compile(r"\s*\w+=.*")
 
@@ -92,9 +91,11 @@ def read_seconds(budget: str | float) -> float:
     Raises:
         SpecError: it is none of these, or not above 0.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(budget).strip())
-    seconds = float(found[1]) * UNITS[found[2] or "s"] if found else 0.0
-    if seconds <= 0:
+    try:
+        seconds = float(in_seconds(budget))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
         raise SpecError(
             f"--budget: a time above 0, with s, m or h. Allowed: such as 90s, 2m, 1h. "
             f"Received: {budget!r}"

@@ -6,6 +6,7 @@ It needs nothing but the folder, so it works on any past run.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tlkit.errors import DataError
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import measure
 from tlkit.evaluate.predictor import predict_items
+from tlkit.evaluate.views import averaging
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
 from tlkit.progress import Progress, as_progress
@@ -83,16 +85,31 @@ class Run:
         """The content of `plan.json`."""
         return self.files.read_json("plan.json")
 
-    def evaluate(self, data: Any = None, *, progress: bool | Progress = True) -> dict[str, Any]:
+    def answering(self, views: int = 1) -> keras.Model:
+        """Return the delivered model, or one that averages over a picture's views.
+
+        Args:
+            views: 1: the picture as it is; 2: also its mirror image, in twice the time.
+
+        Raises:
+            SpecError: other numbers, or 2 for a run with `mirror=False`.
+        """
+        return averaging(self.model, views, self.spec.mirror)
+
+    def evaluate(
+        self, data: Any = None, *, views: int = 1, progress: bool | Progress = True
+    ) -> dict[str, Any]:
         """Return the task's metrics, all of them, and the files that were left out.
 
         Args:
             data: anything that `train` takes; None: the run's own test part.
+            views: see `answering`.
 
         Raises:
             DataError: nothing to evaluate on, or classes that the run does not know.
+            SpecError: see `answering`.
         """
-        shown = as_progress(progress)
+        shown, model = as_progress(progress), self.answering(views)
         examples = (
             self._own_test()
             if data is None
@@ -104,29 +121,34 @@ class Run:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
         targets = self.task.encode([e.label for e in usable])
         pictures = batches(usable, targets, self.spec.size, self.spec.batch_size)
-        answers = outputs(self.model, pictures, len(usable), shown, "evaluate")
+        answers = outputs(model, pictures, len(usable), shown, "evaluate")
         metrics = measure(self.task, targets, answers)
         left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
         return {**metrics, "left_out": left_out}
 
-    def predict(self, items: Any, *, progress: bool | Progress = False) -> list[dict[str, Any]]:
+    def predict(
+        self, items: Any, *, views: int = 1, progress: bool | Progress = False
+    ) -> list[dict[str, Any]]:
         """Predict pictures, in the order given; a bad one never stops the others.
 
         Args:
             items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
+            views: see `answering`.
 
         Returns:
             For each picture a dict: for classification `{"path", "label", "score",
             "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
             `values: {name: x}` instead; `error` says why the others are None.
         """
-        return predict_items(self._answer, self.task, items, as_progress(progress))
+        answer = self._answerer(self.answering(views))
+        return predict_items(answer, self.task, items, as_progress(progress))
 
     def export(
         self,
         out: str | Path | None = None,
         format: str = "savedmodel",
         *,
+        views: int = 1,
         progress: bool | Progress = True,
     ) -> Path:
         """Export the model and check that it answers as the run does.
@@ -134,24 +156,31 @@ class Run:
         Args:
             out: a new folder; None: `export/savedmodel` in the run folder.
             format: `savedmodel`.
+            views: see `answering`; both are then in the exported graph.
 
         Raises:
             ExportError: `out` exists, or the format is unknown.
+            SpecError: see `answering`.
             ParityError: the export answers otherwise; it has been removed.
         """
         from tlkit.export.exporter import check_target, export_checked
 
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
-        pictures = self._parity_pictures()
-        export_checked(self.model, self.task, out, pictures, self._answer, as_progress(progress))
+        model, pictures = self.answering(views), self._parity_pictures()
+        answer = self._answerer(model)
+        export_checked(model, self.task, out, pictures, answer, as_progress(progress))
         return out
 
-    def _answer(self, encoded: list[bytes]) -> np.ndarray:
-        """Answer encoded pictures by the Keras model, through the pipeline's own decoding."""
+    def _answerer(self, model: keras.Model) -> Callable[[list[bytes]], np.ndarray]:
+        """Return what answers encoded pictures by `model`, through the pipeline's own decoding."""
         decode = traced_decode_and_resize(self.spec.size)
-        pictures = [decode(item).numpy() for item in encoded]
-        return np.asarray(self.model.predict_on_batch(np.stack(pictures)), np.float32)
+
+        def answer(encoded: list[bytes]) -> np.ndarray:
+            pictures = [decode(item).numpy() for item in encoded]
+            return np.asarray(model.predict_on_batch(np.stack(pictures)), np.float32)
+
+        return answer
 
     def _own_test(self) -> list[Example]:
         if ARRAYS in (self.spec.data, self.spec.test):

@@ -34,6 +34,27 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=False, protected_namespaces=())
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def in_seconds(value: Any) -> Any:
+    """Return `"90s"`, `"2m"` or `"1.5h"` in seconds; a number stays as it is.
+
+    Raises:
+        ValueError: other text.
+    """
+    if not isinstance(value, str):
+        return value
+    number, unit = (value[:-1], value[-1]) if value[-1:] in _UNITS else (value, "s")
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:
+        raise ValueError(
+            f"is a time. Allowed: seconds, or a number with s, m or h (90s, 2m, 1h). "
+            f"Received: {value!r}"
+        ) from None
+
+
 class BackboneSpec(Part):
     """The pretrained network."""
 

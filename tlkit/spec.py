@@ -15,7 +15,15 @@ from pydantic import BeforeValidator, Field, model_validator
 from tlkit.backbones.catalog import lookup
 from tlkit.consistency import find_problems
 from tlkit.errors import received
-from tlkit.parts import BackboneSpec, HeadSpec, OptimizerSpec, Part, TableSpec, option
+from tlkit.parts import (
+    BackboneSpec,
+    HeadSpec,
+    OptimizerSpec,
+    Part,
+    TableSpec,
+    in_seconds,
+    option,
+)
 
 ARRAYS = "<arrays>"
 """What `data`, `val` or `test` say in `spec.yaml` when Python passed arrays or a tf.data set."""
@@ -33,23 +41,6 @@ def _share_or_folder(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):  # the former: a Path
         return str(value)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def _seconds(value: Any) -> Any:
-    """Read `"90s"`, `"2m"`, `"1.5h"` or a number as seconds."""
-    if not isinstance(value, str):
-        return value
-    number, unit = (value[:-1], value[-1]) if value[-1:] in _UNITS else (value, "s")
-    try:
-        return float(number) * _UNITS[unit]
-    except ValueError:
-        raise ValueError(
-            f"is a time. Allowed: seconds, or a number with s, m or h (90s, 2m, 1h). "
-            f"Received: {value!r}"
-        ) from None
 
 
 ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
@@ -162,13 +153,13 @@ class RunSpec(Part):
     epochs: int | None = option(
         None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0
     )
-    budget: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None = (
-        option(
-            None,
-            "Time for training: the head first, then more and more of the last blocks while "
-            "validation gains and the time lasts; replaces regime, freeze and epochs.",
-            unit="seconds, or with s, m, h, such as 2m",
-        )
+    budget: (
+        Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(in_seconds)] | None
+    ) = option(
+        None,
+        "Time for training: the head first, then more and more of the last blocks while "
+        "validation gains and the time lasts; replaces regime, freeze and epochs.",
+        unit="seconds, or with s, m, h, such as 2m",
     )
     batch_size: int = option(32, "Pictures in one training step.", gt=0)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(

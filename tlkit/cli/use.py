@@ -13,19 +13,28 @@ from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import DataError, RunFolderError, SpecError
 from tlkit.progress import Progress
 
+views_option = click.option(
+    "--views",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="2: answer by the mean over a picture and its mirror image, in twice the time.",
+)
+
 
 @click.command(epilog="Examples: tlkit evaluate runs/first   |   tlkit evaluate runs/first new/")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data", required=False)
+@views_option
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
-def evaluate(run: Path, data: str | None, as_json: bool) -> None:
+def evaluate(run: Path, data: str | None, views: int, as_json: bool) -> None:
     """Measure RUN on its own test part, or on DATA (its test part, where it has one)."""
     _check_run(run)
     with output(as_json) as (progress, show):
         import_tensorflow()
         import tlkit
 
-        metrics = tlkit.open_run(run).evaluate(data, progress=progress)
+        metrics = tlkit.open_run(run).evaluate(data, views=views, progress=progress)
         if as_json:
             show(metrics)
         else:
@@ -66,6 +75,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     show_default=True,
     help="Labels shown for each picture in the table.",
 )
+@views_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
 @click.option(
     "--csv",
@@ -75,7 +85,12 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     help="Write path, label, score, probabilities and error.",
 )
 def predict(
-    model: Path, items: tuple[str, ...], top: int, as_json: bool, csv_file: Path | None
+    model: Path,
+    items: tuple[str, ...],
+    top: int,
+    views: int,
+    as_json: bool,
+    csv_file: Path | None,
 ) -> None:
     """Label pictures with a run folder or an exported SavedModel.
 
@@ -90,8 +105,13 @@ def predict(
     if csv_file and csv_file.is_dir():
         raise SpecError(f"--csv {csv_file}: is a folder. Allowed: a file")
     _check_run(model, export=True)
+    if views > 1 and _is_export(model):
+        raise SpecError(
+            f"--views: {model} is an export, which has its views in its graph. Allowed: a run "
+            f"folder, or an export made by tlkit export --views {views}. Received: {views}"
+        )
     with output(as_json) as (progress, show):
-        results = _predict(model, items, progress)
+        results = _predict(model, items, views, progress)
         if as_json:
             show(results)
         elif csv_file:
@@ -104,14 +124,16 @@ def predict(
         raise DataError(f"none of the {len(results)} files could be used. The first, {first}")
 
 
-def _predict(model: Path, items: tuple[str, ...], progress: Progress) -> list[dict[str, Any]]:
+def _predict(
+    model: Path, items: tuple[str, ...], views: int, progress: Progress
+) -> list[dict[str, Any]]:
     import_tensorflow()
     from tlkit.evaluate.predictor import predict_items
     from tlkit.export.savedmodel import SavedModel, is_savedmodel
     from tlkit.opened import open_run
 
     if not is_savedmodel(model):
-        return open_run(model).predict(items, progress=progress)
+        return open_run(model).predict(items, views=views, progress=progress)
     exported = SavedModel(model)
     return predict_items(exported.predict_bytes, exported.task, items, progress)
 
@@ -180,20 +202,25 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     metavar="DIR",
     help="A new folder [default: export/FORMAT in the run folder].",
 )
-def export(run: Path, kind: str, out: Path | None) -> None:
+@views_option
+def export(run: Path, kind: str, out: Path | None, views: int) -> None:
     """Write RUN's model for serving, and check that it answers as the run does."""
     _check_run(run)
     import_tensorflow()
     import tlkit
 
-    path = tlkit.open_run(run).export(out, kind)
+    path = tlkit.open_run(run).export(out, kind, views=views)
     click.echo(f"{'export':<10}{path}")
 
 
 def _check_run(path: Path, export: bool = False) -> None:
     """Answer a mistyped path before TensorFlow's seconds of import."""
-    if (path / "spec.yaml").is_file() or (export and (path / "saved_model.pb").is_file()):
+    if (path / "spec.yaml").is_file() or (export and _is_export(path)):
         return
     problem = "holds no spec.yaml" if path.is_dir() else "is no folder"
     allowed = "a folder made by tlkit train" + (" or tlkit export" if export else "")
     raise RunFolderError(f"run {path}: {problem}. Allowed: {allowed}")
+
+
+def _is_export(path: Path) -> bool:
+    return (path / "saved_model.pb").is_file()

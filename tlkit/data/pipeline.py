@@ -33,7 +33,10 @@ def batches(
     epochs: range = range(1),
     seeds: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """Return batches of images float32 (n, size, size, 3), 0-255, of their targets, and weights.
+    """Return batches of images (n, size, size, 3), 0-255, of their targets, and weights.
+
+    Images are float32, as served; those drawn anew in each epoch are rounded to uint8, a quarter of
+    the bytes to keep ready and to bring to a device. Networks scale them, there.
 
     Args:
         targets: a row for each example, as a task encodes it.
@@ -46,6 +49,7 @@ def batches(
             the epoch alone, so that a run that is resumed sees what it would have seen.
         seeds: int32 (n, 2), what `augment` draws by for each picture; below 0: it stays as it is.
     """
+    drawn = (augment and seeds is None) or mix
     rows = [tf.constant(targets)]
     if balance.weights is not None:
         rows.append(tf.constant(balance.weights))
@@ -54,23 +58,27 @@ def batches(
     @tf.autograph.experimental.do_not_convert
     def make(i, seed=None):
         if augment and seeds is not None:
-            drawn = tf.constant(seeds)[i]
+            own_seed = tf.constant(seeds)[i]
             image = tf.cond(
-                drawn[0] < 0, lambda: load_resized(i), lambda: augment(load(i), size, drawn)
+                own_seed[0] < 0, lambda: load_resized(i), lambda: augment(load(i), size, own_seed)
             )
         else:
             image = augment(load(i), size, seed) if augment else load_resized(i)
         own = tuple(row[i] for row in rows)
-        return (image, *own, seed) if mix else (image, *own)
+        if mix:
+            return (image, *own, seed)
+        return (_rounded(image) if drawn else image, *own)
 
     def mixed(images, targets, seeds):
         # Other draws than the first picture's own, from the same seed.
-        return mix(images, targets, tf.random.fold_in(tf.cast(seeds[0], tf.int32), batch_size))
+        seed = tf.random.fold_in(tf.cast(seeds[0], tf.int32), batch_size)
+        images, targets = mix(images, targets, seed)
+        return _rounded(images), targets
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
         order = _order(len(examples), shuffle_seed, epoch, balance)
         dataset = tf.data.Dataset.from_tensor_slices(order)
-        if (augment and seeds is None) or mix:
+        if drawn:
             key = tf.stack([tf.constant((shuffle_seed or 0) % 2**31), tf.cast(epoch, tf.int32)])
             dataset = dataset.enumerate().map(lambda at, i: (i, tf.random.fold_in(key, at)))
         dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -87,6 +95,10 @@ def batches(
     else:
         dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _rounded(images: tf.Tensor) -> tf.Tensor:
+    return tf.saturate_cast(tf.round(images), tf.uint8)
 
 
 def of_passes(passes: Callable[[], Iterable[Any]]) -> tf.data.Dataset:

@@ -303,7 +303,7 @@ class FeatureBatches(keras.utils.PyDataset):
 def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
     """Yield (features, targets and, if any, weights), computed anew."""
     for images, *own in batches:
-        features = prefix(np.asarray(images))
+        features = prefix(np.asarray(images, np.float32))
         # Of several inputs Keras takes a tuple from a generator, not a list.
         inputs = tuple(features) if isinstance(features, list) else features
         yield inputs, *map(np.asarray, own)

@@ -1,0 +1,40 @@
+"""Test-time views: answers averaged over a picture and its mirror image."""
+
+from __future__ import annotations
+
+import keras
+
+from tlkit.errors import SpecError
+
+MOST = 2
+"""A picture as it is, and mirrored from left to right."""
+
+
+def averaging(model: keras.Model, views: int, mirror: bool) -> keras.Model:
+    """Return `model`, or for two views one that answers by the mean of both (Krizhevsky et al.
+    2012, section 4.1, who average over crops as well), in twice the time.
+
+    Args:
+        model: pictures (n, height, width, 3) in, answers (n, outputs) out; its layers are shared.
+        views: 1 or 2.
+        mirror: whether a mirrored picture may be of the same class.
+
+    Raises:
+        SpecError: other numbers of views, or two where `mirror` is false.
+    """
+    if views not in range(1, MOST + 1):
+        raise SpecError(
+            "views: 1 (the picture as it is) or 2 (also mirrored) when a model answers. "
+            f"Received: {views}"
+        )
+    if views == 1:
+        return model
+    if not mirror:
+        raise SpecError(
+            "views: 2 mirrors pictures, which this run excludes (mirror: false). Allowed: 1. "
+            "Received: 2"
+        )
+    pictures = keras.Input(model.input_shape[1:])
+    mirrored = keras.ops.flip(pictures, axis=2)
+    answers = keras.layers.Average(dtype="float32")([model(pictures), model(mirrored)])
+    return keras.Model(pictures, answers)
