@@ -25,7 +25,7 @@ from tlkit.run import spec_of
 from tlkit.training import smoothing
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase
-from tlkit.training.prefix import FeatureBatches, cut_of, split_at, streamed
+from tlkit.training.prefix import FeatureBatches, computed, cut_of, split_at
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import make_optimizer, peak_rate
 from tlkit.training.trainer import Trainer
@@ -168,7 +168,7 @@ def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Ite
         )
         batches = (kept[i] for i in range(steps))
     elif cut is not None:
-        batches = streamed(trainer.store.function(cut), train.stream(phase.augment, epochs))
+        batches = computed(trainer.store.function(cut), train.stream(phase.augment, epochs))
     else:
         batches = iter(train.stream(phase.augment, epochs))
     constant = dataclasses.replace(phase, schedule="constant")

@@ -245,11 +245,8 @@ def pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[
         yield rows.take(np.asarray(chosen[start : start + size])), None
 
 
-class FeatureBatches(keras.utils.PyDataset):
+class FeatureBatches:
     """Batches of kept features; of some epochs, each in its own order, where `seed` is given.
-
-    To Keras they have no end: it counts whole calls of several steps, even if the last one of an
-    epoch has fewer, and would begin with the first epoch's batches again before the last's.
 
     The order depends on the seed and the epoch alone, never on what was read before. Weights for
     the loss, where `balance` has some, come third in a batch.
@@ -270,7 +267,6 @@ class FeatureBatches(keras.utils.PyDataset):
         epochs: range = range(1),
         views: int = 1,
     ):
-        super().__init__()
         self._views = views
         self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
         self._seed, self._epochs = seed, epochs
@@ -279,14 +275,12 @@ class FeatureBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._epochs) * math.ceil(len(self._targets) / self._size)
 
-    @property
-    def num_batches(self) -> None:
-        """What Keras takes for endless; `len` knows better."""
-        return None
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         epochs, step = divmod(index, math.ceil(len(self._targets) / self._size))
-        epoch = self._epochs[epochs % len(self._epochs)]
+        epoch = self._epochs[epochs]
         chosen = self._order(epoch)[step * self._size : (step + 1) * self._size]
         view = (chosen + epoch) % self._views
         rows = self._rows.take(chosen + view * len(self._targets))
@@ -307,9 +301,3 @@ def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, 
         # Of several inputs Keras takes a tuple from a generator, not a list.
         inputs = tuple(features) if isinstance(features, list) else features
         yield inputs, *map(np.asarray, own)
-
-
-def streamed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
-    """Yield what `computed` does for ever, pass after pass."""
-    while True:
-        yield from computed(prefix, batches)

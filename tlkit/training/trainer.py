@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tlkit.data.pipeline import of_passes
+from tlkit.data.pipeline import endless
 from tlkit.data.prepare import Examples
 from tlkit.engines import Engine, candidates
 from tlkit.errors import TrainingError
@@ -32,7 +33,6 @@ from tlkit.training.prefix import (
     computed,
     cut_of,
     split_at,
-    streamed,
 )
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
@@ -184,9 +184,9 @@ class Trainer:
             pictures = self.val.pictures(range(len(self.val)))
             return pictures if prefix is None else computed(prefix, pictures)
 
-        # Whether Keras begins anew at each validation or goes on, it sees one pass.
-        val = of_passes(validation).repeat()
-        return (train if prefix is None else streamed(prefix, train)), val
+        if prefix is not None:
+            train = endless(partial(computed, prefix, train))
+        return train, endless(validation)
 
     def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> None:
         start = time.monotonic()
@@ -252,7 +252,7 @@ class Trainer:
             train = FeatureBatches(
                 train, self.train.targets, batch, seed, balance, epochs, self.train.views
             )
-            val = FeatureBatches(val, self.val.targets, batch)
+            val = endless(FeatureBatches(val, self.val.targets, batch).__iter__)
         state = self.checkpoints.state
         self._compile(phase, suffix, steps)
         if self.budget.limited:
@@ -268,7 +268,7 @@ class Trainer:
         bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
         try:
             suffix.fit(
-                train,
+                endless(train.__iter__) if isinstance(train, FeatureBatches) else train,
                 initial_epoch=state.epoch,
                 epochs=phase.epochs,
                 shuffle=False,  # the batches come shuffled, as they do in a resumed run
