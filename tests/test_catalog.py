@@ -21,9 +21,10 @@ from tlkit.backbones.blocks import assign_blocks, find_row
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.catalog import CATALOG, lookup
 from tlkit.backbones.graph import sources
+from tlkit.data.pipeline import endless
 from tlkit.errors import BackboneError
 from tlkit.freezing import apply_plan, block_names, plan_freeze
-from tlkit.training.prefix import cut_of, split_at, streamed
+from tlkit.training.prefix import computed, cut_of, split_at
 
 ONE_OF_EACH = (
     "MobileNet",
@@ -324,6 +325,7 @@ def test_a_suffix_trains_on_two_tensors_as_they_stream():
     suffix.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
     labels = np.arange(PICTURES) % 2
     before = [variable.numpy() for variable in whole.trainable_variables]
-    suffix.fit(streamed(prefix.predict_on_batch, [(images, labels)]), steps_per_epoch=2, verbose=0)
+    batches = endless(lambda: computed(prefix.predict_on_batch, [(images, labels)]))
+    suffix.fit(batches, steps_per_epoch=2, verbose=0)
     after = [variable.numpy() for variable in whole.trainable_variables]
     assert any(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True))

@@ -26,7 +26,7 @@ from tlkit.progress import Progress
 from tlkit.recipe import make_spec
 from tlkit.run import resume
 from tlkit.training.phases import make_plan
-from tlkit.training.prefix import Examples, cut_of, split_at, streamed
+from tlkit.training.prefix import Examples, computed, cut_of, split_at
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.trainer import Trainer
 
@@ -214,8 +214,7 @@ def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, i
     prefix, suffix = split_at(model, cut)
     part = part_of(images, range(36), 12)
     kept = made.store.rows([cut], part).take()
-    computed = streamed(prefix.predict_on_batch, part.stream(False))
-    again = np.concatenate([next(computed)[0] for _ in range(3)])
+    again = np.concatenate([x for x, _ in computed(prefix.predict_on_batch, part.stream(False))])
     expected = np.asarray(model(images[0], training=False))
     assert relative_difference(kept, again) < 1e-5
     assert relative_difference(suffix(kept, training=False), expected) < 1e-5

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 import tlkit
 from tlkit.backbones.catalog import LayerInfo
+from tlkit.data.pipeline import batches, endless
+from tlkit.data.sources import Example
 from tlkit.errors import SpecError
 from tlkit.freezing import plan_freeze
 from tlkit.heads.classification import Classification
@@ -26,9 +28,11 @@ from tlkit.heads.multilabel import Multilabel
 from tlkit.parts import OptimizerSpec
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec
+from tlkit.training.cache import Rows
 from tlkit.training.callbacks import WholeEpochs
 from tlkit.training.deepening import SHARE, Measured, fit_epochs, go_deeper
 from tlkit.training.phases import Phase, make_plan
+from tlkit.training.prefix import FeatureBatches
 from tlkit.training.schedule import Averages, make_optimizer, peak_rate, scaled
 from tlkit.training.smoothing import smoothed
 from tlkit.training.timing import Deadline, seconds_per_step
@@ -455,3 +459,32 @@ def test_two_devices_train_as_one_does(pictures, tiny_weights, tmp_path):
     np.testing.assert_allclose(got[1][0], got[0][0], rtol=2e-3)
     assert got[1][2] == pytest.approx(got[0][2], rel=2e-3)
     assert len(got[0][0]) > 2
+
+
+def test_whoever_lets_go_of_a_pipeline_does_not_wait_for_its_tuning():
+    """With tf.data's autotuning on, that takes up to as long as the pipeline has been running."""
+    x, y = batch()
+    files = [Example(f"array/{i}", "disc", pixels=np.zeros((8, 8, 3), np.uint8)) for i in range(40)]
+    for data in (
+        endless(FeatureBatches(Rows([x], np.zeros(12, int), np.arange(12)), y, 4).__iter__),
+        batches(files, np.zeros(40), 8, 4),
+        batches(files, np.zeros(40), 8, 4, shuffle_seed=0, epochs=range(2)),
+    ):
+        options = data.options()
+        assert options.autotune.enabled is False
+        assert len(next(iter(data))[1]) == 4
+
+
+def test_kept_batches_go_on_pass_after_pass():
+    x, y = batch()
+    kept = FeatureBatches(
+        Rows([x], np.zeros(12, int), np.arange(12)), y, 5, seed=3, epochs=range(4, 6)
+    )
+    assert len(kept) == 6
+    seen = list(endless(kept.__iter__).take(13))
+    for i, (features, targets) in enumerate(seen):
+        expected = kept[i % 6]
+        np.testing.assert_array_equal(features, expected[0])
+        np.testing.assert_array_equal(targets, expected[1])
+    assert [len(targets) for _, targets in seen[:3]] == [5, 5, 2]
+    assert not np.array_equal(seen[0][1], seen[3][1]), "each epoch has an order of its own"
