@@ -462,7 +462,7 @@ def test_two_devices_train_as_one_does(pictures, tiny_weights, tmp_path):
 
 
 def test_whoever_lets_go_of_a_pipeline_does_not_wait_for_its_tuning():
-    """With tf.data's autotuning on, that takes up to as long as the pipeline has been running."""
+    """With tf.data's autotuning on, that can take seconds."""
     x, y = batch()
     files = [Example(f"array/{i}", "disc", pixels=np.zeros((8, 8, 3), np.uint8)) for i in range(40)]
     for data in (

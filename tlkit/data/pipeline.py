@@ -139,9 +139,9 @@ def _options() -> tf.data.Options:
     """Return options that leave the graph as it is, and its parallelism as it was asked for.
 
     Changing the graph takes longer than it saves: measured with 107 pictures, 0.4 s instead of
-    0.75 s for a whole pass. Autotuning makes whoever lets go of an iterator wait for its thread,
-    which sleeps ever longer, up to as long as the iterator lives: measured in 25 validations on
-    kept features, 0.5 s each time and once 4.9 s, a sixth of the training; without it none.
+    0.75 s for a whole pass. With autotuning, letting go of an iterator can take seconds without any
+    work being done (its thread seems to sleep ever longer): measured once in 25 validations on kept
+    features, 0.5 s for most and 4.9 s for one, a sixth of the training; without it none.
     """
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
