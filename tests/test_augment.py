@@ -36,7 +36,6 @@ DRAWS = """
 import sys
 import numpy as np, tensorflow as tf
 from tlkit.data.augment import augmenter
-from tlkit.data.decode import resize
 image = tf.constant(np.load(sys.argv[1]))
 data = tf.data.Dataset.from_tensor_slices(np.array([(7, i) for i in range(24)], np.int32))
 data = data.map(lambda seed: augmenter("strong")(image, 32, seed), num_parallel_calls=2)

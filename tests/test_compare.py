@@ -101,7 +101,7 @@ def test_a_budget_is_a_time(text, seconds):
     assert read_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["0", "soon", "-1m", "1d"])
+@pytest.mark.parametrize("text", ["0", "soon", "-1m", "1d", "inf", "nan", None, True])
 def test_a_budget_that_is_none_is_named(text):
     with pytest.raises(SpecError, match="--budget: a time above 0.*Received"):
         read_seconds(text)

@@ -92,7 +92,7 @@ def read_seconds(budget: str | float) -> float:
         SpecError: it is none of these, or not above 0.
     """
     try:
-        seconds = float(in_seconds(budget))
+        seconds = float(in_seconds(str(budget).strip()))
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:

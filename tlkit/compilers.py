@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from typing import Any
 
 import keras
 import numpy as np
+
+from tlkit.data.pipeline import CORES
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -64,8 +65,7 @@ def by_openvino(graph: Any) -> Function:
     """Return the graph on OpenVINO's CPU plugin, batches in pieces on all cores side by side."""
     import openvino
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    streams = max(1, min(STREAMS, cores or 1))
+    streams = min(STREAMS, CORES)
     # Else a processor that has bfloat16 computes in it, at twice the speed: activations are then
     # off by 10% (12 flowers) to 25% (5 flowers) of their deviation. Heads solved on such lost
     # nothing there in the float32 model (three seeds each: +0.1 and +0.2 points), but a point on a

@@ -129,10 +129,10 @@ def _predict(
 ) -> list[dict[str, Any]]:
     import_tensorflow()
     from tlkit.evaluate.predictor import predict_items
-    from tlkit.export.savedmodel import SavedModel, is_savedmodel
+    from tlkit.export.savedmodel import SavedModel
     from tlkit.opened import open_run
 
-    if not is_savedmodel(model):
+    if not _is_export(model):
         return open_run(model).predict(items, views=views, progress=progress)
     exported = SavedModel(model)
     return predict_items(exported.predict_bytes, exported.task, items, progress)
@@ -223,4 +223,5 @@ def _check_run(path: Path, export: bool = False) -> None:
 
 
 def _is_export(path: Path) -> bool:
+    """Tell whether `path` is a SavedModel folder."""
     return (path / "saved_model.pb").is_file()

@@ -17,6 +17,7 @@ from tlkit.data.mix import Mixer
 from tlkit.data.sources import Example
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Processor cores that this process may use."""
 
 AHEAD = 2
 """Batches that are kept ready."""

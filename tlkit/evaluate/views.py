@@ -6,9 +6,6 @@ import keras
 
 from tlkit.errors import SpecError
 
-MOST = 2
-"""A picture as it is, and mirrored from left to right."""
-
 
 def averaging(model: keras.Model, views: int, mirror: bool) -> keras.Model:
     """Return `model`, or for two views one that answers by the mean of both (Krizhevsky et al.
@@ -22,7 +19,7 @@ def averaging(model: keras.Model, views: int, mirror: bool) -> keras.Model:
     Raises:
         SpecError: other numbers of views, or two where `mirror` is false.
     """
-    if views not in range(1, MOST + 1):
+    if views not in (1, 2):
         raise SpecError(
             "views: 1 (the picture as it is) or 2 (also mirrored) when a model answers. "
             f"Received: {views}"

@@ -92,11 +92,6 @@ def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, t
     return answer
 
 
-def is_savedmodel(path: Path) -> bool:
-    """Tell whether `path` is a SavedModel folder."""
-    return (path / "saved_model.pb").is_file()
-
-
 class SavedModel:
     """A SavedModel on disk, answering as a client of a model server would be answered."""
 
