@@ -1,6 +1,7 @@
 """Phases on a tiny network: what is trained and what is not, what is kept, how a run goes on."""
 
 import csv
+import itertools
 import json
 import math
 import shutil
@@ -28,6 +29,7 @@ from tlkit.run import resume
 from tlkit.training.phases import make_plan
 from tlkit.training.prefix import Examples, computed, cut_of, split_at
 from tlkit.training.runfolder import RunFolder
+from tlkit.training.state import counts_of, values_of
 from tlkit.training.trainer import Trainer
 
 CONV = ("kernel", "bias")
@@ -595,3 +597,28 @@ def test_a_run_interrupted_in_its_first_epoch_is_resumed_as_it_was_planned(
     assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
     assert all(row["learning_rate"] for row in rows), "the head was solved instead"
     assert_validation_told_is_true(run, easy)
+
+
+@pytest.mark.parametrize("real", [values_of, counts_of])
+def test_ctrl_c_while_the_state_is_taken_leaves_the_one_before(
+    real, easy, tiny_weights, tmp_path, monkeypatch
+):
+    calls = itertools.count(1)
+    in_second_epoch = {values_of: 6, counts_of: 3}[real]  # twice and once a state
+
+    def pressed(*arguments):
+        if next(calls) == in_second_epoch:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    options = {"regime": "small", "head": {"solver": "fit"}, "epochs": 4, "deterministic": True}
+    whole = train(easy, tiny_weights, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"tlkit.training.callbacks.{real.__name__}", pressed)
+        with pytest.raises(Interrupted):
+            train(easy, tiny_weights, tmp_path / "run", **options)
+    assert len(tlkit.open_run(tmp_path / "run").files.read_log()) == 2
+    resumed = resume(tmp_path / "run", progress=False)
+    expected = [{**row, "seconds": ""} for row in whole.files.read_log()]
+    assert [{**row, "seconds": ""} for row in resumed.files.read_log()] == expected
+    assert resumed.metrics["test"] == whole.metrics["test"]

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -30,6 +31,9 @@ class Checkpoints(keras.callbacks.Callback):
     What is better, the task says.
     Keras's own callbacks forget their best at each `fit`, or keep it in a way that blocks the
     next phase; this one belongs to the run.
+
+    Ctrl-C may arrive between any two instructions: a new state is made aside and takes the old
+    one's place in one assignment.
     """
 
     def __init__(self, delivered: keras.Model, task: Task, folder: RunFolder, state: State):
@@ -62,8 +66,9 @@ class Checkpoints(keras.callbacks.Callback):
             return False
         self.improved = self.best is None or score(loss, metric) > score(*self.best.values())
         if self.improved:
-            self.state.best = {"loss": loss, self.task.metric: metric}
-            self.state.best_weights, self._unwritten = self.delivered.get_weights(), True
+            best, weights = {"loss": loss, self.task.metric: metric}, self.delivered.get_weights()
+            self._unwritten = True
+            self.state = replace(self.state, best=best, best_weights=weights)
         return self.improved
 
     def begin_phase(self) -> float:
@@ -118,13 +123,16 @@ class Checkpoints(keras.callbacks.Callback):
 
     def take(self, epoch: int, over: bool, counting: Sequence[keras.callbacks.Callback]) -> None:
         """Take the state after `epoch` epochs; write it when the last write is some time ago."""
-        state = self.state
-        state.epoch, state.over = epoch, over
-        state.variables = values_of(self.model.variables)
-        state.optimizer = values_of(self.model.optimizer.variables)
-        state.callbacks = counts_of(counting)
-        state.log_rows = self.folder.count_log()
-        state.phase_seconds = time.monotonic() - self._phase_began
+        self.state = replace(
+            self.state,
+            epoch=epoch,
+            over=over,
+            variables=values_of(self.model.variables),
+            optimizer=values_of(self.model.optimizer.variables),
+            callbacks=counts_of(counting),
+            log_rows=self.folder.count_log(),
+            phase_seconds=time.monotonic() - self._phase_began,
+        )
         if epoch and time.monotonic() - self._written > self._pause:
             start = time.monotonic()
             self.write()
