@@ -190,6 +190,8 @@ def _webp_block(encoded: tf.Tensor) -> tf.Tensor:
     return tf.strings.regex_replace(_walk(encoded, 12, read_head), r"^Exif\x00\x00", "")
 
 
+# Three formats hold it: a function of its own is traced once.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
     """Return the orientation in the first directory of a TIFF block, 1 if it tells none.
 

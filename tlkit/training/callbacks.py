@@ -17,9 +17,10 @@ from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import peak_rate
 from tlkit.training.state import State, assign, counts_of, set_counts, values_of
 
-WRITE_EVERY = 2.0
+WRITE_EVERY = 5.0
 """Seconds between two checkpoints on disk, at least. A head's epoch on kept features takes
-milliseconds, saving a model up to a second: in between, the best weights are held in memory."""
+milliseconds, saving both models and the state a second: in between, the best weights are held in
+memory. A run that is killed does these seconds again, and the epoch that it was in."""
 
 WRITE_SHARE = 0.05
 """Share of the time that goes into checkpoints at most, on a slow disk or with a large model."""
