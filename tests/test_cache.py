@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from tlkit.cli.main import main
 from tlkit.training import cache as cache_module
-from tlkit.training.cache import FeatureCache, clear, list_entries, make_room
+from tlkit.training.cache import FeatureCache, clear, fill, list_entries, make_room
 
 KEY = {"weights": "w"}
 SHAPE = (3, 2)
@@ -32,7 +32,7 @@ def opened(root, dtype: str = "float32", **key: str) -> FeatureCache:
 def filled(root, count: int = 10, **options) -> FeatureCache:
     cache = opened(root, **options)
     rows = features(count)
-    cache.add(digests(count), [rows[:4], rows[4:]])
+    fill([cache], digests(count), [[rows[:4]], [rows[4:]]])
     return cache
 
 
@@ -63,6 +63,26 @@ def test_many_shards_are_read_as_one(tmp_path, monkeypatch):
     cache = opened(tmp_path)
     assert len(list(cache.path.glob("*.rows"))) == 3
     np.testing.assert_array_equal(cache.rows(digests(10)).take(), features(10))
+
+
+def test_caches_that_are_filled_together_end_with_the_same_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "SHARD_BYTES", 100)
+    large = opened(tmp_path)
+    small = FeatureCache(tmp_path, {"other": "cut"}, (2,), "float16", "title")
+    assert small.per_shard > large.per_shard == 4
+    rows, few = features(10), np.arange(20).reshape(10, 2)
+
+    def stopped():
+        yield [rows[:7], few[:7]]
+        yield [rows[7:9], few[7:9]]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill([large, small], digests(10), stopped())
+    assert large.missing(digests(10)) == small.missing(digests(10)) == [8, 9]
+    fill([large, small], digests(10)[8:], [[rows[8:], few[8:]]])
+    np.testing.assert_array_equal(large.rows(digests(10)).take(), rows)
+    np.testing.assert_array_equal(small.rows(digests(10)).take(), few)
 
 
 @pytest.mark.parametrize("change", [{"weights": "other"}, {"graph": "other"}])
@@ -99,7 +119,7 @@ def test_a_damaged_shard_is_removed_and_computed_anew(tmp_path, damage):
     cache = opened(tmp_path)
     assert cache.damaged == 1
     assert cache.missing(digests(10)) == list(range(10))
-    cache.add(digests(10), [features(10)])
+    fill([cache], digests(10), [[features(10)]])
     np.testing.assert_array_equal(opened(tmp_path).rows(digests(10)).take(), features(10))
 
 
@@ -173,4 +193,4 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path):
     shutil.rmtree(tmp_path)
     tmp_path.write_text("a file in its place")
     with pytest.raises(cache_module.CacheError, match="TLKIT_CACHE"):
-        cache.add(["x"], [features(1)])
+        fill([cache], ["x"], [[features(1)]])

@@ -19,7 +19,8 @@ import numpy as np
 
 from tlkit.data.pipeline import CORES
 
-Function = Callable[[np.ndarray], np.ndarray]
+Function = Callable[[np.ndarray], np.ndarray | list[np.ndarray]]
+"""Gives, as `predict_on_batch` of Keras does, an array, or a list of them for several outputs."""
 
 STREAMS = 8
 """Most pictures that OpenVINO computes side by side: a batch of 32 in pieces must keep all busy."""
@@ -29,6 +30,16 @@ PIECE = 2
 1, 2, 4, 8 and whole batches of 32 on all cores: MobileNetV2 285, 297, 236, 223 and 187,
 EfficientNetB0 171, 167, 158, 141 and 131, ResNet50 30 to 31: activations of few pictures stay in
 the processor's cache."""
+
+
+def as_list(outputs: Any) -> list[np.ndarray]:
+    """Return the outputs of a network as arrays, however many there are."""
+    several = isinstance(outputs, list | tuple)
+    return [np.asarray(output) for output in (outputs if several else [outputs])]
+
+
+def _as_keras(outputs: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+    return outputs if len(outputs) > 1 else outputs[0]
 
 
 def frozen_graph(model: keras.Model) -> Any:
@@ -56,12 +67,11 @@ def by_tensorflow(graph: Any) -> Function:
     # Called by itself, the graph first fails on a signature that it does not know, and for the
     # message, which nobody sees, the batch is printed: a quarter of the time of a few layers.
     @tf.function(input_signature=[tf.TensorSpec(given.shape, given.dtype)], autograph=False)
-    def call(x: tf.Tensor) -> tf.Tensor:
-        outputs = graph(x)
-        return outputs[0] if isinstance(outputs, list | tuple) else outputs
+    def call(x: tf.Tensor) -> Any:
+        return graph(x)
 
-    # Between two cuts of a network in half precision: kept features come as float32.
-    return lambda x: call(tf.cast(x, given.dtype)).numpy()
+    # The head of a network in half precision: kept features come as float32.
+    return lambda x: _as_keras(as_list(call(tf.cast(x, given.dtype))))
 
 
 def by_openvino(graph: Any) -> Function:
@@ -86,20 +96,25 @@ def by_openvino(graph: Any) -> Function:
     compiled = core.compile_model(network, "CPU", settings)
     # Twice as many as are computed at a time: a stream finds its next piece waiting.
     queue = openvino.AsyncInferQueue(compiled, 2 * streams)
-    pieces: dict[int, np.ndarray] = {}
-    # The result is OpenVINO's own memory, written over by the next piece.
-    queue.set_callback(
-        lambda request, at: pieces.__setitem__(at, np.array(request.get_output_tensor(0).data))
-    )
+    pieces: dict[int, list[np.ndarray]] = {}
+    names = [output.get_names() for output in compiled.outputs]
+    places = [next(i for i, own in enumerate(names) if o.name in own) for o in graph.outputs]
 
-    def run(x: np.ndarray) -> np.ndarray:
+    def keep(request: Any, at: int) -> None:
+        # The result is OpenVINO's own memory, written over by the next piece.
+        pieces[at] = [np.array(request.get_output_tensor(place).data) for place in places]
+
+    queue.set_callback(keep)
+
+    def run(x: np.ndarray) -> np.ndarray | list[np.ndarray]:
         pieces.clear()
         for start in range(0, len(x), PIECE):
             # The last piece of an odd batch is filled up with its last picture.
             chosen = np.minimum(np.arange(start, start + PIECE), len(x) - 1)
             queue.start_async({0: x[chosen]}, start)
         queue.wait_all()
-        return np.concatenate([pieces[at] for at in range(0, len(x), PIECE)])[: len(x)]
+        parts = zip(*(pieces[at] for at in range(0, len(x), PIECE)), strict=True)
+        return _as_keras([np.concatenate(part)[: len(x)] for part in parts])
 
     return run
 
@@ -119,10 +134,10 @@ def by_onnxruntime(graph: Any) -> Function:
         proto, _ = tf2onnx.convert.from_graph_def(
             graph.graph.as_graph_def(),
             input_names=[graph.inputs[0].name],
-            output_names=[graph.outputs[0].name],
+            output_names=[output.name for output in graph.outputs],
         )
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
+    return lambda x: _as_keras(session.run(None, {name: x}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.compilers import Function, by_onnxruntime, by_openvino, by_tensorflow, frozen_graph
+from tlkit.compilers import (
+    Function,
+    as_list,
+    by_onnxruntime,
+    by_openvino,
+    by_tensorflow,
+    frozen_graph,
+)
 from tlkit.errors import SpecError
 from tlkit.progress import Progress
 
@@ -159,16 +167,15 @@ def choose(
     if tuple(names) == (KERAS,):
         return best, chosen
     if not _can_convert(model):
-        progress.say("prefix", "several inputs or outputs, or too many parameters: left to keras")
+        progress.say("prefix", "several inputs, or too many parameters: left to keras")
         return best, chosen
     expected = reference(model, sample)
-    allowed = largest_allowed(model, expected)
     graph = frozen_graph(model)
     for name in names:
         if len(names) > 1 and not _is_worth_it(name, best, pictures, model):
             continue
         function = _COMPILERS[name](graph)
-        difference = float(np.abs(np.asarray(function(sample[:CHECKED])) - expected).max())
+        difference, allowed = disagreement(model, as_list(function(sample[:CHECKED])), expected)
         if not difference <= allowed:  # NaN is refused as well
             problem = (
                 f"{name} differs from Keras by {difference:.2g}, more than the {allowed:.2g} "
@@ -186,15 +193,26 @@ def choose(
     return best, chosen
 
 
-def reference(model: keras.Model, sample: np.ndarray) -> np.ndarray:
-    """Return Keras's own outputs float32 for the first `CHECKED` of some pictures."""
-    return np.asarray(model(sample[:CHECKED], training=False), np.float32)
+def reference(model: keras.Model, sample: np.ndarray) -> list[np.ndarray]:
+    """Return Keras's own outputs, one by one, for the first `CHECKED` of some pictures."""
+    return as_list(model(sample[:CHECKED], training=False))
 
 
-def largest_allowed(model: keras.Model, expected: np.ndarray) -> float:
-    """Return how much outputs of `model` may differ from those `expected`, see `TOLERANCE`."""
+def disagreement(
+    model: keras.Model, found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> tuple[float, float]:
+    """Return how much outputs of `model` differ from those `expected`, and how much they may.
+
+    Of several outputs it is the one that comes nearest to what it may, or goes beyond; see
+    `TOLERANCE`. NaN differs by NaN.
+    """
     share = TOLERANCE["float32" if _is_float32(model) else "half"]
-    return share * max(1e-6, float(np.abs(expected).max()))
+    pairs = []
+    for got, own in zip(found, expected, strict=True):
+        own = own.astype(np.float32)
+        difference = float(np.abs(got.astype(np.float32) - own).max())
+        pairs.append((difference, share * max(1e-6, float(np.abs(own).max()))))
+    return max(pairs, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0] / pair[1])
 
 
 def _race(functions: Sequence[Function], sample: np.ndarray) -> list[float]:
@@ -231,8 +249,7 @@ def inference(model: keras.Model, pictures: int) -> Function:
 
 
 def _can_convert(model: keras.Model) -> bool:
-    single = len(model.inputs) == len(model.outputs) == 1
-    return single and model.count_params() < LARGEST
+    return len(model.inputs) == 1 and model.count_params() < LARGEST
 
 
 def _is_float32(model: keras.Model) -> bool:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tlkit.data.prepare import Examples, Prepared
-from tlkit.engines import CHECKED, largest_allowed, reference
+from tlkit.engines import CHECKED, disagreement, reference
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import headline, measure
 from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
@@ -106,8 +106,9 @@ def _answerer(
             found = outputs(suffix, pieces(rows, range(len(part))), len(part), progress, name)
             sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
             expected = reference(model, np.asarray(sample))
-            difference = float(np.abs(found[: len(expected)] - expected).max())
-            if difference <= largest_allowed(model, expected):
+            given = found[: len(expected[0])]
+            difference, allowed = disagreement(model, [given], expected)
+            if difference <= allowed:
                 return found
             text = f"kept features answer otherwise than the model, by {difference:.2g}"
             progress.say(name, f"{text}: measured by the whole model")

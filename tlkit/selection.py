@@ -192,7 +192,8 @@ class _Comparer:
         names = candidates(spec.engine, spec.deterministic)
         store = FeatureStore(model, features_folder(), limit, whole, self.progress, names)
         tuned = _tuned_plan(prepared, built).phases[-1]
-        cuts = [*_kept_below(tuned, model, store), cut_of(model, head.freeze)]
+        cut = cut_of(model, head.freeze)
+        cuts = [*_kept_below(tuned, model, store, cut), cut]
         x = store.rows(cuts, train.seen).take()
         val_x = store.rows(cuts, val).take()
         chosen = solve_head(
@@ -320,8 +321,8 @@ def _tuned_plan(prepared: Prepared, built: Built, epochs: int | None = None) -> 
     return plan_of(dataclasses.replace(prepared, spec=spec.model_copy(update=changes)), built)
 
 
-def _kept_below(phase: Phase, model: keras.Model, store: FeatureStore) -> list[Cut]:
-    """Return the cut of fine-tuning if its features can be kept on the way to the head's."""
+def _kept_below(phase: Phase, model: keras.Model, store: FeatureStore, head: Cut) -> list[Cut]:
+    """Return the cut of fine-tuning if its features can be kept on the way to those at `head`."""
     cut = cut_of(model, phase.freeze)
     kept = cut is not None and not phase.freeze.all_frozen and not phase.augment
-    return [cut] if kept and store.keeps(cut) else []
+    return [cut] if kept and store.keeps(cut, head) else []

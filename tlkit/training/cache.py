@@ -111,38 +111,13 @@ class FeatureCache:
         places = np.array([self._places[digest] for digest in digests]).reshape(-1, 2)
         return Rows(self._shards, places[:, 0], places[:, 1])
 
-    def add(self, digests: Sequence[str], batches: Iterable[np.ndarray]) -> None:
-        """Write the features of these pictures, batch by batch, closing shards on the way.
+    @property
+    def per_shard(self) -> int:
+        """Pictures in a shard, at most."""
+        return max(1, SHARD_BYTES // max(1, self.dtype.itemsize * int(np.prod(self.shape))))
 
-        A shard is written while the next one is computed; at most two are in memory.
-        """
-        per_shard = max(1, SHARD_BYTES // max(1, self.dtype.itemsize * int(np.prod(self.shape))))
-        done, writing = 0, None
-        with ThreadPoolExecutor(1) as writer:
-            for rows in self._in_shards(batches, per_shard):
-                if writing:
-                    writing.result()
-                writing = writer.submit(self._write, digests[done : done + len(rows)], rows)
-                done += len(rows)
-            if writing:
-                writing.result()
-
-    def _in_shards(self, batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-        shard, filled = None, 0
-        for batch in batches:
-            while len(batch):
-                if shard is None:
-                    shard = np.empty((size, *self.shape), self.dtype)
-                taken = min(len(batch), size - filled)
-                shard[filled : filled + taken] = batch[:taken]
-                filled, batch = filled + taken, batch[taken:]
-                if filled == size:
-                    yield shard
-                    shard, filled = None, 0
-        if filled:
-            yield shard[:filled]
-
-    def _write(self, digests: Sequence[str], rows: np.ndarray) -> None:
+    def write_shard(self, digests: Sequence[str], rows: np.ndarray) -> None:
+        """Write the features of these pictures as a file of their own; then they are there."""
         name = uuid.uuid4().hex
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
         about = {"digests": list(digests), "checksum": _checksum(rows)}
@@ -178,6 +153,58 @@ class FeatureCache:
         self._shards.append(rows)
         for row, digest in enumerate(about["digests"]):
             self._places[digest] = (len(self._shards) - 1, row)
+
+
+def fill(
+    caches: Sequence[FeatureCache],
+    digests: Sequence[str],
+    batches: Iterable[Sequence[np.ndarray]],
+) -> None:
+    """Write the features of these pictures into each of `caches`, batch by batch.
+
+    All close their shards at the same pictures, so that a process that is stopped leaves the same
+    in each. A shard is written while the next one is computed; at most two of each are in memory.
+
+    Args:
+        batches: of each batch of pictures the features for each of `caches`.
+    """
+    done, writing = 0, None
+    with ThreadPoolExecutor(1) as writer:
+        for shards in _in_shards(caches, batches, min(cache.per_shard for cache in caches)):
+            if writing:
+                writing.result()
+            chosen = digests[done : done + len(shards[0])]
+            writing = writer.submit(_write_shards, caches, chosen, shards)
+            done += len(chosen)
+        if writing:
+            writing.result()
+
+
+def _in_shards(
+    caches: Sequence[FeatureCache], batches: Iterable[Sequence[np.ndarray]], size: int
+) -> Iterator[list[np.ndarray]]:
+    shards, filled = [], 0
+    for batch in batches:
+        start = 0
+        while start < len(batch[0]):
+            if not filled:
+                shards = [np.empty((size, *cache.shape), cache.dtype) for cache in caches]
+            taken = min(len(batch[0]) - start, size - filled)
+            for shard, rows in zip(shards, batch, strict=True):
+                shard[filled : filled + taken] = rows[start : start + taken]
+            filled, start = filled + taken, start + taken
+            if filled == size:
+                yield shards
+                filled = 0
+    if filled:
+        yield [shard[:filled] for shard in shards]
+
+
+def _write_shards(
+    caches: Sequence[FeatureCache], digests: Sequence[str], shards: Sequence[np.ndarray]
+) -> None:
+    for cache, rows in zip(caches, shards, strict=True):
+        cache.write_shard(digests, rows)
 
 
 def _checksum(rows: np.ndarray) -> str:

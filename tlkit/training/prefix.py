@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,13 +16,21 @@ import numpy as np
 
 from tlkit import engines
 from tlkit.backbones.graph import crossing, sources
+from tlkit.compilers import as_list
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.pipeline import epoch_order
 from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.top import POOLED
 from tlkit.progress import Progress
-from tlkit.training.cache import FeatureCache, Rows, entry_folder, kept_digests, make_room
+from tlkit.training.cache import (
+    FeatureCache,
+    Rows,
+    entry_folder,
+    fill,
+    kept_digests,
+    make_room,
+)
 
 HALF_FROM = 2**30
 """Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
@@ -80,8 +88,8 @@ class FeatureStore:
         model: the delivered model; its layers below a cut must not change while this is in use.
         root: the folder of the feature cache.
         limit: bytes that the cache may hold.
-        whole: all pictures for which features will be asked: what is missing of one cut is computed
-            in one pass, since a pipeline for each part would take a second to start.
+        whole: all pictures for which features will be asked: what is missing is computed in one
+            pass, since a pipeline for each part would take a second to start.
         names: the engines that may compute them, see `engines.candidates`.
         note: called with the engine once it is chosen, before it computes anything to keep.
 
@@ -102,87 +110,93 @@ class FeatureStore:
         self._model, self._root, self._limit = model, root, limit
         self._whole, self._progress, self._names, self._note = whole, progress, names, note
         self._caches: dict[str, FeatureCache | None] = {}
-        self._functions: dict[tuple[str, str], engines.Function] = {}
+        self._keys: dict[str, tuple[dict[str, Any], str]] = {}
+        self._functions: dict[tuple[str, ...], engines.Function] = {}
         self.engine: engines.Engine | None = None
 
-    def keeps(self, cut: Cut) -> bool:
-        """Tell whether the features at `cut` can be kept; makes room for them."""
-        return self._cache(cut) is not None
+    def keeps(self, *cuts: Cut) -> bool:
+        """Tell whether the features at all `cuts` can be kept; makes room for them.
+
+        If no engine is chosen yet, this tries them on the network that gives all these features.
+        """
+        self._choose(cuts)
+        return all(self._cache(cut) is not None for cut in cuts)
 
     def rows(self, cuts: Sequence[Cut], part: Examples) -> Rows:
         """Return the features of `part`, of pictures in `whole`, at the last of `cuts`.
 
         Args:
-            cuts: in graph order, each kept; features at a later one are computed from those at
-                the one before, which saves the way from the pictures. The last may be one that
-                the cache has no room for: its features are held in memory.
+            cuts: each kept, for what is missing is computed for all of them at once. The last may
+                be one that the cache has no room for: its features are held in memory.
         """
-        whole = self._whole
-        below: Cut | None = None
-        source: Rows | None = None
-        for cut in cuts:
-            cache = self._cache(cut)
-            if cache is None:
-                return self._in_memory(cut, part)
-            missing = cache.missing(whole.digests)
-            if missing:
-                function = self._between(below, cut)
-                batches = whole.pictures(missing) if source is None else pieces(source, missing)
-                with self._progress.bar("prefix", f"to {cut.name}", len(missing)) as advance:
-                    features = _run(function, batches, advance)
-                    cache.add([whole.digests[i] for i in missing], features)
-            below, source = cut, cache.rows(whole.digests)
-        return cache.rows(part.digests)
+        self._choose(cuts)
+        digests = self._whole.digests
+        caches = [(cut, cache) for cut in cuts if (cache := self._cache(cut)) is not None]
+        lacking = [(cut, cache) for cut, cache in caches if cache.missing(digests)]
+        if lacking:
+            missing = sorted({i for _, cache in lacking for i in cache.missing(digests)})
+            function = self._function([cut for cut, _ in lacking])
+            title = f"to {_names(cut for cut, _ in lacking)}"
+            with self._progress.bar("prefix", title, len(missing)) as advance:
+                features = _run(function, self._whole.pictures(missing), advance)
+                fill([cache for _, cache in lacking], [digests[i] for i in missing], features)
+        cache = self._cache(cuts[-1])
+        return self._in_memory(cuts[-1], part) if cache is None else cache.rows(part.digests)
 
     def function(self, cut: Cut) -> engines.Function:
         """Return the frozen part below `cut` as a function of a batch of pictures."""
-        if isinstance(cut.tensor, list):  # engines give one output
+        if isinstance(cut.tensor, list):
             return keras.Model(self._model.input, cut.tensor).predict_on_batch
-        self._choose(cut, None)
-        return self._between(None, cut)
+        self._choose([cut])
+        return self._function([cut])
 
     def _in_memory(self, cut: Cut, part: Examples) -> Rows:
-        function = self._between(None, cut)
         with self._progress.bar("prefix", f"to {cut.name}", len(part)) as advance:
-            features = list(_run(function, part.pictures(range(len(part))), advance))
+            pictures = part.pictures(range(len(part)))
+            features = [rows for (rows,) in _run(self._function([cut]), pictures, advance)]
         return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
 
-    def _between(self, below: Cut | None, cut: Cut) -> engines.Function:
-        """Return what leads from one cut to another; built once, since each would be traced anew.
-
-        The few layers between two cuts are not worth a conversion.
-        """
-        key = (below.name if below else "", cut.name)
+    def _function(self, cuts: Sequence[Cut]) -> engines.Function:
+        """Return what leads to all of `cuts`; built once, since each would be traced anew."""
+        key = tuple(cut.name for cut in cuts)
         if key not in self._functions:
-            name = self.engine.name
-            if below is not None and name != engines.KERAS:
-                name = engines.TENSORFLOW
-            inputs = below.tensor if below else self._model.input
-            self._functions[key] = engines.build(name, keras.Model(inputs, cut.tensor))
+            self._functions[key] = engines.build(self.engine.name, self._network(cuts))
         return self._functions[key]
 
-    def _choose(self, cut: Cut, entries: Callable[[str], Path] | None) -> None:
-        """Choose the engine, if none is yet: one whose features are there, or by a trial.
+    def _network(self, cuts: Sequence[Cut]) -> keras.Model:
+        tensors = [cut.tensor for cut in cuts]
+        return keras.Model(self._model.input, tensors if len(tensors) > 1 else tensors[0])
 
-        Args:
-            entries: gives the cache entry of an engine; None if features are not kept.
-        """
-        if self.engine is not None:
+    def _choose(self, cuts: Sequence[Cut]) -> None:
+        """Choose the engine, if none is yet: one whose features are there, or by a trial."""
+        cuts = [cut for cut in cuts if not isinstance(cut.tensor, list)]
+        if self.engine is not None or not cuts:
             return
         digests = set(self._whole.digests)
-        for name in self._names if entries else ():
-            if 2 * len(digests.intersection(kept_digests(entries(name)))) >= len(digests):
+        for name in self._names:
+            key, dtype = self._key(cuts[0])
+            there = entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype)
+            if 2 * len(digests.intersection(kept_digests(there))) >= len(digests):
                 self.engine = engines.Engine(name)
                 break
         else:
             first = range(min(engines.TRIAL, len(self._whole)))
             sample, *_ = next(iter(self._whole.pictures(first)))
-            piece = keras.Model(self._model.input, cut.tensor)
-            self.engine, self._functions["", cut.name] = engines.choose(
-                piece, self._names, len(digests), np.asarray(sample), self._progress
+            function = tuple(cut.name for cut in cuts)
+            self.engine, self._functions[function] = engines.choose(
+                self._network(cuts), self._names, len(digests), np.asarray(sample), self._progress
             )
         self._note(self.engine)
-        self._progress.say("prefix", f"to {cut.name}, frozen; {self.engine.describe()}")
+        self._progress.say("prefix", f"to {_names(cuts)}, frozen; {self.engine.describe()}")
+
+    def _key(self, cut: Cut) -> tuple[dict[str, Any], str]:
+        """Return what features at `cut` depend on but pictures and engine, and their type."""
+        if cut.name not in self._keys:
+            # Named, or it would be numbered by the models made before, and the number is in it.
+            key = _key(keras.Model(self._model.input, cut.tensor, name="prefix"))
+            size = 4 * len(self._whole) * math.prod(cut.tensor.shape[1:])
+            self._keys[cut.name] = key, "float16" if size > HALF_FROM else "float32"
+        return self._keys[cut.name]
 
     def _cache(self, cut: Cut) -> FeatureCache | None:
         if cut.name not in self._caches:
@@ -194,17 +208,10 @@ class FeatureStore:
             what = f"{len(cut.tensor)} tensors cross behind {cut.name}"
             self._progress.say("cache", f"{what}: features computed each epoch, by keras")
             return None
+        key, dtype = self._key(cut)
+        key = {**key, "engine": engines.release(self.engine.name)}
         shape = cut.tensor.shape[1:]
-        size = 4 * len(self._whole) * math.prod(shape)
-        dtype = "float16" if size > HALF_FROM else "float32"
-        # Named, or it would be numbered by the models made before, and the number is in the key.
-        key = _key(keras.Model(self._model.input, cut.tensor, name="prefix"))
-        self._choose(
-            cut,
-            lambda name: entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype),
-        )
-        key["engine"] = engines.release(self.engine.name)
-        needed = size // (2 if dtype == "float16" else 1)
+        needed = np.dtype(dtype).itemsize * len(self._whole) * math.prod(shape)
         entry = entry_folder(self._root, key, dtype)
         if not make_room(self._root, needed, self._limit, entry):
             self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
@@ -230,12 +237,18 @@ def _key(prefix: keras.Model) -> dict[str, Any]:
     }
 
 
-def _run(function: engines.Function, batches: Batches, advance: Callable) -> Iterator[np.ndarray]:
+def _names(cuts: Iterable[Cut]) -> str:
+    return " and ".join(cut.name for cut in cuts)
+
+
+def _run(
+    function: engines.Function, batches: Batches, advance: Callable
+) -> Iterator[list[np.ndarray]]:
     # Engines run in inference mode: no dropout, no stochastic depth and no batch statistics,
     # whatever the layers' `trainable` says.
     for images, _ in batches:
-        features = np.asarray(function(np.asarray(images)))
-        advance(len(features))
+        features = as_list(function(np.asarray(images)))
+        advance(len(features[0]))
         yield features
 
 

@@ -107,21 +107,20 @@ class Trainer:
             suffix = smoothed(suffix, self.task, self.spec.optimizer.label_smoothing)
             suffix = self.machine.share(suffix)
         # Solving needs all features at once, over and over: they are pooled, hence small.
-        kept = cut is not None and (
-            phase.method == "solve" or (not phase.augment and self.store.keeps(cut))
-        )
+        solve = phase.method == "solve"
         prefix_start = time.monotonic()
-        if kept:
+        if kept := cut is not None and (solve or not phase.augment):
             # Under a budget the next phase may not be run: only the first is prepared for.
-            ahead = later if phase.method == "solve" or not self.budget.limited else ()
-            cuts = [*self._cuts_below(cut, ahead), cut]
+            cuts = [*self._cuts_below(cut, later if solve or not self.budget.limited else ()), cut]
+            kept = solve or self.store.keeps(cut)
+        if kept:
             train = self.store.rows(cuts, self.train.seen or self.train)
             val = self.store.rows(cuts, self.val)
         else:
             train, val = self._streams(phase, cut)
         prefix_seconds = time.monotonic() - prefix_start
         speed = None
-        if phase.method == "solve":
+        if solve:
             self._solve(phase, train, val, refit=self.spec.head.refit and not later)
         elif not self.checkpoints.state.over and self.checkpoints.state.epoch < phase.epochs:
             speed = self._fit(phase, suffix, cut, train, val, deepest=not later)
@@ -170,7 +169,7 @@ class Trainer:
             below = cut_of(self.model, phase.freeze)
             if below is None or phase.augment or below.name == cut.name:
                 continue
-            return [below] if self.store.keeps(below) else []
+            return [below] if self.store.keeps(below, cut) else []
         return []
 
     def _streams(self, phase: Phase, cut: Cut | None):
