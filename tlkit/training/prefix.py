@@ -193,7 +193,7 @@ class FeatureStore:
         """Return what features at `cut` depend on but pictures and engine, and their type."""
         if cut.name not in self._keys:
             # Named, or it would be numbered by the models made before, and the number is in it.
-            key = _key(keras.Model(self._model.input, cut.tensor, name="prefix"))
+            key = _identity(keras.Model(self._model.input, cut.tensor, name="prefix"))
             size = 4 * len(self._whole) * math.prod(cut.tensor.shape[1:])
             self._keys[cut.name] = key, "float16" if size > HALF_FROM else "float32"
         return self._keys[cut.name]
@@ -223,7 +223,7 @@ class FeatureStore:
         return cache
 
 
-def _key(prefix: keras.Model) -> dict[str, Any]:
+def _identity(prefix: keras.Model) -> dict[str, Any]:
     """Return all that features depend on but pictures and engine: graph, weights, versions."""
     weights = hashlib.blake2b(digest_size=16)
     for array in prefix.get_weights():
