@@ -1,4 +1,4 @@
-"""Backbones compared: the same numbers as training has, ranked by validation, within a budget."""
+"""Backbones compared: the numbers of training, ranked by validation or folds, within a budget."""
 
 import csv
 import json
@@ -114,12 +114,25 @@ def test_the_front_and_the_rank_follow_their_definitions():
         for name, (value, ms) in points.items()
     ]
     found = Comparison(
-        "d", "accuracy", 100, [*entries, Entry("x", "", left_out="why")], None, [], 9, 1
+        "d", "accuracy", 100, 100, [*entries, Entry("x", "", left_out="why")], None, [], 9, 1
     )
     assert {e.label for e in found.entries if e.front} == {"slow", "quick"}
     assert [e.label for e in found.entries] == ["slow", "equal", "quick", "worse", "x"]
     assert found.standard_error == pytest.approx(0.03)
     assert [e.label for e in found.equals] == ["equal"]
+
+
+def test_over_folds_a_gain_of_fine_tuning_counts_with_its_own_error():
+    tuned = Entry("tuned", "", probe=0.8, folded=0.9, finetuned=0.85, score=(0.95,), latency=1.0)
+    other = Entry("other", "", probe=0.99, folded=0.92, score=(0.92,), latency=2.0)
+    found = Comparison("d", "accuracy", 100, 700, [other, tuned], None, [], 9, 1)
+    assert found.best is tuned
+    assert tuned.value == pytest.approx(0.95)
+    assert found.standard_error == pytest.approx(np.sqrt(0.95 * 0.05 / 700 + 0.05 / 100))
+    assert found.equals == []
+    tuned.finetuned = 0.95
+    assert tuned.value == 1
+    assert other.value == 0.92
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +167,7 @@ def test_the_files_say_what_was_found(compared):
         rows = list(csv.DictReader(file))
     assert [row["backbone"] for row in rows] == [e.label for e in found.entries]
     assert float(rows[0]["probe"]) == found.best.probe
+    assert float(rows[0]["folded"]) == found.best.folded
     with Image.open(out / "pareto.png") as picture:
         assert picture.format == "PNG"
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
@@ -181,8 +195,41 @@ def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path):
     assert found.best.probe == small.metrics["val"]["accuracy"]
     assert found.best.epochs == 2
     assert found.best.finetuned == medium.metrics["val"]["accuracy"]
-    assert -found.best.score[1] == pytest.approx(medium.metrics["val"]["loss"], rel=1e-3)
     assert found.test["accuracy"] == medium.metrics["test"]["accuracy"]
+
+
+def test_few_validation_pictures_rank_by_folds_and_enough_by_themselves(
+    pictures, tiny_weights, tmp_path, monkeypatch
+):
+    asked = pictures, f"MobileNet:alpha=0.25,weights={tiny_weights}"
+    fields = {"image_size": 32, "epochs": 2, "progress": False}
+    found = tlkit.compare(*asked, **fields)
+    best, parts = found.best, count_parts(tmp_path, pictures, tiny_weights)
+    assert found.ranked_on == parts["train"] + parts["val"]
+    assert 0 <= best.folded <= 1
+    gained = best.folded + best.finetuned - best.probe
+    assert best.score[0] == pytest.approx(gained)
+    assert best.value == pytest.approx(min(1, gained))
+    assert found.pictures == f"{found.ranked_on} pictures, by folds"
+    monkeypatch.setattr("tlkit.rules.RANKED_BY_FOLDS", parts["val"])
+    found = tlkit.compare(*asked, **fields)
+    assert found.ranked_on == parts["val"]
+    assert found.best.folded is None
+    assert found.best.value == found.best.finetuned == found.best.score[0]
+    assert found.pictures == f"{found.ranked_on} validation pictures"
+
+
+def count_parts(folder, pictures, weights):
+    backbone = {**TINY["backbone"], "weights": weights}
+    run = tlkit.train(
+        pictures,
+        backbone=backbone,
+        image_size=32,
+        regime="small",
+        out=folder / "run",
+        progress=False,
+    )
+    return run.metrics["examples"]
 
 
 def test_what_does_not_fit_in_the_budget_is_left_out_and_said(pictures, weights):

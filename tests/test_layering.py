@@ -42,6 +42,7 @@ ORDER = (
     "run",
     "lrfind",
     "comparison",
+    "probing",
     "selection",
     "serve",
     "cli",

@@ -26,6 +26,8 @@ class Entry:
         label: as it was asked for.
         options: the same as options of `tlkit train`.
         probe: validation metric of a head solved on frozen features.
+        folded: the same over folds of training and validation part, where backbones are compared
+            over such.
         logme: logarithm of the maximum evidence per example, of the training features.
         finetuned: validation metric of the delivered model after fine-tuning, never worse than
             the probe's by what ranks.
@@ -42,6 +44,7 @@ class Entry:
     label: str
     options: str
     probe: float | None = None
+    folded: float | None = None
     logme: float | None = None
     finetuned: float | None = None
     epochs: int | None = None
@@ -54,19 +57,36 @@ class Entry:
     front: bool = False
 
     @property
+    def base(self) -> float | None:
+        """The metric of the solved head that ranks: over folds, or on the validation part."""
+        return self.probe if self.folded is None else self.folded
+
+    @property
     def value(self) -> float | None:
-        """The validation metric of the best model there is of it."""
-        return self.probe if self.finetuned is None else self.finetuned
+        """The metric of the best model there is of it.
+
+        Over folds: with what fine-tuning gained on the validation part, since the difference of two
+        models of one backbone on the same pictures varies less than how hard these pictures are.
+        """
+        if self.folded is None and self.finetuned is not None:
+            return self.finetuned
+        return self.base if not self.gain else min(max(1.0, self.folded), self.folded + self.gain)
+
+    @property
+    def gain(self) -> float:
+        """What fine-tuning changed in the metric on the validation part."""
+        return 0.0 if self.finetuned is None else self.finetuned - self.probe
 
 
 @dataclass
 class Comparison:
-    """Backbones in order, the best by validation first, those left out last.
+    """Backbones in order, the best first, those left out last.
 
     Attributes:
         data: name of the data.
         metric: name of the task's metric, such as `accuracy`.
-        validation: number of pictures that ranked.
+        validation: number of pictures in the validation part.
+        ranked_on: number of pictures that ranked, with those of the folds.
         entries: the backbones.
         test: metrics of the first in rank on the test part, which ranks nothing; None without one.
         notes: what was left out for want of time, beside whole backbones.
@@ -76,6 +96,7 @@ class Comparison:
     data: str
     metric: str
     validation: int
+    ranked_on: int
     entries: list[Entry]
     test: dict[str, Any] | None
     notes: list[str]
@@ -94,12 +115,25 @@ class Comparison:
         return self.entries[0]
 
     @property
+    def pictures(self) -> str:
+        """What ranked, for a person."""
+        kind = "validation pictures" if self.best.folded is None else "pictures, by folds"
+        return f"{self.ranked_on:,} {kind}"
+
+    @property
     def standard_error(self) -> float | None:
-        """Of the best accuracy, 0 to 1; None where the metric is no share of pictures."""
+        """Of the best accuracy, 0 to 1; None where the metric is no share of pictures.
+
+        Over folds, a gain on the validation part adds its own: it comes from at least as many
+        pictures, of that part alone, as it is worth.
+        """
         if self.metric != "accuracy":
             return None
         p = self.best.value
-        return math.sqrt(p * (1 - p) / self.validation)
+        variance = p * (1 - p) / self.ranked_on
+        if self.best.folded is not None:
+            variance += abs(self.best.gain) / self.validation
+        return math.sqrt(variance)
 
     @property
     def equals(self) -> list[Entry]:
@@ -120,6 +154,7 @@ class Comparison:
             "data": self.data,
             "metric": self.metric,
             "validation_examples": self.validation,
+            "ranked_on_examples": self.ranked_on,
             "standard_error": self.standard_error,
             "backbones": [_row(entry) for entry in self.entries],
             "best": self.best.label,
@@ -150,9 +185,9 @@ class Comparison:
                 continue
             table.add_row(
                 _lines(e.label),
-                f"{e.probe:.3f}",
+                f"{e.base:.3f}",
                 f"{e.logme:.3f}",
-                "" if e.finetuned is None else f"{e.finetuned:.3f}",
+                "" if e.finetuned is None else f"{e.value:.3f}",
                 "" if e.epochs is None else str(e.epochs),
                 f"{e.parameters / 1e6:.2f}M",
                 f"{e.megabytes:.1f}",
@@ -209,6 +244,6 @@ def draw_pareto(entries: Sequence[Entry], metric: str, path: Path) -> None:
         )
     axes.margins(x=0.2, y=0.25)
     axes.set_xlabel("milliseconds a picture, one at a time")
-    axes.set_ylabel(f"validation {metric}")
+    axes.set_ylabel(metric)
     axes.set_title("on the line: no other is both as good and as quick")
     figure.savefig(path, dpi=120)

@@ -18,26 +18,21 @@ from tlkit.backbones.build import Built
 from tlkit.candidates import Candidate, read_candidates, read_seconds
 from tlkit.comparison import Comparison, Entry
 from tlkit.data.prepare import Examples, Prepared, prepare
-from tlkit.engines import candidates
 from tlkit.environment import set_environment
 from tlkit.errors import SpecError, WeightsError
 from tlkit.estimate import TRAINING, Machine, work_of
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.footprint import latency, saved_megabytes
-from tlkit.evaluate.logme import log_maximum_evidence
 from tlkit.evaluate.metrics import measure
-from tlkit.freezing import apply_plan
 from tlkit.heads.task import Task
-from tlkit.heads.top import PREDICTIONS
 from tlkit.planning import plan_of
+from tlkit.probing import probe
 from tlkit.progress import Progress, as_progress
 from tlkit.run import spec_of
 from tlkit.spec import RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase, TrainPlan
-from tlkit.training.prefix import Cut, FeatureStore, cut_of
 from tlkit.training.runfolder import RunFolder, check_free
-from tlkit.training.strength import solve_head
 from tlkit.training.timing import Deadline
 from tlkit.training.trainer import Trainer
 
@@ -66,7 +61,9 @@ def compare(
     Each gets a head solved on its frozen features, as in `tlkit train --regime small`; then the
     better half is fine-tuned as in `--regime medium` (successive halving, Jamieson & Talwalkar
     2016, with two rungs), each with the same number of epochs: as many as there is time for.
-    The validation part alone ranks; the test part is measured once, for the first in rank.
+    The validation part ranks, or, where it is small (`rules.RANKED_BY_FOLDS`), heads solved over
+    folds of it and the training part, with what fine-tuning gained on the validation part on top.
+    The test part is measured once, for the first in rank.
 
     Args:
         backbones: `NAME[:KEY=VALUE[,KEY=VALUE]...]`, several joined by commas or in a list; keys:
@@ -105,10 +102,13 @@ def compare(
     if all(entry.left_out for entry in entries):
         raise SpecError(f"--backbones: none could be measured: {entries[0].left_out}")
     comparer.finetune(entries, dict(zip([c.label for c in candidates], specs, strict=True)))
+    split = prepared.split
+    folded = any(entry.folded is not None for entry in entries)
     result = Comparison(
         prepared.source.name,
         comparer.lead.task.metric,
-        len(prepared.split.val),
+        len(split.val),
+        len(split.val) + (len(split.train) if folded else 0),
         entries,
         comparer.test(),
         comparer.notes,
@@ -143,6 +143,7 @@ class _Comparer:
         self.notes: list[str] = []
         self._epoch_seconds: dict[str, float] = {}
         self._longest: dict[str, int] = {}
+        self._validated: dict[str, tuple[float, ...]] = {}
         self._picture_seconds = 0.0
         self._machine = Machine.measure()
 
@@ -183,39 +184,19 @@ class _Comparer:
         return prepared, *assemble(prepared, given)
 
     def _probe(self, entry: Entry, prepared: Prepared, task: Task, built, model) -> None:
-        spec = prepared.spec.model_copy(update={"freeze": "all", "epochs": None})
-        head = plan_of(dataclasses.replace(prepared, spec=spec), built).phases[0]
-        apply_plan(model, head.freeze)
-        train, val = prepared.training(task), prepared.examples("val", task.encode)
         whole = self._timed(prepared.whole(task.encode, test=False))
-        limit = int(spec.cache_size * 2**30)
-        names = candidates(spec.engine, spec.deterministic)
-        store = FeatureStore(model, features_folder(), limit, whole, self.progress, names)
         tuned = _tuned_plan(prepared, built).phases[-1]
-        cut = cut_of(model, head.freeze)
-        cuts = [*_kept_below(tuned, model, store, cut), cut]
-        x = store.rows(cuts, train.seen).take()
-        val_x = store.rows(cuts, val).take()
-        chosen = solve_head(
-            *(x, train.targets, val_x, val.targets, task),
-            lambda targets: task.balance(targets, spec.balance).whole,
-            choice=spec.head.strength,
-            refit=spec.head.refit,
-            seed=spec.seed,
-            views=spec.kept_views,
-        )
-        solution, kept = chosen.solution, chosen.delivered
-        model.get_layer(PREDICTIONS).set_weights([kept.kernel, kept.bias])
-        best = next(step for step in solution.path if step.l2 == solution.l2)
-        entry.probe = best.val_metric
-        entry.score = task.score(best.val_loss, best.val_metric)
-        entry.logme = log_maximum_evidence(x[: len(train)], task.scaled(train.targets))
+        found = probe(prepared, task, built, model, whole, tuned, self.progress)
+        entry.probe, entry.folded = found.metric, found.folded
+        entry.score, self._validated[entry.label] = found.score, found.validated
+        entry.logme = found.logme
         entry.parameters = model.count_params()
         entry.latency = latency(model)
         entry.megabytes = saved_megabytes(model)
         self._offer(entry, prepared, task, model)
         network = keras.Model(built.inputs, built.features)
-        self._foresee(entry, tuned, network, len(cuts) > 1, (len(train), len(val)))
+        split = prepared.split
+        self._foresee(entry, tuned, network, found.kept, (len(split.train), len(split.val)))
 
     def _foresee(
         self, entry: Entry, phase: Phase, network: keras.Model, kept: bool, pictures: tuple
@@ -297,7 +278,11 @@ class _Comparer:
             loss, metric = trainer.checkpoints.best.values()
             name = plan.phases[-1].name
             entry.epochs = sum(row["phase"] == name for row in files.read_log())
-        entry.finetuned, entry.score = metric, task.score(loss, metric)
+        entry.finetuned, reached = metric, task.score(loss, metric)
+        before = self._validated[entry.label]
+        entry.score = tuple(
+            own + now - then for own, now, then in zip(entry.score, reached, before, strict=True)
+        )
         if watch.stopped:
             self.notes.append(f"{entry.label}: fine-tuning was cut short by the budget")
         self._offer(entry, prepared, task, model)
@@ -319,10 +304,3 @@ def _tuned_plan(prepared: Prepared, built: Built, epochs: int | None = None) -> 
     changes = {"regime": "medium"} if spec.regime == "auto" else {}
     changes |= {"epochs": epochs} if epochs else {}
     return plan_of(dataclasses.replace(prepared, spec=spec.model_copy(update=changes)), built)
-
-
-def _kept_below(phase: Phase, model: keras.Model, store: FeatureStore, head: Cut) -> list[Cut]:
-    """Return the cut of fine-tuning if its features can be kept on the way to those at `head`."""
-    cut = cut_of(model, phase.freeze)
-    kept = cut is not None and not phase.freeze.all_frozen and not phase.augment
-    return [cut] if kept and store.keeps(cut, head) else []

@@ -59,9 +59,11 @@ def compare(
 
     Each gets a head solved on its frozen features; the better half is then fine-tuned as with
     --regime medium, with as many epochs as there is time for (--regime small: none is). The
-    validation part ranks; the test part is measured for the first in rank alone. probe, tuned:
-    validation metric; LogME: log evidence of the features, higher is better; ms: a picture, one at
-    a time, on this device; MB: the saved model; *: no other is both as good and as quick.
+    validation part ranks; where it has fewer than 500 pictures, folds of it and the training part
+    do, lest a few pictures decide. The test part is measured for the first in rank alone. probe,
+    tuned: the metric that ranks; LogME: log evidence of the features, higher is better; ms: a
+    picture, one at a time, on this device; MB: the saved model; *: no other is both as good and as
+    quick.
     """
     from tlkit.candidates import read_candidates, read_seconds
 
@@ -94,8 +96,8 @@ def _show(found, out: Path | None, progress: Progress) -> None:
     progress.console.print(found.table())
     best, error = found.best, found.standard_error
     spread = "" if error is None else f", standard error {error:.3f}"
-    pictures = f"{found.validation} validation pictures{spread}"
-    progress.say("best", f"{best.label}: {found.metric} {best.value:.3f} of {pictures}")
+    value = f"{found.metric} {best.value:.3f} of {found.pictures}{spread}"
+    progress.say("best", f"{best.label}: {value}")
     if found.equals:
         names = ", ".join(entry.label for entry in found.equals)
         progress.say("", f"not told apart from it (one standard error): {names}")

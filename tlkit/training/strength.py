@@ -31,6 +31,22 @@ class Chosen:
     reason: str
 
 
+@dataclass(frozen=True)
+class Folded:
+    """A strength, and what heads of that strength gave on pictures they were not solved on.
+
+    Attributes:
+        l2: the strength with the lowest loss.
+        loss, metric: of it, mean over all held-out examples.
+        folds: number of them.
+    """
+
+    l2: float
+    loss: float
+    metric: float
+    folds: int
+
+
 def solve_head(
     x: Any,
     y: np.ndarray,
@@ -62,13 +78,14 @@ def solve_head(
     else:
         reason = "as asked for"
     both_y = np.concatenate([y, val_y])
-    splits = list(_splits(both_y, task, seed)) if choice == "folds" else []
     pictures, y = len(y), np.concatenate([y] * views)
-    if splits:
+    folded = None
+    if choice == "folds":
         first = np.concatenate([x[:pictures], val_x[:]])
-        l2 = _lowest(first, both_y, splits, task, weigh)
-        solution = solve(x, y, val_x, val_y, task, weigh(y), l2)
-        how = f"{len(splits)}-fold cross-validation"
+        folded = cross_validated(first, both_y, task, weigh, seed)
+    if folded:
+        solution = solve(x, y, val_x, val_y, task, weigh(y), folded.l2)
+        how = f"{folded.folds}-fold cross-validation"
     else:
         if choice == "folds":
             reason = "too few examples of a class for folds"
@@ -80,20 +97,31 @@ def solve_head(
     return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})")
 
 
-def _lowest(x: np.ndarray, y: np.ndarray, splits: list, task: Task, weigh: Weigh) -> float:
-    """Return the strength with the lowest loss, mean over all held-out examples.
+def cross_validated(
+    x: np.ndarray, y: np.ndarray, task: Task, weigh: Weigh = lambda targets: None, seed: int = 0
+) -> Folded | None:
+    """Return the strength with the lowest mean loss over folds; None: too few of a class for them.
 
     Only strengths that every fold came to are compared: each went on until its own loss had
     stopped falling.
+
+    Args:
+        x, y: features and targets, one row of each for a picture.
+        task, weigh, seed: as in `solve_head`.
     """
-    totals: dict[float, list[float]] = {}
+    splits = list(_splits(y, task, seed))
+    totals: dict[float, list[np.ndarray]] = {}
     for inside, outside in splits:
         own = weigh(y[inside])
         found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
         for step in found.path:
-            totals.setdefault(step.l2, []).append(step.val_loss * len(outside))
-    sums = {l2: sum(losses) for l2, losses in totals.items() if len(losses) == len(splits)}
-    return min(sums, key=sums.__getitem__)
+            held_out = np.array([step.val_loss, step.val_metric]) * len(outside)
+            totals.setdefault(step.l2, []).append(held_out)
+    means = {l2: sum(all_) / len(y) for l2, all_ in totals.items() if len(all_) == len(splits)}
+    if not means:
+        return None
+    l2 = min(means, key=lambda one: means[one][0])
+    return Folded(l2, *map(float, means[l2]), len(splits))
 
 
 def _splits(y: np.ndarray, task: Task, seed: int):
