@@ -114,7 +114,7 @@ def test_the_front_and_the_rank_follow_their_definitions():
         for name, (value, ms) in points.items()
     ]
     found = Comparison(
-        "d", "accuracy", 100, 100, [*entries, Entry("x", "", left_out="why")], None, [], 9, 1
+        "d", "accuracy", 100, 600, [*entries, Entry("x", "", left_out="why")], None, [], 9, 1
     )
     assert {e.label for e in found.entries if e.front} == {"slow", "quick"}
     assert [e.label for e in found.entries] == ["slow", "equal", "quick", "worse", "x"]
@@ -125,7 +125,7 @@ def test_the_front_and_the_rank_follow_their_definitions():
 def test_over_folds_a_gain_of_fine_tuning_counts_with_its_own_error():
     tuned = Entry("tuned", "", probe=0.8, folded=0.9, finetuned=0.85, score=(0.95,), latency=1.0)
     other = Entry("other", "", probe=0.99, folded=0.92, score=(0.92,), latency=2.0)
-    found = Comparison("d", "accuracy", 100, 700, [other, tuned], None, [], 9, 1)
+    found = Comparison("d", "accuracy", 100, 600, [other, tuned], None, [], 9, 1)
     assert found.best is tuned
     assert tuned.value == pytest.approx(0.95)
     assert found.standard_error == pytest.approx(np.sqrt(0.95 * 0.05 / 700 + 0.05 / 100))
@@ -173,8 +173,9 @@ def test_the_files_say_what_was_found(compared):
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
 
-def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path):
+def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path, monkeypatch):
     """One backbone compared and trained: the same head, the same fine-tuning."""
+    monkeypatch.setattr("tlkit.rules.RANKED_BY_FOLDS", 0)
     data = Path(shutil.copytree(pictures, tmp_path / "data"))
     for label in ("square", "stripes"):  # for weights to be told from none
         for file in sorted((data / label).iterdir())[5:]:
@@ -195,6 +196,7 @@ def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path):
     assert found.best.probe == small.metrics["val"]["accuracy"]
     assert found.best.epochs == 2
     assert found.best.finetuned == medium.metrics["val"]["accuracy"]
+    assert -found.best.score[1] == pytest.approx(medium.metrics["val"]["loss"], rel=1e-3)
     assert found.test["accuracy"] == medium.metrics["test"]["accuracy"]
 
 

@@ -68,9 +68,12 @@ class Entry:
         Over folds: with what fine-tuning gained on the validation part, since the difference of two
         models of one backbone on the same pictures varies less than how hard these pictures are.
         """
-        if self.folded is None and self.finetuned is not None:
+        if self.finetuned is None:
+            return self.base
+        if self.folded is None:
             return self.finetuned
-        return self.base if not self.gain else min(max(1.0, self.folded), self.folded + self.gain)
+        # A share ends at 1; an error may be above it, and fine-tuning only lowers that.
+        return min(max(1.0, self.folded), self.folded + self.gain)
 
     @property
     def gain(self) -> float:
@@ -86,7 +89,7 @@ class Comparison:
         data: name of the data.
         metric: name of the task's metric, such as `accuracy`.
         validation: number of pictures in the validation part.
-        ranked_on: number of pictures that ranked, with those of the folds.
+        training: number of pictures in the training part.
         entries: the backbones.
         test: metrics of the first in rank on the test part, which ranks nothing; None without one.
         notes: what was left out for want of time, beside whole backbones.
@@ -96,7 +99,7 @@ class Comparison:
     data: str
     metric: str
     validation: int
-    ranked_on: int
+    training: int
     entries: list[Entry]
     test: dict[str, Any] | None
     notes: list[str]
@@ -113,6 +116,11 @@ class Comparison:
     def best(self) -> Entry:
         """The first in rank."""
         return self.entries[0]
+
+    @property
+    def ranked_on(self) -> int:
+        """Number of pictures that ranked, with those of the folds."""
+        return self.validation + (0 if self.best.folded is None else self.training)
 
     @property
     def pictures(self) -> str:

@@ -88,7 +88,7 @@ def probe(
     best = next(step for step in solution.path if step.l2 == solution.l2)
     validated = task.score(best.val_loss, best.val_metric)
     first, folded = x[: len(train)], None
-    if len(val) < rules.RANKED_BY_FOLDS:
+    if len(val) < rules.RANKED_BY_FOLDS and not (folded := chosen.folded):
         both = np.concatenate([first, val_x]), np.concatenate([train.targets, val.targets])
         folded = cross_validated(*both, task, weigh, spec.seed)
     return Probe(

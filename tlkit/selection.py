@@ -102,13 +102,11 @@ def compare(
     if all(entry.left_out for entry in entries):
         raise SpecError(f"--backbones: none could be measured: {entries[0].left_out}")
     comparer.finetune(entries, dict(zip([c.label for c in candidates], specs, strict=True)))
-    split = prepared.split
-    folded = any(entry.folded is not None for entry in entries)
     result = Comparison(
         prepared.source.name,
         comparer.lead.task.metric,
-        len(split.val),
-        len(split.val) + (len(split.train) if folded else 0),
+        len(prepared.split.val),
+        len(prepared.split.train),
         entries,
         comparer.test(),
         comparer.notes,

@@ -111,7 +111,7 @@ class FeatureStore:
         self._whole, self._progress, self._names, self._note = whole, progress, names, note
         self._caches: dict[str, FeatureCache | None] = {}
         self._keys: dict[str, tuple[dict[str, Any], str]] = {}
-        self._functions: dict[tuple[str, ...], engines.Function] = {}
+        self._functions: dict[str, engines.Function] = {}
         self.engine: engines.Engine | None = None
 
     def keeps(self, *cuts: Cut) -> bool:
@@ -131,15 +131,17 @@ class FeatureStore:
         """
         self._choose(cuts)
         digests = self._whole.digests
-        caches = [(cut, cache) for cut in cuts if (cache := self._cache(cut)) is not None]
-        lacking = [(cut, cache) for cut, cache in caches if cache.missing(digests)]
+        lacking = [
+            (cut, cache, missing)
+            for cut in cuts
+            if (cache := self._cache(cut)) is not None and (missing := cache.missing(digests))
+        ]
         if lacking:
-            missing = sorted({i for _, cache in lacking for i in cache.missing(digests)})
-            function = self._function([cut for cut, _ in lacking])
-            title = f"to {_names(cut for cut, _ in lacking)}"
-            with self._progress.bar("prefix", title, len(missing)) as advance:
-                features = _run(function, self._whole.pictures(missing), advance)
-                fill([cache for _, cache in lacking], [digests[i] for i in missing], features)
+            ahead, caches, missing = zip(*lacking, strict=True)
+            chosen = sorted(set().union(*missing))
+            with self._progress.bar("prefix", f"to {_names(ahead)}", len(chosen)) as advance:
+                features = _run(self._function(ahead), self._whole.pictures(chosen), advance)
+                fill(caches, [digests[i] for i in chosen], features)
         cache = self._cache(cuts[-1])
         return self._in_memory(cuts[-1], part) if cache is None else cache.rows(part.digests)
 
@@ -158,10 +160,10 @@ class FeatureStore:
 
     def _function(self, cuts: Sequence[Cut]) -> engines.Function:
         """Return what leads to all of `cuts`; built once, since each would be traced anew."""
-        key = tuple(cut.name for cut in cuts)
-        if key not in self._functions:
-            self._functions[key] = engines.build(self.engine.name, self._network(cuts))
-        return self._functions[key]
+        names = _names(cuts)
+        if names not in self._functions:
+            self._functions[names] = engines.build(self.engine.name, self._network(cuts))
+        return self._functions[names]
 
     def _network(self, cuts: Sequence[Cut]) -> keras.Model:
         tensors = [cut.tensor for cut in cuts]
@@ -173,8 +175,8 @@ class FeatureStore:
         if self.engine is not None or not cuts:
             return
         digests = set(self._whole.digests)
+        key, dtype = self._key(cuts[0])
         for name in self._names:
-            key, dtype = self._key(cuts[0])
             there = entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype)
             if 2 * len(digests.intersection(kept_digests(there))) >= len(digests):
                 self.engine = engines.Engine(name)
@@ -182,8 +184,7 @@ class FeatureStore:
         else:
             first = range(min(engines.TRIAL, len(self._whole)))
             sample, *_ = next(iter(self._whole.pictures(first)))
-            function = tuple(cut.name for cut in cuts)
-            self.engine, self._functions[function] = engines.choose(
+            self.engine, self._functions[_names(cuts)] = engines.choose(
                 self._network(cuts), self._names, len(digests), np.asarray(sample), self._progress
             )
         self._note(self.engine)

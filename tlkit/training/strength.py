@@ -24,11 +24,13 @@ class Chosen:
         solution: solved on the training part, measured on the validation part.
         delivered: what goes into the model: `solution`, or its refit on both parts.
         reason: how the strength was chosen, for the person who watches.
+        folded: what the folds gave, if it was chosen by such.
     """
 
     solution: Solution
     delivered: Solution
     reason: str
+    folded: Folded | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def solve_head(
     if refit:
         both_x, both_y = np.concatenate([x[:], val_x[:]]), np.concatenate([y, val_y])
         delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
-    return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})")
+    return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})", folded)
 
 
 def cross_validated(
@@ -117,7 +119,7 @@ def cross_validated(
         for step in found.path:
             held_out = np.array([step.val_loss, step.val_metric]) * len(outside)
             totals.setdefault(step.l2, []).append(held_out)
-    means = {l2: sum(all_) / len(y) for l2, all_ in totals.items() if len(all_) == len(splits)}
+    means = {l2: sum(held) / len(y) for l2, held in totals.items() if len(held) == len(splits)}
     if not means:
         return None
     l2 = min(means, key=lambda one: means[one][0])

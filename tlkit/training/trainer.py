@@ -111,7 +111,8 @@ class Trainer:
         prefix_start = time.monotonic()
         if kept := cut is not None and (solve or not phase.augment):
             # Under a budget the next phase may not be run: only the first is prepared for.
-            cuts = [*self._cuts_below(cut, later if solve or not self.budget.limited else ()), cut]
+            ahead = later if solve or not self.budget.limited else ()
+            cuts = [*self._cuts_below(cut, ahead), cut]
             kept = solve or self.store.keeps(cut)
         if kept:
             train = self.store.rows(cuts, self.train.seen or self.train)
