@@ -254,8 +254,11 @@ class _Comparer:
             entry.seconds = round(entry.seconds + time.monotonic() - start, 2)
 
     def _leave(self, entry: Entry, why: str) -> None:
-        self.notes.append(f"{entry.label} was not fine-tuned: {why}")
-        self.progress.say("left out", self.notes[-1])
+        self._note(f"{entry.label} was not fine-tuned: {why}")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.progress.say("left out", text)
 
     def _finetune(self, entry: Entry, spec: RunSpec, epochs: int, deadline: float) -> None:
         prepared, task, built, model = self._assemble(spec)
@@ -282,7 +285,7 @@ class _Comparer:
             own + now - then for own, now, then in zip(entry.score, reached, before, strict=True)
         )
         if watch.stopped:
-            self.notes.append(f"{entry.label}: fine-tuning was cut short by the budget")
+            self._note(f"{entry.label}: fine-tuning was cut short by the budget")
         self._offer(entry, prepared, task, model)
 
     def test(self) -> dict[str, Any] | None:
