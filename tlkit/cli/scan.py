@@ -66,6 +66,8 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
 
 
 def _show(summary: dict[str, Any], progress: Progress) -> None:
+    for note in summary["notes"]:
+        progress.say("note", note)
     _show_classes(summary, progress)
     files, sizes = summary["files"], summary["sizes"]
     progress.say(

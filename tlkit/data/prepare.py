@@ -157,6 +157,7 @@ class Prepared:
         return {
             **summary,
             "source": printable(self.spec.data),
+            "notes": list(self.source.notes),
             "classes": {part: count_labels(group) for part, group in parts.items()},
             "left_out": [{"id": id_, "reason": why} for id_, why in sorted(left_out.items())],
             "splits": self.split.ids(),
@@ -230,6 +231,8 @@ def _say_data(task: str, source: Source, found: Scan, parts: Split, progress: Pr
         f"{len(parts.test):,} test, {len(source.outputs)} {OUTPUTS[task]}"
     )
     progress.say("data", text)
+    for note in source.notes:
+        progress.say("note", note)
     for id_, reason in list(left_out.items())[:5]:
         progress.say("left out", f"{id_}: {reason}")
     if len(left_out) > 5:

@@ -137,4 +137,5 @@ def scan_source(
     source = open_source(data, targets=targets)
     examples = [e for part in source.parts.values() for e in part]
     found = scan(examples, progress, near=True)
-    return {"source": printable(data), **summarise(source.parts, found, size)}, examples
+    about = {"source": printable(data), "notes": list(source.notes)}
+    return {**about, **summarise(source.parts, found, size)}, examples

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,13 +76,32 @@ def content_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
+@dataclass
+class Listing:
+    """A data set as it was listed: its name, its examples by part, and what had to be guessed.
+
+    Attributes:
+        notes: a sentence for each thing that was guessed about the data or left aside; a person
+            who did not mean it so must be able to see it.
+    """
+
+    name: str
+    parts: dict[str, list[Example]]
+    notes: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Source:
-    """A data set: its name, the model's outputs, and the examples of each part that it holds."""
+    """A data set: its name, the model's outputs, and the examples of each part that it holds.
+
+    Attributes:
+        notes: as in `Listing`, of all that was listed.
+    """
 
     name: str
     outputs: tuple[str, ...]
     parts: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
 
 
 def open_source(data: Any, val: Any = None, test: Any = None, targets: Targets = CLASSES) -> Source:
@@ -98,21 +117,27 @@ def open_source(data: Any, val: Any = None, test: Any = None, targets: Targets =
         DataError: nothing is there, there are fewer than two classes, or `val` or `test` have
             classes that the training data lacks.
     """
-    name, parts = _open(data, targets)
+    listing = _open(data, targets)
+    name, parts, notes = listing.name, listing.parts, listing.notes
     for part, given in (("val", val), ("test", test)):
         if given is not None:
-            parts[part] = [replace(e, id=f"{part}/{e.id}") for e in _whole(given, targets)]
+            # All of its examples, whatever its own parts.
+            own = _open(given, targets)
+            parts[part] = [
+                replace(e, id=f"{part}/{e.id}") for examples in own.parts.values() for e in examples
+            ]
+            notes += [f"{part}: {note}" for note in own.notes]
     outputs = targets.outputs(name, parts["train"])
     for part in ("val", "test"):
         targets.check(name, part, parts.get(part, []), outputs)
-    return Source(name, outputs, parts)
+    return Source(name, outputs, parts, tuple(notes))
 
 
 def open_labelled(data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES) -> list[Example]:
     """List all examples of `data` (its test part where it has one) for an evaluation."""
-    name, parts = _open(data, targets)
-    examples = parts.get("test", parts["train"])
-    targets.check(name, "evaluation", examples, outputs)
+    listing = _open(data, targets)
+    examples = listing.parts.get("test", listing.parts["train"])
+    targets.check(listing.name, "evaluation", examples, outputs)
     return examples
 
 
@@ -142,38 +167,40 @@ def picture_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _open(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]:
-    name, parts = _listed(data, targets)
-    if not all(isinstance(e.label, targets.kind) for part in parts.values() for e in part):
+def _open(data: Any, targets: Targets) -> Listing:
+    listing = _listed(data, targets)
+    examples = [example for part in listing.parts.values() for example in part]
+    if not all(isinstance(example.label, targets.kind) for example in examples):
         raise DataError(
-            f"data {name}: gives one class a picture. Allowed for this task: a CSV file or arrays"
+            f"data {listing.name}: gives one class a picture. Allowed for this task: a CSV file or "
+            "arrays"
         )
-    return name, parts
+    return listing
 
 
-def _listed(data: Any, targets: Targets) -> tuple[str, dict[str, list[Example]]]:
+def _listed(data: Any, targets: Targets) -> Listing:
     if isinstance(data, str) and data.startswith("example:"):
         from tlkit.data.embedded import prepare_example
 
-        return data.removeprefix("example:"), _folder_parts(prepare_example(data))
+        return Listing(data.removeprefix("example:"), _folder_parts(prepare_example(data)))
     if isinstance(data, str) and data.startswith("tfds:"):
         from tlkit.data.catalogued import tfds_parts
 
-        return re.split(r"[:/]", data)[1], tfds_parts(data, targets)
+        return Listing(re.split(r"[:/]", data)[1], tfds_parts(data, targets))
     if isinstance(data, str | Path):
         path = Path(data)
         if path.suffix.lower() == ".csv" and not path.is_dir():
             from tlkit.data.table import table_parts
 
-            return printable(path.stem), table_parts(path, targets)
+            return Listing(printable(path.stem), table_parts(path, targets))
         if _is_dataset(path):
             from tlkit.data.catalogued import folder_parts
 
-            return printable(path.resolve().name), folder_parts(path, targets)
-        return printable(path.resolve().name), _folder_parts(path)
+            return Listing(printable(path.resolve().name), folder_parts(path, targets))
+        return Listing(printable(path.resolve().name), _folder_parts(path))
     from tlkit.data.arrays import array_examples
 
-    return "arrays", {"train": array_examples(data, targets)}
+    return Listing("arrays", {"train": array_examples(data, targets)})
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -182,12 +209,6 @@ def _is_dataset(folder: Path) -> bool:
         return all((folder / name).is_file() for name in ("dataset_info.json", "features.json"))
     except OSError:  # a name that is too long, a folder that may not be read: said later
         return False
-
-
-def _whole(data: Any, targets: Targets) -> list[Example]:
-    """List all examples of a validation or test source, whatever its own parts."""
-    _, parts = _open(data, targets)
-    return [example for examples in parts.values() for example in examples]
 
 
 def _folder_parts(folder: Path) -> dict[str, list[Example]]:
