@@ -118,8 +118,16 @@ def tiny_run(pictures, tiny_weights, tmp_path_factory):
     return tlkit.train(pictures, out=out, regime="small", progress=False, **fields)
 
 
+SLOWEST = ("test_kill.py", "test_real.py", "test_interrupt.py", "test_jax_devices.py")
+"""Files that take minutes: begun first, or one core would end with them alone."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=20, help="how often test_kill.py kills a run")
+    parser.addoption("--kills", type=int, default=4, help="how often test_kill.py kills a run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,6 @@
 """Training processes killed at random moments: each resumption ends as if nothing had happened.
 
-`--kills N` asks for N kills in all (20 unless told); the moments are drawn from a fixed seed.
+`--kills N` asks for N kills in all (4 unless told); the moments are drawn from a fixed seed.
 """
 
 import csv

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
@@ -69,6 +68,7 @@ MODULES = {
 IN_LAYERS = sorted(set(MODULES) - {"tlkit", "tlkit.__main__"})
 
 
+@functools.cache
 def imported(file: Path) -> set[str]:
     """Return the full names of all modules that a file imports, inside functions too."""
     found = set()
@@ -99,43 +99,42 @@ def test_the_package_was_found():
     assert "tlkit.rules" in imported(MODULES["tlkit.training.phases"])
 
 
-@pytest.mark.parametrize("module", IN_LAYERS)
-def test_every_module_has_its_place(module):
-    assert layer(module) is not None, f"{module} stands nowhere in ORDER"
+def test_every_module_has_its_place():
+    assert not [module for module in IN_LAYERS if layer(module) is None], "stand nowhere in ORDER"
 
 
-@pytest.mark.parametrize("module", IN_LAYERS)
-def test_modules_import_only_from_above(module):
-    own = ORDER.index(layer(module))
-    for other in imported(MODULES[module]):
-        if other == "tlkit":
-            assert layer(module) in ("run", "serve", "cli"), f"{module} imports tlkit whole"
-        elif other.startswith("tlkit."):
-            assert ORDER.index(layer(other)) <= own, f"{module} imports {other}, which is below it"
+def test_modules_import_only_from_above():
+    for module in IN_LAYERS:
+        own = ORDER.index(layer(module))
+        for other in imported(MODULES[module]):
+            if other == "tlkit":
+                assert layer(module) in ("run", "serve", "cli"), f"{module} imports tlkit whole"
+            elif other.startswith("tlkit."):
+                below = ORDER.index(layer(other)) > own
+                assert not below, f"{module} imports {other}, which is below it"
 
 
-@pytest.mark.parametrize("module", IN_LAYERS)
-def test_only_the_conductor_sets_the_environment(module):
-    if layer(module) not in ("environment", "assembly", "run", "lrfind", "selection"):
-        assert "tlkit.environment" not in imported(MODULES[module])
+def test_only_the_conductor_sets_the_environment():
+    conductors = ("environment", "assembly", "run", "lrfind", "selection")
+    for module in IN_LAYERS:
+        if layer(module) not in conductors:
+            assert "tlkit.environment" not in imported(MODULES[module]), module
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT / "tlkit").as_posix())
-def test_tensorflow_stays_where_it_belongs(file):
-    place = file.relative_to(ROOT / "tlkit").as_posix()
-    uses = {name.partition(".")[0] for name in imported(file)} & {"tensorflow", "tf_keras"}
-    if not place.startswith(USES_TENSORFLOW):
-        assert not uses, f"{place} imports TensorFlow"
+def test_tensorflow_stays_where_it_belongs():
+    for file in FILES:
+        place = file.relative_to(ROOT / "tlkit").as_posix()
+        uses = {name.partition(".")[0] for name in imported(file)} & {"tensorflow", "tf_keras"}
+        assert not uses or place.startswith(USES_TENSORFLOW), f"{place} imports TensorFlow"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT / "tlkit").as_posix())
-def test_files_are_short_and_named_after_what_is_in_them(file):
-    place = file.relative_to(ROOT / "tlkit").as_posix()
-    lines = len(file.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST
-    assert not DRAWERS & set(Path(place).with_suffix("").parts)
+def test_files_are_short_and_named_after_what_is_in_them():
+    for file in FILES:
+        lines = len(file.read_text(encoding="utf-8").splitlines())
+        assert lines <= LONGEST, f"{file} has {lines} lines"
+        assert not DRAWERS & set(file.relative_to(ROOT / "tlkit").with_suffix("").parts), file
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_module_says_what_it_is_for(module):
-    assert ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+def test_every_module_says_what_it_is_for():
+    for module, file in MODULES.items():
+        assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), module
