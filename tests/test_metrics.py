@@ -11,9 +11,16 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
 
-from tlkit.evaluate.metrics import classification_metrics, top_k, wilson_interval
-from tlkit.evaluate.report import draw_confusion, draw_curves, predictions_csv
+from tlkit.evaluate.metrics import (
+    classification_metrics,
+    headline,
+    measure,
+    top_k,
+    wilson_interval,
+)
+from tlkit.evaluate.report import draw_confusion, draw_curves, draw_labels, predictions_csv
 from tlkit.heads.classification import Classification
+from tlkit.heads.multilabel import Multilabel, macro_f1
 
 LABELS = ("ant", "bee", "cat", "dog")
 
@@ -70,12 +77,76 @@ def test_metrics_are_ready_for_json(answers):
     assert json.loads(json.dumps(found)) == found
 
 
-def test_a_class_that_does_not_occur_counts_with_zero():
-    p = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], np.float32)
-    found = classification_metrics(np.array([0, 1]), p, ("a", "b", "c"))
-    assert found["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
-    assert len(found["confusion"]) == 3
-    assert found["macro_f1"] == pytest.approx(2 / 3)
+def sure(answers: list[int], classes: int) -> np.ndarray:
+    """Probabilities (n, classes) that are all but sure of these answers."""
+    return (0.9 * np.eye(classes)[answers] + 0.1 / classes).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("truth", "answers", "classes"),
+    [
+        ([0, 1], [0, 1], 3),
+        ([0, 0, 0], [0, 0, 0], 3),  # one class of three
+        ([0, 1], [2, 1], 4),  # given, never there: counts with 0
+        ([0, 1, 1], [1, 0, 0], 5),  # all wrong
+        ([3, 3, 1], [3, 1, 1], 6),
+        ([0], [1], 12),  # a single image
+    ],
+)
+def test_macro_f1_is_over_classes_that_occur_in_truth_or_prediction(truth, answers, classes):
+    labels = [f"class {i}" for i in range(classes)]
+    found = classification_metrics(np.array(truth), sure(answers, classes), labels)
+    expected = sklearn.f1_score(truth, answers, average="macro", zero_division=0)
+    assert found["macro_f1"] == pytest.approx(expected)
+    for i, label in enumerate(labels):
+        row = found["per_class"][label]
+        if i in {*truth, *answers}:
+            assert None not in row.values()
+        else:
+            assert row == {"precision": None, "recall": None, "f1": None, "support": 0}
+    assert len(found["confusion"]) == classes
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("truth", "answers"),
+    [
+        ([[1, 0, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1]]),
+        ([[1, 0, 0], [0, 0, 0]], [[1, 0, 1], [0, 0, 0]]),  # the third is given, never there
+        ([[0, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]),  # there, never given
+        ([[1, 1, 1], [1, 1, 1]], [[1, 0, 1], [0, 0, 1]]),  # in every image
+    ],
+)
+def test_macro_f1_of_labels_is_over_labels_that_occur(truth, answers):
+    task = Multilabel(("a", "b", "c"))
+    truth, answers = np.array(truth, np.float32), np.array(answers)
+    found = measure(task, truth, np.where(answers, 0.9, 0.1).astype(np.float32))
+    occur = [i for i in range(3) if truth[:, i].any() or answers[:, i].any()]
+    each = [sklearn.f1_score(truth[:, i], answers[:, i], zero_division=0) for i in occur]
+    assert found["macro_f1"] == pytest.approx(np.mean(each))
+    absent = {name for name, row in found["per_class"].items() if row["f1"] is None}
+    assert absent == {task.outputs[i] for i in range(3) if i not in occur}
+    assert macro_f1(truth, answers > 0) == pytest.approx(np.mean(each))
+    fitted = task.keras_metric()
+    for row in range(2):  # in two batches, as training does
+        fitted.update_state(truth[row : row + 1], np.where(answers, 0.9, 0.1)[row : row + 1])
+    assert float(fitted.result()) == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_labels_of_which_none_occurs_are_not_measured(tmp_path):
+    task = Multilabel(("a", "b"))
+    found = measure(task, np.zeros((3, 2), np.float32), np.full((3, 2), 0.1, np.float32))
+    for name in ("macro_f1", "micro_f1", "mean_average_precision"):
+        assert found[name] is None
+    assert headline(found) == "macro F1 -, micro F1 -, mean average precision -, on 3"
+    assert found["accuracy"] == 1
+    draw_labels(found["per_class"], tmp_path / "labels.png")
+    assert Image.open(tmp_path / "labels.png").size[0] > 100
+
+
+def test_headline_of_labels_in_every_image_has_nothing_to_rank():
+    found = measure(Multilabel(("a",)), np.ones((2, 1), np.float32), np.full((2, 1), 0.9))
+    assert headline(found) == "macro F1 1.000, micro F1 1.000, mean average precision -, on 2"
 
 
 def test_a_probability_of_zero_gives_a_finite_loss():

@@ -21,6 +21,7 @@ TOP_K = 5
 Z95 = 1.959964
 """Two-sided 95% point of the normal distribution."""
 
+_SCORES = ("precision", "recall", "f1")
 
 EPSILON = 1e-7
 """Floor of a probability in a logarithm: Keras's own (keras.config.epsilon): losses agree."""
@@ -48,9 +49,11 @@ def headline(metrics: dict[str, Any]) -> str:
             f"R2 {metrics['r2']:.3f}, on {metrics['examples']:,}"
         )
     if "micro_f1" in metrics:
+        names = ("macro_f1", "micro_f1", "mean_average_precision")
+        macro, micro, ranked = ("-" if (x := metrics[k]) is None else f"{x:.3f}" for k in names)
         return (
-            f"macro F1 {metrics['macro_f1']:.3f}, micro F1 {metrics['micro_f1']:.3f}, mean average "
-            f"precision {metrics['mean_average_precision']:.3f}, on {metrics['examples']:,}"
+            f"macro F1 {macro}, micro F1 {micro}, mean average precision {ranked}, "
+            f"on {metrics['examples']:,}"
         )
     low, high = metrics["interval95"]
     return (
@@ -64,6 +67,8 @@ def multilabel_metrics(
 ) -> dict[str, Any]:
     """Return metrics of multi-label classification; `accuracy` counts pictures wholly right.
 
+    F1 is averaged over the labels that occur, as in `_by_class`; where none does it is None.
+
     Args:
         targets: 0 or 1 (n, labels).
         probabilities: (n, labels).
@@ -73,7 +78,8 @@ def multilabel_metrics(
     # One column would be taken for a binary problem, whose second class is the label's absence.
     pair = (truth, given) if truth.shape[1] > 1 else (truth[:, 0], given[:, 0])
     which = {"labels": None if truth.shape[1] > 1 else [True], "zero_division": 0}
-    precision, recall, f1, support = precision_recall_fscore_support(*pair, **which)
+    scores = precision_recall_fscore_support(*pair, **which)
+    macro, rows = _by_class(task.outputs, scores, given.sum(axis=0))
     micro = precision_recall_fscore_support(*pair, average="micro", **which)
     p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
     # A label that no picture here has, or every picture, has no ranking to measure.
@@ -87,21 +93,38 @@ def multilabel_metrics(
         "examples": len(truth),
         "accuracy": float((truth == given).all(axis=1).mean()),
         "loss": float(-(truth * np.log(p) + ~truth * np.log(1 - p)).mean()),
-        "macro_f1": float(f1.mean()),
-        "micro_f1": float(micro[2]),
+        "macro_f1": macro,
+        "micro_f1": None if macro is None else float(micro[2]),
         "mean_average_precision": float(np.mean(known)) if known else None,
         "per_class": {
-            label: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-                "average_precision": ranked[i],
-                "threshold": float(thresholds[i]),
-            }
-            for i, label in enumerate(task.outputs)
+            label: {**row, "average_precision": average, "threshold": float(threshold)}
+            for (label, row), average, threshold in zip(
+                rows.items(), ranked, thresholds, strict=True
+            )
         },
     }
+
+
+def _by_class(
+    names: Sequence[str], scores: tuple[np.ndarray, ...], given: np.ndarray
+) -> tuple[float | None, dict[str, dict[str, Any]]]:
+    """Return macro F1 and a row for each class or label.
+
+    The mean is over those that occur in truth or prediction (scikit-learn's default): one that does
+    not was neither found nor missed, so that its scores are None. None of them: no mean either.
+
+    Args:
+        scores: precision, recall, F1 and support of each, from scikit-learn.
+        given: how often each was predicted.
+    """
+    rows = {}
+    for i, name in enumerate(names):
+        occurs = scores[3][i] > 0 or given[i] > 0
+        values = {k: float(x[i]) for k, x in zip(_SCORES, scores[:3], strict=True)}
+        rows[name] = {k: x if occurs else None for k, x in values.items()}
+        rows[name]["support"] = int(scores[3][i])
+    known = [row["f1"] for row in rows.values() if row["f1"] is not None]
+    return float(np.mean(known)) if known else None, rows
 
 
 def regression_metrics(
@@ -141,17 +164,16 @@ def regression_metrics(
 def classification_metrics(
     truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Return metrics of single-label classification.
+    """Return metrics of single-label classification; macro F1 over the classes that occur.
 
     Args:
         truth: class indices (n,).
         probabilities: (n, classes), rows add up to 1.
     """
     predicted = probabilities.argmax(axis=1)
-    every = range(len(labels))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, predicted, labels=list(every), zero_division=0
-    )
+    every = list(range(len(labels)))
+    scores = precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0)
+    macro, rows = _by_class(labels, scores, np.bincount(predicted, minlength=len(labels)))
     right = int((predicted == truth).sum())
     own = probabilities[np.arange(len(truth)), truth].astype(np.float64)
     return {
@@ -164,17 +186,9 @@ def classification_metrics(
             if k < len(labels) or k == 1
         },
         "loss": float(-np.log(np.clip(own, EPSILON, 1.0)).mean()),
-        "macro_f1": float(f1.mean()),
-        "per_class": {
-            labels[i]: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-            }
-            for i in every
-        },
-        "confusion": confusion_matrix(truth, predicted, labels=list(every)).tolist(),
+        "macro_f1": macro,
+        "per_class": rows,
+        "confusion": confusion_matrix(truth, predicted, labels=every).tolist(),
     }
 
 

@@ -67,14 +67,25 @@ def draw_metrics(
 
 
 def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw F1 and average precision of each label as bars, the weakest label on top."""
-    names = sorted(per_class, key=lambda name: -per_class[name]["f1"])
+    """Draw F1 and average precision of each label as bars, the weakest label on top.
+
+    A label that occurs in neither truth nor prediction has none; it stands at the bottom, marked.
+    """
+
+    def place(name: str) -> float:
+        f1 = per_class[name]["f1"]
+        return -2.0 if f1 is None else -f1
+
+    def shown(name: str) -> str:
+        return _shortened(name) + (" (does not occur)" if per_class[name]["f1"] is None else "")
+
+    names = sorted(per_class, key=place)
     figure = Figure(figsize=(7, 1.5 + 0.4 * len(names)), layout="constrained")
     axes = figure.subplots()
     for shift, key in ((0.2, "f1"), (-0.2, "average_precision")):
         values = [per_class[name][key] or 0 for name in names]
         axes.barh(np.arange(len(names)) + shift, values, height=0.38, label=key.replace("_", " "))
-    axes.set_yticks(range(len(names)), map(_shortened, names))
+    axes.set_yticks(range(len(names)), map(shown, names))
     axes.set_xlim(0, 1)
     axes.legend(loc="lower left")
     _save(figure, path)

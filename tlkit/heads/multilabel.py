@@ -32,6 +32,20 @@ class Uninformed(keras.losses.Loss):
         return keras.ops.binary_crossentropy(keras.ops.full_like(answer, 0.5), answer)
 
 
+class MacroF1(keras.metrics.F1Score):
+    """Mean of F1 over the labels that are there or given, as `macro_f1`.
+
+    Keras's own counts a label that is neither as one that was missed.
+    """
+
+    def result(self):
+        """Return the mean so far; 0 where no label is there or given."""
+        occurs = self.true_positives + self.false_positives + self.false_negatives > 0
+        occurs = keras.ops.cast(occurs, self.dtype)
+        found = keras.ops.sum(super().result() * occurs)  # of each label, without an average
+        return found / keras.ops.maximum(keras.ops.sum(occurs), 1)
+
+
 @dataclass(frozen=True)
 class Multilabel(Task):
     """Targets are 0 or 1 float32 (n, labels), outputs probabilities (n, labels).
@@ -63,7 +77,7 @@ class Multilabel(Task):
         return Uninformed()
 
     def keras_metric(self) -> keras.metrics.Metric:
-        return keras.metrics.F1Score("macro", threshold=0.5, name=self.metric)
+        return MacroF1(threshold=0.5, name=self.metric)
 
     def weights(self, targets: np.ndarray) -> np.ndarray:
         """Weigh "there" against "not there" for each label by itself (n, labels).
@@ -128,8 +142,10 @@ class Multilabel(Task):
 
 
 def macro_f1(truth: np.ndarray, given: np.ndarray) -> float:
-    """Return the mean over labels of F1, 0 for a label that is neither there nor given."""
-    return float(np.mean([_f1(t > 0, g) for t, g in zip(truth.T, given.T, strict=True)]))
+    """Return the mean of F1 over the labels that are there or given; 0 where none is."""
+    pairs = [(t > 0, g) for t, g in zip(truth.T, given.T, strict=True)]
+    found = [_f1(t, g) for t, g in pairs if t.any() or g.any()]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _f1(truth: np.ndarray, given: np.ndarray) -> float:
