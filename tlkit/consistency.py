@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tlkit.backbones.catalog import lookup
@@ -14,7 +15,7 @@ OWN = "own"
 def find_problems(spec: Any) -> list[str]:
     """Return a sentence for each problem of a `RunSpec`, its place first."""
     problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
-    problems += [*_pictures(spec), *_views(spec)]
+    problems += [*_pictures(spec), *_views(spec), *_groups(spec)]
     if spec.head.solver == "lbfgs" and spec.head.hidden:
         problems.append(
             "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
@@ -81,6 +82,30 @@ def _split(spec: Any) -> list[str]:
         problems.append(
             "val, test: leave nothing to train on. Allowed: together below 1. "
             f"Received: val {spec.val:g} and test {spec.test:g}"
+        )
+    return problems
+
+
+def _groups(spec: Any) -> list[str]:
+    """What belongs together, and what becomes of classes that are rare."""
+    problems = []
+    if spec.group is not None and spec.table.group is not None:
+        problems.append(
+            "group: table.group says already which images belong together. Allowed: one of the "
+            f"two. Received: group {spec.group!r} and table.group {spec.table.group!r}"
+        )
+    if spec.group is not None:
+        try:
+            re.compile(spec.group)
+        except (re.error, RecursionError, OverflowError) as error:
+            problems.append(
+                f"group: is no regular expression: {error}. Allowed: one such as "
+                f"'patient_([0-9]+)'. Received: {spec.group!r}"
+            )
+    if spec.rare != "error" and spec.task == "regression":
+        problems.append(
+            "rare: numbers have no classes that could be rare. Allowed for regression: error. "
+            f"Received: {spec.rare}"
         )
     return problems
 

@@ -179,6 +179,12 @@ class TableSpec(Part):
     label: str = option("label", "Column with the label, or with labels joined by the separator.")
     separator: str = option("|", "What stands between several labels of a picture.", min_length=1)
     targets: list[str] = option(list, "Columns of numbers for regression; empty: the label's.")
+    group: str | None = option(
+        None,
+        "Column whose value says which images belong together (patient, scene, clip): they stay on "
+        "one side of every split and fold. An empty value: the image stands alone.",
+        min_length=1,
+    )
 
 
 class OptimizerSpec(Part):

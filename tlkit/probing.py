@@ -10,7 +10,7 @@ import numpy as np
 
 from tlkit import rules
 from tlkit.backbones.build import Built
-from tlkit.data.prepare import Examples, Prepared
+from tlkit.data.prepare import Examples, Prepared, joint_groups
 from tlkit.engines import candidates
 from tlkit.evaluate.logme import log_maximum_evidence
 from tlkit.freezing import apply_plan
@@ -82,6 +82,7 @@ def probe(
         refit=spec.head.refit,
         seed=spec.seed,
         views=spec.kept_views,
+        groups=joint_groups(train, val),
     )
     solution, delivered = chosen.solution, chosen.delivered
     model.get_layer(PREDICTIONS).set_weights([delivered.kernel, delivered.bias])
@@ -90,7 +91,7 @@ def probe(
     first, folded = x[: len(train)], None
     if len(val) < rules.RANKED_BY_FOLDS and not (folded := chosen.folded):
         both = np.concatenate([first, val_x]), np.concatenate([train.targets, val.targets])
-        folded = cross_validated(*both, task, weigh, spec.seed)
+        folded = cross_validated(*both, task, weigh, spec.seed, joint_groups(train, val))
     return Probe(
         best.val_metric,
         validated,

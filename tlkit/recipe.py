@@ -13,6 +13,10 @@ from pydantic import BaseModel, ValidationError
 from tlkit.errors import SpecError, did_you_mean, received
 from tlkit.spec import RunSpec
 
+AS_WRITTEN = ("group",)
+"""Settings that are taken as they are written: to YAML the brackets, the sign # and the colons of a
+regular expression mean something else."""
+
 
 def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
     """Validate `fields` (nested as in YAML) into a `RunSpec`.
@@ -104,7 +108,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Return `fields` with each `a.b=value` of `settings` put in; values are read as YAML.
+    """Return `fields` with each `a.b=value` of `settings` put in; values are read as YAML, except
+    those of `AS_WRITTEN`.
 
     Raises:
         SpecError: a setting has no `=`, or its value is not YAML.
@@ -116,7 +121,7 @@ def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
                 f"--set: write key=value, such as head.dropout=0.5. Received: {setting!r}"
             )
         try:
-            value = yaml.safe_load(text)
+            value = (text or None) if key.strip() in AS_WRITTEN else yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
             raise SpecError(
                 f"--set {key}: the value is not YAML. Received: {received(text)}"

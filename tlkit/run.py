@@ -122,7 +122,7 @@ def prepare_data(
     Args:
         data, val, test: as for `train`; arrays hold whole numbers.
         out: a new or empty folder; `train` takes it as data.
-        **fields: `task`, `table`, `seed` and `strict` of `RunSpec`.
+        **fields: `task`, `table`, `group`, `rare`, `seed` and `strict` of `RunSpec`.
 
     Raises:
         TlkitError: bad input, or `out` cannot be written; nothing is left there then.

@@ -69,6 +69,18 @@ class RunSpec(Part):
         "Test data: a folder, or the share to split off; 0: none.",
         unit="0 to below 1, or path",
     )
+    group: str | None = option(
+        None,
+        "Regular expression searched in each image's path relative to the data, with forward "
+        "slashes: images with the same first capture group (or whole match) belong together and "
+        "stay on one side of every split and fold; those without a match stand alone. Such as "
+        "'patient_([0-9]+)'; for a CSV file there is table.group.",
+    )
+    rare: Literal["error", "drop", "train"] = option(
+        "error",
+        "Classes with fewer than 2 usable images, or groups of them: error; drop: they are no "
+        "outputs (images of several labels stay without these); train: trained on, never measured.",
+    )
     strict: bool = option(False, "Stop at a file that cannot be decoded instead of leaving it out.")
     near_duplicates: bool = option(
         False, "Warn of pictures much alike that stand in two parts; reading takes longer."

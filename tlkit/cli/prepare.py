@@ -27,7 +27,7 @@ from tlkit.progress import Progress
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task or a field of table, as for train, such as task=multilabel.",
+    help="Set task, a field of table, group or rare, as for train, such as task=multilabel.",
 )
 def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> None:
     """Write DATA into the folder OUT as a sharded data set of TensorFlow Datasets.

@@ -27,7 +27,7 @@ SHOWN = 3
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task, a field of table, backbone.name or image_size, as for train.",
+    help="Set task, a field of table, group, backbone.name or image_size, as for train.",
 )
 @click.option(
     "--sheet",
@@ -54,7 +54,8 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
         from tlkit.data.targets import targets_of
 
         size = spec.image_size if spec.backbone.given else spec.size
-        summary, examples = scan_source(source, progress, targets_of(spec), size)
+        targets = targets_of(spec)
+        summary, examples = scan_source(source, progress, targets, size, spec.group)
         if sheet:
             tiles = write_sheet(summary, examples, sheet)
         if as_json:
@@ -69,6 +70,8 @@ def _show(summary: dict[str, Any], progress: Progress) -> None:
     for note in summary["notes"]:
         progress.say("note", note)
     _show_classes(summary, progress)
+    if summary["groups"]:
+        _show_groups(summary["groups"], progress)
     files, sizes = summary["files"], summary["sizes"]
     progress.say(
         "files",
@@ -82,6 +85,14 @@ def _show(summary: dict[str, Any], progress: Progress) -> None:
         if shown:
             progress.say(name, shown)
     _show_suspicious(summary, progress)
+
+
+def _show_groups(found: dict[str, Any], progress: Progress) -> None:
+    from tlkit.data.groups import groups_line
+
+    progress.say("groups", groups_line(found))
+    if found["across_parts"]:
+        progress.say("", f"in two parts, which train refuses: {_named(found['across_parts'])}")
 
 
 def _show_classes(summary: dict[str, Any], progress: Progress) -> None:

@@ -22,8 +22,9 @@ from tlkit.errors import DataError, did_you_mean
 ABOUT = "tlkit.json"
 """The file in which `tlkit data prepare` says what it wrote."""
 
-FORMAT = 1
-"""Number of the layout of that file and of the index; raised when either changes."""
+FORMAT = 2
+"""Number of the layout of that file and of the index; raised when either changes. In layout 1,
+which is read too, the index has no groups."""
 
 BY_NUMBER = ("tfrecord", "array_record")
 """Formats of TensorFlow Datasets whose records can be read one by one, by number."""
@@ -114,7 +115,7 @@ def _check_task(folder: Path, targets: Targets) -> None:
         number, task = about["format"], about["task"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"data {folder}: {ABOUT} is damaged; prepare it anew") from error
-    if number != FORMAT:
+    if number not in (1, FORMAT):
         raise DataError(
             f"data {folder}: was prepared by another version of tlkit; prepare it anew. "
             f"Allowed: format {FORMAT}. Received: {number}"
@@ -146,10 +147,11 @@ def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     records = _records(builder, split)
     labels: dict[Any, Label] = {}  # each label once in memory, not once an example
     examples = []
-    for number, (id_, label, digest) in enumerate(_index_rows(index_file(folder, split))):
+    for number, row in enumerate(_index_rows(index_file(folder, split))):
+        id_, label, digest, group = row
         label = tuple(label) if isinstance(label, list) else label
         label = labels.setdefault(label, label)
-        examples.append(Example(id_, label, records=records, number=number, digest=digest))
+        examples.append(Example(id_, label, None, None, records, number, digest, group))
     if records is None or len(examples) != len(records):
         raise DataError(
             f"data {folder}: the index of {split} does not fit its records; prepare it anew. "
@@ -158,12 +160,13 @@ def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     return sorted(examples, key=lambda example: example.id)
 
 
-def _index_rows(path: Path) -> Iterator[tuple[str, Any, str]]:
+def _index_rows(path: Path) -> Iterator[tuple[str, Any, str, str | None]]:
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                id_, label, digest = json.loads(line)
-                yield id_, label, digest
+                id_, label, digest, *group = json.loads(line)
+                (group,) = group or [None]
+                yield id_, label, digest, group
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"data {path}: is missing or damaged; prepare it anew") from error
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tlkit.data.augment import augmenter
 from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches, seed_of
 from tlkit.data.scan import Scan, scan
@@ -46,6 +47,8 @@ class Examples:
         views: of the training part, how many views of each picture `seen` holds.
         seen: of the training part, the views of all its pictures for which features are kept: all
             as they are, then all in a first random change, in a second, and so on.
+        groups: a number for each picture (n,), the same in all parts: those of one number belong
+            together and stay on one side of every fold. None: each stands alone.
     """
 
     digests: Sequence[str]
@@ -55,9 +58,19 @@ class Examples:
     balance: Balance = UNBALANCED
     views: int = 1
     seen: Examples | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
+
+
+def joint_groups(*parts: Examples) -> np.ndarray | None:
+    """Return the group numbers of several parts, one after the other; None: all stand alone."""
+    groups = [part.groups for part in parts]
+    if any(own is None for own in groups):
+        return None
+    joint = np.concatenate(groups)
+    return joint if len(np.unique(joint)) < len(joint) else None
 
 
 class Teacher(Protocol):
@@ -119,7 +132,8 @@ class Prepared:
                 seeds=np.array(seeds, np.int32) if changed else None,
             )
 
-        return Examples(digests, targets, pictures)
+        groups = np.array([self.split.units[e.id] for e, _ in seen])
+        return Examples(digests, targets, pictures, groups=groups)
 
     def training(self, task: Teacher) -> Examples:
         """Return the training part, balanced, and augmented where that is asked of its stream."""
@@ -158,6 +172,8 @@ class Prepared:
             **summary,
             "source": printable(self.spec.data),
             "notes": list(self.source.notes),
+            "groups": groups_json(self.source.parts, self.scan.digests, self.source.grouping),
+            "dropped": list(self.split.dropped),
             "classes": {part: count_labels(group) for part, group in parts.items()},
             "left_out": [{"id": id_, "reason": why} for id_, why in sorted(left_out.items())],
             "splits": self.split.ids(),
@@ -191,8 +207,10 @@ def prepare(
         for part in ("val", "test")
         if part not in source.parts and not isinstance(share := getattr(spec, part), str)
     }
-    parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec))
+    parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare)
+    source = _with_split(source, parts)
     _say_data(spec.task, source, found, parts, progress)
+    _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
@@ -205,7 +223,14 @@ def open_spec(spec: RunSpec, arrays: dict[str, Any]) -> Source:
         for part in ("val", "test")
         if isinstance(value := getattr(spec, part), str)
     }
-    return open_source(arrays.get("data", spec.data), **given, targets=targets_of(spec))
+    asked = {"targets": targets_of(spec), "group": spec.group}
+    return open_source(arrays.get("data", spec.data), **given, **asked)
+
+
+def _with_split(source: Source, parts: Split) -> Source:
+    """Return `source` with what the split found: the outputs that are left, and notes."""
+    outputs = tuple(name for name in source.outputs if name not in parts.dropped)
+    return replace(source, outputs=outputs, notes=(*source.notes, *parts.notes))
 
 
 def _with_full_paths(spec: RunSpec) -> RunSpec:
@@ -237,6 +262,11 @@ def _say_data(task: str, source: Source, found: Scan, parts: Split, progress: Pr
         progress.say("left out", f"{id_}: {reason}")
     if len(left_out) > 5:
         progress.say("left out", f"{len(left_out)} files in all; the others are in scan.json")
+
+
+def _say_groups(found: dict[str, Any] | None, progress: Progress) -> None:
+    if found:
+        progress.say("groups", f"{groups_line(found)}: each on one side of every split")
 
 
 def _say_near(near: dict[str, Any], progress: Progress) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from tlkit.data.groups import groups_json
 from tlkit.data.look import Finding, look
 from tlkit.data.sources import CLASSES, Example, open_source
 from tlkit.data.targets import Targets
@@ -122,20 +123,26 @@ def _look_at(examples: list[Example], near: bool) -> Iterator[tuple[Example, Fin
 
 
 def scan_source(
-    data: str, progress: Progress, targets: Targets = CLASSES, size: int | None = None
+    data: str,
+    progress: Progress,
+    targets: Targets = CLASSES,
+    size: int | None = None,
+    group: str | None = None,
 ) -> tuple[dict[str, Any], list[Example]]:
     """Return what `tlkit data scan` prints, as `summarise` says it, and all examples.
 
     Args:
         size: side of the model's input in pixels; None: pictures are not held against it.
+        group: as in `open_source`.
 
     Raises:
         DataError: see `open_source`.
     """
     from tlkit.data.summary import summarise
 
-    source = open_source(data, targets=targets)
+    source = open_source(data, targets=targets, group=group)
     examples = [e for part in source.parts.values() for e in part]
     found = scan(examples, progress, near=True)
-    about = {"source": printable(data), "notes": list(source.notes)}
+    groups = groups_json(source.parts, found.digests, source.grouping)
+    about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
     return {**about, **summarise(source.parts, found, size)}, examples

@@ -128,7 +128,7 @@ def _chunks(
             for example in group[start : start + CHUNK]:
                 content = _encoded(example, digests[example.id])
                 # The order of the records is that of the scanned digests; an array's own is new.
-                row = (example.id, example.label, content_digest(content))
+                row = (example.id, example.label, content_digest(content), example.group)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 rows.append((example, content))
             yield rows

@@ -14,6 +14,7 @@ import numpy as np
 
 from tlkit.data.decode import EXTENSIONS
 from tlkit.data.files import read_file
+from tlkit.data.groups import check_groups, grouped_by
 from tlkit.data.targets import ClassTargets, Label, Targets, printable
 from tlkit.errors import DataError
 
@@ -48,6 +49,8 @@ class Example:
         records, number: the data set whose record of this number holds the picture.
         digest: content hash of the picture, where it is known without reading it; then it is known
             to be decodable too.
+        group: name of what it belongs to with others, such as a patient or a clip; they stay on
+            one side of every split. None: to nothing.
     """
 
     id: str
@@ -57,6 +60,7 @@ class Example:
     records: Records | None = None
     number: int = 0
     digest: str | None = None
+    group: str | None = None
 
     def read(self) -> bytes:
         """Return the bytes that tell this picture's content from another's.
@@ -96,15 +100,23 @@ class Source:
 
     Attributes:
         notes: as in `Listing`, of all that was listed.
+        grouping: the option by which examples have groups; None: they have none.
     """
 
     name: str
     outputs: tuple[str, ...]
     parts: dict[str, list[Example]]
     notes: tuple[str, ...] = ()
+    grouping: str | None = None
 
 
-def open_source(data: Any, val: Any = None, test: Any = None, targets: Targets = CLASSES) -> Source:
+def open_source(
+    data: Any,
+    val: Any = None,
+    test: Any = None,
+    targets: Targets = CLASSES,
+    group: str | None = None,
+) -> Source:
     """List the examples of `data`, and of `val` and `test` where these are data of their own.
 
     Args:
@@ -112,17 +124,20 @@ def open_source(data: Any, val: Any = None, test: Any = None, targets: Targets =
             labels)` pair or a `tf.data.Dataset`.
         val, test: the same, or None where they are to be split off.
         targets: how labels are read.
+        group: a regular expression, found in the ids of examples that belong together: its first
+            capture group, or the whole match, names their group. The ids are those in the data
+            itself: without the part that is put before those of `val` and `test`.
 
     Raises:
-        DataError: nothing is there, there are fewer than two classes, or `val` or `test` have
-            classes that the training data lacks.
+        DataError: nothing is there, there are fewer than two classes, `val` or `test` have classes
+            that the training data lacks, or images cannot be grouped as asked.
     """
-    listing = _open(data, targets)
+    listing = _open(data, targets, group)
     name, parts, notes = listing.name, listing.parts, listing.notes
     for part, given in (("val", val), ("test", test)):
         if given is not None:
             # All of its examples, whatever its own parts.
-            own = _open(given, targets)
+            own = _open(given, targets, group)
             parts[part] = [
                 replace(e, id=f"{part}/{e.id}") for examples in own.parts.values() for e in examples
             ]
@@ -130,11 +145,17 @@ def open_source(data: Any, val: Any = None, test: Any = None, targets: Targets =
     outputs = targets.outputs(name, parts["train"])
     for part in ("val", "test"):
         targets.check(name, part, parts.get(part, []), outputs)
-    return Source(name, outputs, parts, tuple(notes))
+    everything = [example for examples in parts.values() for example in examples]
+    grouping, told = check_groups(name, everything, targets.table.group, group)
+    return Source(name, outputs, parts, (*notes, *told), grouping)
 
 
 def open_labelled(data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES) -> list[Example]:
-    """List all examples of `data` (its test part where it has one) for an evaluation."""
+    """List all examples of `data` (its test part where it has one) for an evaluation.
+
+    Groups do not matter here: nothing is split.
+    """
+    targets = replace(targets, table=targets.table.model_copy(update={"group": None}))
     listing = _open(data, targets)
     examples = listing.parts.get("test", listing.parts["train"])
     targets.check(listing.name, "evaluation", examples, outputs)
@@ -167,8 +188,11 @@ def picture_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _open(data: Any, targets: Targets) -> Listing:
+def _open(data: Any, targets: Targets, group: str | None = None) -> Listing:
     listing = _listed(data, targets)
+    if group is not None:
+        parts = {part: grouped_by(group, examples) for part, examples in listing.parts.items()}
+        listing = replace(listing, parts=parts)
     examples = [example for part in listing.parts.values() for example in part]
     if not all(isinstance(example.label, targets.kind) for example in examples):
         raise DataError(

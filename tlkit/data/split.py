@@ -1,11 +1,14 @@
-"""Which example goes into which part: a pure function of labels, contents and seed."""
+"""Which example goes into which part: a pure function of labels, contents, groups and seed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 
+from tlkit.data import rare as rarity
+from tlkit.data.group_split import deal_groups
+from tlkit.data.groups import check_parts, number_units
 from tlkit.data.sources import CLASSES, Example
 from tlkit.data.targets import Targets
 from tlkit.errors import DataError
@@ -13,12 +16,21 @@ from tlkit.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of each part, and why others were left out of all three."""
+    """The examples of each part, and why others were left out of all three.
+
+    Attributes:
+        units: a number for each example, by its id: those of one number stay on one side.
+        dropped: rare classes or labels that are no outputs.
+        notes: a sentence for each thing that a person should know of the split.
+    """
 
     train: list[Example]
     val: list[Example]
     test: list[Example]
     left_out: dict[str, str]
+    units: dict[str, int] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def ids(self) -> dict[str, list[str]]:
         """Return the ids of each part, for `scan.json`."""
@@ -35,12 +47,14 @@ def split(
     shares: dict[str, float],
     seed: int,
     targets: Targets = CLASSES,
+    rare: str = "error",
 ) -> Split:
     """Split off what is missing from the training part, class by class.
 
     The order in which examples come in, and the name of their folder, do not matter: they are
-    drawn by a hash of seed and content. Examples of the same content stay on one side; where a
-    given validation or test part repeats a training picture, the training part gives it up.
+    drawn by a hash of seed and content, groups by seed and name. Examples of the same content or
+    group stay on one side; where a given validation or test part repeats a training picture, the
+    training part gives it up, with the rest of its group.
 
     Args:
         parts: the examples given for `train` and, where given, `val` and `test`.
@@ -48,33 +62,65 @@ def split(
         shares: for each of `val` and `test` that is missing, its share of the training part.
         seed: other seeds give other splits.
         targets: says which examples are alike; each kind is spread evenly over the parts.
+        rare: what becomes of classes with fewer than two images, or groups: `error`, `drop` (they
+            are no outputs) or `train` (they stay in the training part).
 
     Raises:
-        DataError: a class has a single picture, or a part would be empty.
+        DataError: a class is too rare, a group stands in two given parts, or a part would be empty.
     """
     usable = {part: [e for e in group if e.id in digests] for part, group in parts.items()}
-    usable, left_out = _without_repeats(usable, digests)
-    targets.check_counts(parts["train"], usable["train"])
-    drawn = _draw(usable["train"], digests, shares, seed, targets)
+    check_parts(usable)
+    units = number_units([e for group in usable.values() for e in group], digests)
+    grouped = any(e.group is not None for group in usable.values() for e in group)
+    usable, left_out = _without_repeats(usable, digests, units)
+    targets.check_counts(usable["train"])
+    unit = "groups" if grouped else "images"
+    few = rarity.rare_classes(
+        parts["train"], usable["train"], lambda e: units[e.id] if grouped else e.id, targets
+    )
+    known = {name for e in parts["train"] for name in targets.names(e.label)}
+    rarity.check_rare(few, known, rare, targets, unit)
+    dropped = few if rare == "drop" else {}
+    if dropped:
+        usable, reasons = rarity.without(usable, dropped, targets, unit)
+        left_out |= reasons
+    draw = _draw_groups if grouped else _draw
+    drawn = draw(usable["train"], digests, shares, seed, targets)
     chosen = {part: drawn.get(part, []) or usable.get(part, []) for part in ("val", "test")}
     if not chosen["val"]:
         raise DataError("validation data: no usable picture to choose the best model by")
-    return Split(drawn["train"], chosen["val"], chosen["test"], left_out)
+    notes = [rarity.rare_note(dropped, targets, unit)] if dropped else []
+    unmeasured = rarity.unmeasured_note(drawn["train"], chosen["val"] + chosen["test"], targets)
+    notes += [unmeasured] if unmeasured else []
+    return Split(
+        drawn["train"],
+        chosen["val"],
+        chosen["test"],
+        left_out,
+        units,
+        tuple(dropped),
+        tuple(notes),
+    )
 
 
 def _without_repeats(
-    parts: dict[str, list[Example]], digests: dict[str, str]
+    parts: dict[str, list[Example]], digests: dict[str, str], units: dict[str, int]
 ) -> tuple[dict[str, list[Example]], dict[str, str]]:
     """Drop from train what stands in val or test, and from val what stands in test."""
-    kept, left_out, seen = {}, {}, {}
+    kept, left_out, seen, taken = {}, {}, {}, {}
     for part in ("test", "val", "train"):
         if part not in parts:
             continue
-        kept[part] = [e for e in parts[part] if digests[e.id] not in seen]
+        kept[part] = [e for e in parts[part] if units[e.id] not in taken]
         for example in parts[part]:
             if digests[example.id] in seen:
                 left_out[example.id] = f"same content as {seen[digests[example.id]]}"
+            elif units[example.id] in taken:
+                left_out[example.id] = (
+                    f"its group shares an image with that of {taken[units[example.id]]}"
+                )
         seen |= {digests[e.id]: e.id for e in kept[part]}
+        taken |= {units[e.id]: e.id for e in kept[part]}
     return kept, left_out
 
 
@@ -101,6 +147,47 @@ def _draw(
     for kind in sorted(by_kind):
         _deal(by_kind[kind], shares, drawn)
     return {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
+
+
+def _draw_groups(
+    examples: list[Example],
+    digests: dict[str, str],
+    shares: dict[str, float],
+    seed: int,
+    targets: Targets,
+) -> dict[str, list[Example]]:
+    """Draw as `_draw` does where images belong together: whole groups, of several classes too."""
+    units, labels = number_units(examples, digests), defaultdict(set)
+    members, kinds = defaultdict(list), targets.strata(examples)
+    for example, kind in zip(examples, kinds, strict=True):
+        members[units[example.id]].append((example, kind))
+        labels[digests[example.id]].add(example.label)
+    drawn: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
+    dealt = []
+    for unit in sorted(members.values(), key=lambda u: _rank(_name(u, digests), seed)):
+        if any(len(labels[digests[e.id]]) > 1 for e, _ in unit):  # as in `_draw`
+            drawn["train"] += [e for e, _ in unit]
+        else:
+            dealt.append(unit)
+    counts = [Counter(kind for _, kind in unit) for unit in dealt]
+    required = set(kinds)
+    if targets.kind is not str and not any(targets.names(e.label) for e in examples):
+        # Numbers: no bin must be in each part, but each part must have something.
+        counts = [count + Counter({_ALL: count.total()}) for count in counts]
+        required = {_ALL}
+    for unit, part in zip(dealt, deal_groups(counts, shares, required), strict=True):
+        drawn[part] += [e for e, _ in unit]
+    return {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
+
+
+_ALL = "all"
+"""Counts every image, beside the bins of numbers (three digits)."""
+
+
+def _name(unit: list[tuple[Example, str]], digests: dict[str, str]) -> str:
+    """Return what a unit is drawn by: a group's name, or the content of an image in none."""
+    groups = [f"group {e.group}" for e, _ in unit if e.group is not None]
+    return min(groups or [digests[e.id] for e, _ in unit])
 
 
 def _rank(digest: str, seed: int) -> str:

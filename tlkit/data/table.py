@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tlkit.data.sources import PARTS, Example
@@ -18,14 +19,16 @@ def table_parts(path: Path, targets: Targets) -> dict[str, list[Example]]:
 
     Columns, unless the spec names others: `image`, a path relative to the CSV and, unless
     `table.outside` is set, inside its folder (links in it are followed); `label`; and, if the
-    parts are given, `split` with train, validation (val, valid) or test in every row.
+    parts are given, `split` with train, validation (val, valid) or test in every row. If the
+    spec names a column for groups, its value says which images belong together; empty: none.
 
     Raises:
         DataError: the file is not UTF-8 text, a column is missing, or a row has no label, an
             unknown split or a path that leads out of the folder.
     """
     rows, columns = _read(path)
-    required = [targets.table.image, *targets.columns()]
+    group = targets.table.group
+    required = [targets.table.image, *targets.columns(), *([group] if group else [])]
     missing = [name for name in required if name not in columns]
     if missing:
         raise DataError(
@@ -36,10 +39,16 @@ def table_parts(path: Path, targets: Targets) -> dict[str, list[Example]]:
     root = path.resolve().parent
     parts: dict[str, list[Example]] = {}
     seen: dict[tuple[str, Label], str] = {}
+    groups: dict[str, str | None] = {}
     for number, row in enumerate(rows, start=2):  # the first line is the header
         part, example = _example(row, root, targets, f"data {path}, line {number}")
         if seen.setdefault((example.id, example.label), part) != part:
             raise DataError(f"data {path}, line {number}: {example.id} stands in two splits")
+        if groups.setdefault(example.id, example.group) != example.group:
+            raise DataError(
+                f"data {path}, line {number}: {example.id} stands in two groups. Allowed: one "
+                f"{group} for each image. Received: {groups[example.id]!r} and {example.group!r}"
+            )
         parts.setdefault(part, []).append(example)
     if "train" not in parts:
         raise DataError(f"data {path}: has no training rows. Received: {len(rows)} rows")
@@ -79,7 +88,9 @@ def _example(row: dict[str, str], root: Path, targets: Targets, where: str) -> t
             f"Received: {split!r}"
         )
     label = targets.from_row(row, where)
-    return part, Example(printable(Path(image).as_posix()), label, file)
+    column = targets.table.group
+    group = (column and printable(row[column])) or None
+    return part, Example(printable(Path(image).as_posix()), label, file, group=group)
 
 
 def _once(examples: list[Example]) -> list[Example]:
@@ -87,8 +98,8 @@ def _once(examples: list[Example]) -> list[Example]:
     once = {(example.id, example.label): example for example in examples}
     labels: dict[str, int] = {}
     kept = []
-    for (id_, label), example in once.items():
+    for (id_, _), example in once.items():
         labels[id_] = labels.get(id_, 0) + 1
         name = id_ if labels[id_] == 1 else f"{id_}#{labels[id_]}"
-        kept.append(Example(name, label, example.path))
+        kept.append(replace(example, id=name))
     return kept

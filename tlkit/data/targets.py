@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -26,10 +26,19 @@ LONGEST = 255
 
 @dataclass(frozen=True)
 class Targets(ABC):
-    """What the examples of a task are labelled with."""
+    """What the examples of a task are labelled with.
+
+    Attributes:
+        kind: type of a label.
+        plural, fewest: what a model's outputs are called, and how many it has at least.
+        images: how many are needed, whatever their labels.
+    """
 
     table: TableSpec = field(default_factory=TableSpec)
     kind: ClassVar[type] = tuple
+    plural: ClassVar[str] = "classes"
+    fewest: ClassVar[int] = 1
+    images: ClassVar[int] = 0
 
     def columns(self) -> list[str]:
         """Return the columns of a CSV file that hold the label."""
@@ -51,9 +60,21 @@ class Targets(ABC):
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
         """Raise a DataError if `examples` hold what a model with `outputs` cannot answer."""
 
-    @abstractmethod
-    def check_counts(self, given: Sequence[Any], usable: Sequence[Any]) -> None:
-        """Raise a DataError if the usable ones of the examples given are too few to split."""
+    def check_counts(self, usable: Sequence[Any]) -> None:
+        """Raise a DataError if the usable examples are too few to split, whatever their labels."""
+        if len(usable) < self.images:
+            raise DataError(
+                f"data: needs at least {self.images} usable pictures, to train, validate and test "
+                f"with. Received: {len(usable)}"
+            )
+
+    def names(self, label: Label) -> tuple[str, ...]:
+        """Return the classes or labels in an example's label; of numbers none."""
+        return ()
+
+    def without(self, label: Label, dropped: Collection[str]) -> Label | None:
+        """Return a label without the dropped ones; None where nothing can be said any more."""
+        return label
 
     @abstractmethod
     def strata(self, examples: Sequence[Any]) -> list[str]:
@@ -65,6 +86,7 @@ class ClassTargets(Targets):
     """One class a picture."""
 
     kind: ClassVar[type] = str
+    fewest: ClassVar[int] = 2
 
     def from_row(self, row: dict[str, str], where: str) -> str:
         if not row[self.table.label]:
@@ -90,9 +112,11 @@ class ClassTargets(Targets):
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
         _check_known(name, part, {example.label for example in examples}, outputs, "classes")
 
-    def check_counts(self, given: Sequence[Any], usable: Sequence[Any]) -> None:
-        counts = Counter(example.label for example in usable)
-        _check_two("class", {example.label for example in given}, counts)
+    def names(self, label: Label) -> tuple[str, ...]:
+        return (label,)
+
+    def without(self, label: Label, dropped: Collection[str]) -> Label | None:
+        return None if label in dropped else label
 
     def strata(self, examples: Sequence[Any]) -> list[str]:
         return [example.label for example in examples]
@@ -101,6 +125,8 @@ class ClassTargets(Targets):
 @dataclass(frozen=True)
 class LabelsTargets(Targets):
     """Any number of labels a picture."""
+
+    plural: ClassVar[str] = "labels"
 
     def from_row(self, row: dict[str, str], where: str) -> tuple[str, ...]:
         parts = row[self.table.label].split(self.table.separator)
@@ -123,9 +149,11 @@ class LabelsTargets(Targets):
         found = {label for example in examples for label in example.label}
         _check_known(name, part, found, outputs, "labels")
 
-    def check_counts(self, given: Sequence[Any], usable: Sequence[Any]) -> None:
-        counts = Counter(label for example in usable for label in example.label)
-        _check_two("label", {label for example in given for label in example.label}, counts)
+    def names(self, label: Label) -> tuple[str, ...]:
+        return label
+
+    def without(self, label: Label, dropped: Collection[str]) -> Label | None:
+        return tuple(name for name in label if name not in dropped)
 
     def strata(self, examples: Sequence[Any]) -> list[str]:
         # By the rarest of its labels: the one that could be missing from a part.
@@ -138,6 +166,9 @@ class LabelsTargets(Targets):
 @dataclass(frozen=True)
 class NumberTargets(Targets):
     """One or several numbers a picture."""
+
+    plural: ClassVar[str] = "numbers"
+    images: ClassVar[int] = 3
 
     def columns(self) -> list[str]:
         return self.table.targets or [self.table.label]
@@ -163,13 +194,6 @@ class NumberTargets(Targets):
             raise DataError(
                 f"{name}: the {part} data has another number of targets than the training data. "
                 f"Allowed: {len(outputs)}. Received: {counts.pop()}"
-            )
-
-    def check_counts(self, given: Sequence[Any], usable: Sequence[Any]) -> None:
-        if len(usable) < 3:
-            raise DataError(
-                "data: needs at least 3 usable pictures, to train, validate and test with. "
-                f"Received: {len(usable)}"
             )
 
     def strata(self, examples: Sequence[Any]) -> list[str]:
@@ -232,12 +256,3 @@ def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], 
             f"{name}: the {part} data has {what} that the training data lacks. "
             f"Allowed: {', '.join(outputs)}. Received: {', '.join(unknown)}"
         )
-
-
-def _check_two(what: str, names: set[str], counts: Counter) -> None:
-    for name in sorted(names):
-        if counts[name] < 2:
-            raise DataError(
-                f"{what} {name!r}: needs at least 2 usable pictures, one to train on and one to "
-                f"validate with. Received: {counts[name]}"
-            )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from tlkit import rules
 from tlkit.heads.task import Task
@@ -61,6 +61,7 @@ def solve_head(
     refit: bool = False,
     seed: int = 0,
     views: int = 1,
+    groups: np.ndarray | None = None,
 ) -> Chosen:
     """Solve a linear head with the L2 strength that `choice` finds.
 
@@ -73,6 +74,7 @@ def solve_head(
             mean loss over the folds of training and validation part together; `auto`: by rule.
         refit: whether the delivered weights are solved once more, on both parts together.
         seed: of the folds; they are made of first views, lest a picture stand on both sides.
+        groups: as in `cross_validated`, of the pictures of both parts.
     """
     if choice == "auto":
         rule = rules.strength_choice(len(val_x))
@@ -84,13 +86,14 @@ def solve_head(
     folded = None
     if choice == "folds":
         first = np.concatenate([x[:pictures], val_x[:]])
-        folded = cross_validated(first, both_y, task, weigh, seed)
+        folded = cross_validated(first, both_y, task, weigh, seed, groups)
     if folded:
         solution = solve(x, y, val_x, val_y, task, weigh(y), folded.l2)
         how = f"{folded.folds}-fold cross-validation"
     else:
         if choice == "folds":
-            reason = "too few examples of a class for folds"
+            what = "examples" if groups is None else "groups"
+            reason = f"too few {what} of a class for folds"
         solution, how = solve(x, y, val_x, val_y, task, weigh(y)), "validation loss"
     delivered = solution
     if refit:
@@ -100,7 +103,12 @@ def solve_head(
 
 
 def cross_validated(
-    x: np.ndarray, y: np.ndarray, task: Task, weigh: Weigh = lambda targets: None, seed: int = 0
+    x: np.ndarray,
+    y: np.ndarray,
+    task: Task,
+    weigh: Weigh = lambda targets: None,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> Folded | None:
     """Return the strength with the lowest mean loss over folds; None: too few of a class for them.
 
@@ -110,8 +118,10 @@ def cross_validated(
     Args:
         x, y: features and targets, one row of each for a picture.
         task, weigh, seed: as in `solve_head`.
+        groups: numbers (n,); pictures of one number stay on one side of every fold. None: each
+            stands alone.
     """
-    splits = list(_splits(y, task, seed))
+    splits = list(_splits(y, task, seed) if groups is None else _whole(y, task, seed, groups))
     totals: dict[float, list[np.ndarray]] = {}
     for inside, outside in splits:
         own = weigh(y[inside])
@@ -139,3 +149,26 @@ def _splits(y: np.ndarray, task: Task, seed: int):
     if folds < 2:
         return ()
     return StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
+
+
+def _whole(y: np.ndarray, task: Task, seed: int, groups: np.ndarray):
+    """Return pairs of indices as `_splits` does, each group whole on one side.
+
+    Nothing where a class would be missing from what a fold's head is solved on.
+    """
+    names, number = np.unique(groups, return_inverse=True)
+    if y.ndim > 1 or task.solver != "softmax":
+        folds = min(rules.FOLDS, len(names))
+        if folds < 2:
+            return ()
+        sides = KFold(folds, shuffle=True, random_state=seed).split(names)
+        members = [[np.flatnonzero(np.isin(number, side)) for side in pair] for pair in sides]
+        return [tuple(pair) for pair in members]
+    holders = [len(np.unique(number[y == label])) for label in np.unique(y)]
+    folds = min(rules.FOLDS, *holders)
+    if folds < 2:
+        return ()
+    made = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    pairs = [pair for pair in made.split(np.zeros(len(y)), y, number) if len(pair[1])]
+    known = len(np.unique(y))
+    return pairs if all(len(np.unique(y[inside])) == known for inside, _ in pairs) else ()

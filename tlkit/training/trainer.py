@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from tlkit.data.pipeline import endless
-from tlkit.data.prepare import Examples
+from tlkit.data.prepare import Examples, joint_groups
 from tlkit.engines import Engine, candidates
 from tlkit.errors import TrainingError
 from tlkit.freezing import apply_plan
@@ -203,6 +203,7 @@ class Trainer:
             refit=refit,
             seed=self.spec.seed,
             views=self.train.views,
+            groups=joint_groups(self.train, self.val),
         )
         solution, kept = chosen.solution, chosen.delivered
         self.progress.say(phase.name, chosen.reason)
