@@ -153,7 +153,7 @@ def test_empty_folder(tmp_path):
 def test_class_folders_without_pictures(tmp_path):
     (tmp_path / "a").mkdir()
     touch(tmp_path, "b/notes.txt")
-    assert message_of(tmp_path).endswith("Received: no pictures")
+    assert message_of(tmp_path).endswith("Received: no pictures, but 1 companion (.txt)")
 
 
 def test_loose_pictures(tmp_path):
@@ -177,8 +177,8 @@ def test_classes_that_the_training_data_lacks(tmp_path, part):
 
 def test_an_evaluation_takes_the_test_part_or_all(tmp_path, pictures):
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/b/4.jpg")
-    assert ids(open_labelled(tmp_path, ("a", "b"))) == ["test/b/4.jpg"]
-    assert len(open_labelled(pictures, CLASSES)) == PER_CLASS * len(CLASSES)
+    assert ids(open_labelled(tmp_path, ("a", "b"))[0]) == ["test/b/4.jpg"]
+    assert len(open_labelled(pictures, CLASSES)[0]) == PER_CLASS * len(CLASSES)
 
 
 def test_an_evaluation_on_unknown_classes_is_an_error(pictures):

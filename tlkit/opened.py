@@ -110,11 +110,13 @@ class Run:
             SpecError: see `answering`.
         """
         shown, model = as_progress(progress), self.answering(views)
-        examples = (
-            self._own_test()
+        examples, notes = (
+            (self._own_test(), [])
             if data is None
-            else (open_labelled(data, self.labels, targets_of(self.spec)))
+            else open_labelled(data, self.labels, targets_of(self.spec))
         )
+        for note in notes:
+            shown.say("note", note)
         found = scan(examples, shown)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:

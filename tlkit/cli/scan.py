@@ -142,12 +142,9 @@ def _show_suspicious(summary: dict[str, Any], progress: Progress) -> None:
         )
     balance = summary["imbalance"]
     if balance and balance["hint"]:
-        most, least = balance["largest"], balance["smallest"]
-        progress.say(
-            "imbalance",
-            f"{most['class']} has {balance['ratio']:g} times as many as {least['class']} "
-            f"({most['usable']:,} and {least['usable']:,}); {balance['hint']}",
-        )
+        from tlkit.data.say import imbalance_text
+
+        progress.say("imbalance", imbalance_text(balance))
 
 
 def _show_near(near: dict[str, Any] | None, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches, seed_of
+from tlkit.data.say import say_data
 from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Example, Source, open_source
 from tlkit.data.split import Split, split
@@ -26,9 +27,6 @@ from tlkit.spec import ARRAYS, RunSpec
 
 Batches = Iterable[tuple[Any, ...]]
 Encode = Callable[[Sequence[Label]], np.ndarray]
-
-OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
-"""What the outputs of each task are called."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ def prepare(
     }
     parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare)
     source = _with_split(source, parts)
-    _say_data(spec.task, source, found, parts, progress)
+    say_data(spec, source, found, parts, progress)
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)
@@ -247,21 +245,6 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
         path = {"weights": str(Path(weights).resolve())}
         full["backbone"] = spec.backbone.model_copy(update=path)
     return spec.model_copy(update=full)
-
-
-def _say_data(task: str, source: Source, found: Scan, parts: Split, progress: Progress) -> None:
-    left_out = {**found.left_out, **parts.left_out}
-    text = (
-        f"{source.name}: {len(parts.train):,} train, {len(parts.val):,} validation, "
-        f"{len(parts.test):,} test, {len(source.outputs)} {OUTPUTS[task]}"
-    )
-    progress.say("data", text)
-    for note in source.notes:
-        progress.say("note", note)
-    for id_, reason in list(left_out.items())[:5]:
-        progress.say("left out", f"{id_}: {reason}")
-    if len(left_out) > 5:
-        progress.say("left out", f"{len(left_out)} files in all; the others are in scan.json")
 
 
 def _say_groups(found: dict[str, Any] | None, progress: Progress) -> None:

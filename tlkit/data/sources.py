@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections import Counter
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.data.decode import EXTENSIONS
 from tlkit.data.files import read_file
 from tlkit.data.groups import check_groups, grouped_by
-from tlkit.data.targets import ClassTargets, Label, Targets, printable
+from tlkit.data.targets import ClassTargets, Label, Targets, count_labels, printable
 from tlkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -142,7 +142,11 @@ def open_source(
                 replace(e, id=f"{part}/{e.id}") for examples in own.parts.values() for e in examples
             ]
             notes += [f"{part}: {note}" for note in own.notes]
-    outputs = targets.outputs(name, parts["train"])
+    notes += _alike(count_labels(parts["train"]))
+    try:
+        outputs = targets.outputs(name, parts["train"])
+    except DataError as error:  # the notes say where the other classes are
+        raise DataError(". ".join([str(error), *notes])) from error
     for part in ("val", "test"):
         targets.check(name, part, parts.get(part, []), outputs)
     everything = [example for examples in parts.values() for example in examples]
@@ -150,20 +154,25 @@ def open_source(
     return Source(name, outputs, parts, (*notes, *told), grouping)
 
 
-def open_labelled(data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES) -> list[Example]:
+def open_labelled(
+    data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES
+) -> tuple[list[Example], list[str]]:
     """List all examples of `data` (its test part where it has one) for an evaluation.
 
     Groups do not matter here: nothing is split.
+
+    Returns:
+        The examples, and the notes of `Listing`.
     """
     targets = replace(targets, table=targets.table.model_copy(update={"group": None}))
     listing = _open(data, targets)
     examples = listing.parts.get("test", listing.parts["train"])
     targets.check(listing.name, "evaluation", examples, outputs)
-    return examples
+    return examples, listing.notes
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Return the picture files below `folder`, sorted; hidden files and folders are left out.
+    """Return the images below `folder`, sorted, as training lists them: see `tree.Tree`.
 
     Links to files are followed. A link to a folder is not, or a loop of links would have no end:
     it is returned as if it were a file, so that it is named among what cannot be used.
@@ -171,21 +180,22 @@ def picture_files(folder: Path) -> list[Path]:
     Raises:
         DataError: a folder cannot be read.
     """
-    found, folders = [], [os.fspath(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif entry.name.lower().endswith(EXTENSIONS) or entry.is_dir():
-                        found.append(Path(entry.path))
-        except OSError as error:
-            name = printable(str(error.filename))
-            raise DataError(f"data {name}: cannot be read: {error.strerror}") from error
-    return sorted(found)
+    from tlkit.data.tree import walk
+
+    return [Path(path) for path in walk(folder).files()]
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Name labels that differ only in case, blanks or a form of Unicode (UAX 15, NFKC)."""
+    groups = defaultdict(list)
+    for label in labels:
+        groups[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    return [
+        f"the labels {' and '.join(map(repr, group))} differ only in case or blanks; if they are "
+        "one class, make them one name"
+        for group in groups.values()
+        if len(group) > 1
+    ]
 
 
 def _open(data: Any, targets: Targets, group: str | None = None) -> Listing:
@@ -206,7 +216,7 @@ def _listed(data: Any, targets: Targets) -> Listing:
     if isinstance(data, str) and data.startswith("example:"):
         from tlkit.data.embedded import prepare_example
 
-        return Listing(data.removeprefix("example:"), _folder_parts(prepare_example(data)))
+        return _folder(data.removeprefix("example:"), prepare_example(data))
     if isinstance(data, str) and data.startswith("tfds:"):
         from tlkit.data.catalogued import tfds_parts
 
@@ -221,10 +231,22 @@ def _listed(data: Any, targets: Targets) -> Listing:
             from tlkit.data.catalogued import folder_parts
 
             return Listing(printable(path.resolve().name), folder_parts(path, targets))
-        return Listing(printable(path.resolve().name), _folder_parts(path))
+        return _folder(printable(path.resolve().name), path)
     from tlkit.data.arrays import array_examples
 
     return Listing("arrays", {"train": array_examples(data, targets)})
+
+
+def _folder(name: str, path: Path) -> Listing:
+    from tlkit.data.folders import list_folder
+
+    try:
+        if not path.is_dir():
+            problem = "is not a folder" if path.exists() else "does not exist"
+            raise DataError(f"data {path}: {problem}. Allowed: {ALLOWED}")
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
+    return Listing(name, *list_folder(path))
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -233,64 +255,3 @@ def _is_dataset(folder: Path) -> bool:
         return all((folder / name).is_file() for name in ("dataset_info.json", "features.json"))
     except OSError:  # a name that is too long, a folder that may not be read: said later
         return False
-
-
-def _folder_parts(folder: Path) -> dict[str, list[Example]]:
-    try:
-        if not folder.is_dir():
-            problem = "is not a folder" if folder.exists() else "does not exist"
-            raise DataError(f"data {folder}: {problem}. Allowed: {ALLOWED}")
-        names = {
-            child.name.lower(): child
-            for child in folder.iterdir()
-            if child.is_dir() and not child.name.startswith(".")
-        }
-    except OSError as error:  # a name that is too long, a folder that may not be read
-        raise DataError(f"data {folder}: cannot be read: {error.strerror}") from error
-    if "train" not in names:
-        return {"train": _class_folders(folder, folder)}
-    parts = {
-        part: [alias for alias in aliases if alias in names] for part, aliases in PARTS.items()
-    }
-    strange = sorted(set(names) - {alias for aliases in parts.values() for alias in aliases})
-    if strange or any(len(aliases) > 1 for aliases in parts.values()):
-        raise DataError(
-            f"data {folder}: holds a folder called train, so it must hold parts: train, one of "
-            f"validation, val and valid, and test. Received: {', '.join(sorted(names))}"
-        )
-    return {part: _class_folders(names[a[0]], folder) for part, a in parts.items() if a}
-
-
-def _class_folders(folder: Path, root: Path) -> list[Example]:
-    classes = sorted(
-        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
-    examples = [example for child in classes for example in _class_folder(child, root)]
-    _check_told_apart(folder, [child.name for child in classes], [e.id for e in examples])
-    if not examples:
-        loose = len(picture_files(folder))
-        found = f"{loose} pictures outside class folders" if loose else "no pictures"
-        raise DataError(
-            f"data {folder}: needs one folder for each class, with pictures in it "
-            f"({', '.join(EXTENSIONS[:8])}, ...). Received: {found}"
-        )
-    return examples
-
-
-def _class_folder(folder: Path, root: Path) -> list[Example]:
-    label, below, start = printable(folder.name), folder.relative_to(root), len(str(folder)) + 1
-    return [
-        Example(printable(f"{below}/{str(path)[start:]}".replace(os.sep, "/")), label, path)
-        for path in picture_files(folder)
-    ]
-
-
-def _check_told_apart(folder: Path, labels: list[str], ids: list[str]) -> None:
-    """Refuse names that become one when made printable: a line break, and the two signs `\\n`."""
-    counts = Counter(ids) + Counter(printable(label) for label in labels)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise DataError(
-            f"data {folder}: names that cannot be told apart once they are made printable; rename "
-            f"one of each. Received: {', '.join(twice[:5])}"
-        )

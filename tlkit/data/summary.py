@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from tlkit.data.decode import EXTENSIONS
 from tlkit.data.header import MODES
 from tlkit.data.near import MOST, NO_HASH, near_pairs
 from tlkit.data.scan import Scan
@@ -71,7 +72,7 @@ def summarise(
         "misnamed": _misnamed(usable, looks),
         "several": sorted(id_ for id_, look in looks.items() if look.several),
         "small": _small(looks, size),
-        "imbalance": _imbalance(count_labels(usable)),
+        "imbalance": imbalance(count_labels(usable)),
     }
     if any(look.near is not None for look in looks.values()):
         summary["near_duplicates"] = near_duplicates(parts, found)
@@ -114,6 +115,8 @@ def _misnamed(usable: Sequence[Example], looks: dict[str, Any]) -> list[dict[str
         if example.path is None:
             continue
         suffix = PurePosixPath(example.path.name).suffix.lower()
+        if suffix not in EXTENSIONS:  # it names no format
+            continue
         named, real = _NAMED.get(suffix, suffix.lstrip(".").upper()), looks[example.id].format
         if named != real:
             found.append({"id": example.id, "named": named, "is": real})
@@ -129,7 +132,13 @@ def _small(looks: dict[str, Any], size: int | None) -> dict[str, Any]:
     return {"input": size, "count": len(below), "smallest": [id_ for _, id_ in below[:SHOWN]]}
 
 
-def _imbalance(counts: dict[str, int]) -> dict[str, Any] | None:
+def imbalance(counts: dict[str, int]) -> dict[str, Any] | None:
+    """Return the largest and smallest class and their ratio; None for fewer than two classes.
+
+    Returns:
+        `largest`, `smallest`: `class` and `usable`; `ratio`; `hint`: the remedy, from `IMBALANCE`
+        on, else None.
+    """
     if len(counts) < 2:
         return None
     least, most = (min(counts, key=counts.get), max(counts, key=counts.get))

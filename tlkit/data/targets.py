@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -230,13 +231,22 @@ def sorted_labels(labels: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda label: (int(label) if numeric else 0, label))
 
 
+def label_name(text: str) -> str:
+    """Return the label that a name stands for: printable, without blanks around it, in one form.
+
+    Unicode has two forms of an accented letter (UAX 15); macOS makes names of files in one, others
+    in the other, and on the screen they are the same.
+    """
+    return printable(unicodedata.normalize("NFC", text.strip(" ") or text))
+
+
 def _name(text: str, where: str) -> str:
     if len(text) > LONGEST:
         raise DataError(
             f"{where}: is no name of a class. Allowed: up to {LONGEST} characters. "
             f"Received: {len(text):,}, beginning with {text[:20]!r}"
         )
-    return printable(text)
+    return label_name(text)
 
 
 def _number(text: Any, where: str) -> float:
