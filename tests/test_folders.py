@@ -526,7 +526,7 @@ def test_labels_much_alike_are_named_by_every_reader(tmp_path, names):
     assert "differ only in case or blanks; if they are one class, make them one name" in notes
     assert all(repr(name) in notes for name in names)
     table = tmp_path / "labels.csv"
-    lines = ["image,label", *(f"{i}.jpg,{name}" for i, name in enumerate(names))]
+    lines = ["image,label", *(f"data/{name}/1.jpg,{name}" for name in names)]
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert "differ only in case or blanks" in open_source(table).notes[0]
 
@@ -542,6 +542,7 @@ def test_forms_of_unicode_meet_across_parts_and_readers(tmp_path):
     found, _ = listed(tmp_path, f"train/{one}/1.jpg", "train/b/1.jpg", f"test/{other}/1.jpg")
     assert found["test"] == {one: [f"test/{other}/1.jpg"]}
     table = tmp_path / "labels.csv"
+    (tmp_path / "1.jpg").touch()
     table.write_text(f"image,label\n1.jpg,{one}\n2.jpg,{other}\n3.jpg,b\n", encoding="utf-8")
     assert open_source(table).outputs == ("b", one)
 

@@ -390,7 +390,10 @@ def test_an_export_names_a_damaged_picture_and_answers_the_rest(labelled, pictur
             f"a.png,{'x' * 256}",
             "line 2: label: is no name of a class.*255.*256, beg",
         ),
-        (f"a.png,{'x' * 200_000}", "is not a CSV file in UTF-8: field larger than field limit"),
+        (f"a.png,{'x' * 200_000}", "line 2: is not CSV: field larger than field limit"),
+        (f"a.png,{'x' * 2_000_000}", "line 2: is not CSV: field larger than field limit"),
+        ("..\\a.png,x", "line 2: the image lies outside"),
+        ("a\\..\\..\\a.png,x", "line 2: the image lies outside"),
     ],
 )
 def test_rows_made_to_do_harm_are_refused(tmp_path, line, words):
@@ -399,6 +402,7 @@ def test_rows_made_to_do_harm_are_refused(tmp_path, line, words):
 
 
 def test_a_nul_byte_in_a_label_is_made_printable(tmp_path):
+    (tmp_path / "a.png").touch()
     examples = open_source(table(tmp_path, "a.png,x\0y", "b.png,y")).parts["train"]
     assert examples[0].label == "x\\x00y"
 
@@ -440,7 +444,8 @@ def test_tags_of_python_are_not_obeyed(tmp_path, monkeypatch, tag):
     with pytest.raises(SpecError, match=r"is not YAML: could not determine a constructor"):
         read_recipe(recipe)
     with pytest.raises(SpecError, match="the value is not YAML"):
-        merge({}, [f"data={tag}"])
+        merge({}, [f"val={tag}"])
+    assert merge({}, [f"data={tag}"]) == {"data": tag}  # the text of it
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
@@ -458,7 +463,7 @@ def test_nesting_without_end_is_refused(tmp_path):
     with pytest.raises(SpecError, match="is not YAML"):
         read_recipe(tmp_path / "deep.yaml")
     with pytest.raises(SpecError, match="is not YAML") as caught:
-        merge({}, ["data=" + "[" * 5_000])
+        merge({}, ["val=" + "[" * 5_000])
     assert len(str(caught.value)) < 1000
 
 

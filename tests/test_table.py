@@ -15,6 +15,9 @@ from tlkit.errors import DataError
 
 
 def write_table(folder, lines):
+    """Write a table beside the empty files that it may name: listing looks at names only."""
+    for name in "abcd":
+        (folder / f"{name}.png").touch()
     path = folder / "labels.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -64,7 +67,10 @@ def test_repeated_rows_count_once_and_two_labels_are_told_apart(tmp_path):
     ("lines", "message"),
     [
         (["file,label", "a.png,x"], "lacks the column image. .*Received: file, label"),
-        (["a.png"], "lacks the column image and label"),
+        (
+            ["a.png"],
+            "lacks the column image and label. The first line looks like a row: put image,",
+        ),
         (["image,label", "a.png,"], "line 2: label is empty"),
         (["image,label", "a.png,x", ",y"], "line 3: image is empty"),
         (["image,label", "../a.png,x"], "line 2: the image lies outside the folder of the CSV"),
@@ -82,8 +88,8 @@ def test_a_bad_table_says_where(tmp_path, lines, message):
 
 def test_a_table_that_is_no_text_is_refused(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_bytes(b"\xff\xfe\x00image")
-    with pytest.raises(DataError, match="is not a CSV file in UTF-8"):
+    path.write_bytes(b"\xff\xfe\x00imag")
+    with pytest.raises(DataError, match="cannot be read as UTF-16: .*table.encoding=NAME"):
         open_source(str(path))
 
 

@@ -294,6 +294,7 @@ def test_a_rare_label_reaches_every_part():
 
 def written(tmp_path, lines):
     (tmp_path / "t.csv").write_text("\n".join(lines))
+    (tmp_path / "a.png").touch()
     return str(tmp_path / "t.csv")
 
 

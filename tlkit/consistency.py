@@ -11,17 +11,64 @@ from tlkit.errors import BackboneError
 OWN = "own"
 """What `backbone.weights` says for a model of the user's own, which brings its weights."""
 
+ARRAYS = "<arrays>"
+"""What `data`, `val` or `test` say in `spec.yaml` when Python passed arrays or a tf.data set."""
+
 
 def find_problems(spec: Any) -> list[str]:
     """Return a sentence for each problem of a `RunSpec`, its place first."""
     problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
     problems += [*_pictures(spec), *_views(spec), *_groups(spec)]
+    problems += [*_table(spec), *_class_names(spec)]
     if spec.head.solver == "lbfgs" and spec.head.hidden:
         problems.append(
             "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
             f"fit. Received: lbfgs with hidden {spec.head.hidden}"
         )
     return problems + _fitting(spec)
+
+
+def _table(spec: Any) -> list[str]:
+    """What the task and other fields of a table leave without effect."""
+    table, given = spec.table, spec.table.given()
+    without = {
+        "label": bool(table.targets) and "the labels are in table.targets",
+        "separator": "labels in one column alone are separated (task multilabel, no table.targets)"
+        if spec.task != "multilabel" or table.targets
+        else False,
+        "uncertain": "columns of 0 and 1 alone can be uncertain (table.targets, not regression)"
+        if spec.task == "regression" or not table.targets
+        else False,
+    }
+    problems = [
+        f"table.{name}: has no effect here, {why}. Allowed: left out. Received: {given[name]!r}"
+        for name, why in without.items()
+        if why and name in given
+    ]
+    several = [x for x in table.targets if table.targets.count(x) > 1]
+    if several:
+        problems.append(f"table.targets: names a column twice. Received: {several[0]!r}")
+    if len(table.targets) == 1 and spec.task == "classification":
+        problems.append(
+            "table.targets: a class needs a column of its own. Allowed: two or more. "
+            f"Received: {table.targets}"
+        )
+    return problems
+
+
+def _class_names(spec: Any) -> list[str]:
+    names, problems = spec.class_names, []
+    sources = [x for x in (spec.data, spec.val, spec.test) if isinstance(x, str)]
+    if names and sources and ARRAYS not in sources:
+        problems.append(
+            "class_names: names the numbers beside arrays and tf.data sets; other data has names "
+            f"of its own. Allowed: left out. Received: {', '.join(names)} with data {spec.data}"
+        )
+    if len(set(names)) != len(names) or not all(name.strip() for name in names):
+        problems.append(
+            f"class_names: needs a name of its own for each. Received: {', '.join(names)}"
+        )
+    return problems
 
 
 def _fitting(spec: Any) -> list[str]:

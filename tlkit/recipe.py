@@ -13,10 +13,6 @@ from pydantic import BaseModel, ValidationError
 from tlkit.errors import SpecError, did_you_mean, received
 from tlkit.spec import RunSpec
 
-AS_WRITTEN = ("group",)
-"""Settings that are taken as they are written: to YAML the brackets, the sign # and the colons of a
-regular expression mean something else."""
-
 
 def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
     """Validate `fields` (nested as in YAML) into a `RunSpec`.
@@ -108,8 +104,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Return `fields` with each `a.b=value` of `settings` put in; values are read as YAML, except
-    those of `AS_WRITTEN`.
+    """Return `fields` with each `a.b=value` of `settings` put in.
+
+    A value is read as YAML; for an option that takes text, what is not quoted is the text as it
+    stands, so that a separator may be a blank or `|`, and a column may be called `no` or `1`.
 
     Raises:
         SpecError: a setting has no `=`, or its value is not YAML.
@@ -120,14 +118,34 @@ def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
             raise SpecError(
                 f"--set: write key=value, such as head.dropout=0.5. Received: {setting!r}"
             )
+        path = key.strip().split(".")
         try:
-            value = (text or None) if key.strip() in AS_WRITTEN else yaml.safe_load(text)
+            value = _text(text) if _takes_text(path) else yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
             raise SpecError(
                 f"--set {key}: the value is not YAML. Received: {received(text)}"
             ) from error
-        fields = _with(fields, key.strip().split("."), value)
+        fields = _with(fields, path, value)
     return fields
+
+
+def _takes_text(path: list[str]) -> bool:
+    """Tell whether the option takes text and nothing else, or none."""
+    model: Any = RunSpec
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return False
+        model = _part_class(field.annotation)
+    return field.annotation in (str, str | None)
+
+
+def _text(text: str) -> Any:
+    """Return a text as it stands; as YAML where that says more: quotes, null, nothing."""
+    bare = text.strip()
+    if text and not bare:
+        return text
+    return yaml.safe_load(text) if bare[:1] in ("", "'", '"', "~") or bare == "null" else bare
 
 
 def _with(fields: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import keras
 
 from tlkit.assembly import assemble, open_backbone, unweighted
 from tlkit.backbones.catalog import MODEL
+from tlkit.data.arrays import class_names_of
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, machine, set_environment
@@ -234,6 +235,8 @@ def spec_of(
         else:
             arrays[name] = value
             fields[name] = ARRAYS
+    if own := class_names_of(data):
+        fields.setdefault("class_names", own)
     backbone = fields.get("backbone")
     asked = dict(backbone) if isinstance(backbone, dict) else {"name": backbone}
     if isinstance(asked.get("name"), keras.Model):

@@ -13,20 +13,19 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from tlkit.backbones.catalog import lookup
+from tlkit.consistency import ARRAYS as ARRAYS
 from tlkit.consistency import find_problems
 from tlkit.errors import received
 from tlkit.parts import (
     BackboneSpec,
     HeadSpec,
+    Names,
     OptimizerSpec,
     Part,
     TableSpec,
     in_seconds,
     option,
 )
-
-ARRAYS = "<arrays>"
-"""What `data`, `val` or `test` say in `spec.yaml` when Python passed arrays or a tf.data set."""
 
 
 def _name_alone(value: Any) -> Any:
@@ -52,15 +51,21 @@ class RunSpec(Part):
     data: str | None = option(
         None,
         "A folder of class folders, one with train / validation (val, valid) / test folders, a CSV "
-        "file with image and label columns, tfds:NAME[/config][:split], or example:elpv, "
-        "example:digits.",
+        "file (.csv, .tsv, .txt) with image and label columns, tfds:NAME[/config][:split], or "
+        "example:elpv, example:digits.",
     )
     task: Literal["classification", "multilabel", "regression"] = option(
         "classification",
         "One class a picture, any number of labels, or numbers; the latter two from a CSV file or "
         "arrays.",
     )
-    table: TableSpec = option(TableSpec, "Columns of a CSV file.")
+    table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
+    class_names: Names = option(
+        list,
+        "Names of the labels 0, 1, ... beside arrays and tf.data sets, in this order (one-hot and "
+        "multi-label rows: of their places; regression: of the numbers). Empty: those of "
+        "image_dataset_from_directory, else the numbers.",
+    )
     val: ShareOrFolder = option(
         0.15, "Validation data: a folder, or the share to split off.", unit="0 to below 1, or path"
     )

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tlkit.data.sources import Example
+from tlkit.data.sources import Example, Listing
 from tlkit.data.targets import Targets
 from tlkit.errors import DataError
+
+
+def array_listing(data: Any, targets: Targets) -> Listing:
+    """List arrays or a tf.data set, its numbers named by its own class names or by the spec's.
+
+    Raises:
+        DataError: see `array_examples`; or a set brings names that the spec's do not have.
+    """
+    own = class_names_of(data)
+    if own and targets.names and not set(own) <= set(targets.names):
+        raise DataError(
+            "data: the class names of the tf.data set are others than class_names. "
+            f"Allowed: {', '.join(targets.names)}. Received: {', '.join(own)}"
+        )
+    targets = replace(targets, names=tuple(own)) if own else targets
+    examples, notes = array_examples(data, targets), []
+    if targets.names:
+        whose = "the tf.data set's own" if own else "class_names"
+        notes.append(f"labels are called by {whose}: {', '.join(targets.names)}")
+    if any(example.label[:1] == "-" and example.label[1:].isdecimal() for example in examples):
+        notes.append("a negative label is a class like any other, also if it means unknown")
+    return Listing("arrays", {"train": examples}, notes)
+
+
+def class_names_of(data: Any) -> list[str]:
+    """Return the names that `keras.utils.image_dataset_from_directory` puts on its tf.data set.
+
+    A set that was made of it by `map`, `prefetch` or the like has them no more.
+    """
+    return [str(name) for name in getattr(data, "class_names", None) or ()]
 
 
 def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[Example]:
@@ -16,14 +47,15 @@ def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[E
 
     Args:
         data: images (n, height, width), (..., 1), (..., 3) or (..., 4) or a list of such pictures
-            of any sizes, 0-255; labels as n class numbers, names or one-hot rows. A tf.data set
-            may be batched or not, and is read into memory.
+            of any sizes, 0-255; labels as n class numbers (whole, if of a floating type), names or
+            one-hot rows, all of one kind. A tf.data set may be batched or not, and is read into
+            memory.
         targets: how the labels are read: for multi-label rows of 0 and 1 or lists of names, for
             regression a number or a row of numbers each.
         prefix: of the examples' ids.
 
     Raises:
-        DataError: the shapes or value ranges are others.
+        DataError: the shapes or value ranges are others, or the labels are of several kinds.
     """
     if hasattr(data, "as_numpy_iterator"):
         images, labels = _from_dataset(data)
@@ -41,10 +73,33 @@ def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[E
         )
     pictures = [rgb(np.asarray(image)) for image in images]
     _check_range(pictures)
+    _check_alike(labels)
     return [
-        Example(f"{prefix}/{i:06d}", targets.from_array(label), pixels=picture)
+        Example(f"{prefix}/{i:06d}", targets.from_array(label, f"data: label {i}"), pixels=picture)
         for i, (picture, label) in enumerate(zip(pictures, labels, strict=True))
     ]
+
+
+def _check_alike(labels: Any) -> None:
+    """Refuse labels of several kinds: 1 and "1", or rows of two lengths, mean no one thing."""
+    first: dict[str, int] = {}
+    for i, label in enumerate(labels):
+        first.setdefault(_kind(np.asarray(label)), i)
+    first.pop("", None)
+    if len(first) > 1:
+        found = ", ".join(f"{kind} (label {i})" for kind, i in first.items())
+        raise DataError(f"data: labels must all be of one kind. Received: {found}")
+
+
+def _kind(label: np.ndarray) -> str:
+    """Return what a label is; nothing for an empty list, which has none of any kind."""
+    if not label.size:
+        return ""
+    if label.dtype.kind in "USO":
+        return "text"
+    if label.size > 1 or label.ndim > 1:
+        return f"a row of {label.size}"
+    return "truth" if label.dtype.kind == "b" else "a number"
 
 
 def _from_dataset(dataset: Any) -> tuple[list[np.ndarray], list[Any]]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from tlkit.data.decode import EXTENSIONS
 from tlkit.data.folder_names import is_plain, part_of, parts_of, says_masks, says_nothing
 from tlkit.data.levels import has_classes, is_flat, only_inner, parts_inside, wrapped
+from tlkit.data.names import label_name
 from tlkit.data.sources import Example
-from tlkit.data.targets import label_name
 from tlkit.data.tree import Tree, count_others, counted, walk
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable

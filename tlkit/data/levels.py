@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tlkit.data.folder_names import part_of, says_nothing
-from tlkit.data.targets import label_name
+from tlkit.data.names import label_name
 from tlkit.data.tree import Tree
 
 

@@ -29,9 +29,9 @@ def rare_classes(
     """
     units = defaultdict(set)
     for example in usable:
-        for name in targets.names(example.label):
+        for name in targets.names_in(example.label):
             units[name].add(unit(example))
-    names = sorted({name for example in given for name in targets.names(example.label)})
+    names = sorted({name for example in given for name in targets.names_in(example.label)})
     return {name: len(units[name]) for name in names if len(units[name]) < FEWEST}
 
 
@@ -108,7 +108,7 @@ def rare_note(names: dict[str, int], targets: Targets, unit: str) -> str:
 def unmeasured_note(train: Sequence[Example], others: Sequence[Example], targets: Targets) -> str:
     """Return a note on classes that are trained on and never measured; empty if there are none."""
     seen, measured = (
-        {name for example in examples for name in targets.names(example.label)}
+        {name for example in examples for name in targets.names_in(example.label)}
         for examples in (train, others)
     )
     names = ", ".join(map(repr, sorted(seen - measured)))

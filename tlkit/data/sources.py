@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from tlkit.data.files import read_file
 from tlkit.data.groups import check_groups, grouped_by
+from tlkit.data.rows import TABLES
 from tlkit.data.targets import ClassTargets, Label, Targets, count_labels, printable
 from tlkit.errors import DataError
 
@@ -33,7 +35,8 @@ CLASSES = ClassTargets()
 
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
-    "file with image and label columns; a folder made by tlkit data prepare; tfds:NAME"
+    "file (.csv, .tsv, .txt) with image and label columns; a folder made by tlkit data prepare; "
+    "tfds:NAME"
 )
 
 
@@ -130,8 +133,10 @@ def open_source(
 
     Raises:
         DataError: nothing is there, there are fewer than two classes, `val` or `test` have classes
-            that the training data lacks, or images cannot be grouped as asked.
+            that the training data lacks, images cannot be grouped as asked, or there are options
+            of a table, and none is one.
     """
+    _check_table_used([x for x in (data, val, test) if x is not None], targets)
     listing = _open(data, targets, group)
     name, parts, notes = listing.name, listing.parts, listing.notes
     for part, given in (("val", val), ("test", test)):
@@ -223,18 +228,39 @@ def _listed(data: Any, targets: Targets) -> Listing:
         return Listing(re.split(r"[:/]", data)[1], tfds_parts(data, targets))
     if isinstance(data, str | Path):
         path = Path(data)
-        if path.suffix.lower() == ".csv" and not path.is_dir():
-            from tlkit.data.table import table_parts
+        if is_table(path):
+            from tlkit.data.table import read_table
 
-            return Listing(printable(path.stem), table_parts(path, targets))
+            return read_table(path, targets)
         if _is_dataset(path):
             from tlkit.data.catalogued import folder_parts
 
             return Listing(printable(path.resolve().name), folder_parts(path, targets))
         return _folder(printable(path.resolve().name), path)
-    from tlkit.data.arrays import array_examples
+    from tlkit.data.arrays import array_listing
 
-    return Listing("arrays", {"train": array_examples(data, targets)})
+    return array_listing(data, targets)
+
+
+def is_table(data: Any) -> bool:
+    """Tell whether `data` names a file that is read as a table."""
+    if not isinstance(data, str | Path) or str(data).startswith(("example:", "tfds:")):
+        return False
+    return Path(data).suffix.lower() in TABLES and not os.path.isdir(data)
+
+
+def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
+    """Refuse options of a table where no data is one; what was prepared from one takes them."""
+    paths = [Path(x) for x in given if isinstance(x, str | Path)]
+    unused = {k: v for k, v in targets.table.given().items() if k not in targets.named_by}
+    if not unused or any(map(is_table, given)) or any(map(_is_dataset, paths)):
+        return
+    name, value = next(iter(unused.items()))
+    raise DataError(
+        f"table.{name}: says how a table is read, and the data is none. Allowed: left out, or a "
+        f"file {', '.join(TABLES)} as data. Received: {value!r} with data "
+        f"{given[0] if isinstance(given[0], str | Path) else type(given[0]).__name__}"
+    )
 
 
 def _folder(name: str, path: Path) -> Listing:

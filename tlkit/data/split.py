@@ -78,7 +78,7 @@ def split(
     few = rarity.rare_classes(
         parts["train"], usable["train"], lambda e: units[e.id] if grouped else e.id, targets
     )
-    known = {name for e in parts["train"] for name in targets.names(e.label)}
+    known = {name for e in parts["train"] for name in targets.names_in(e.label)}
     rarity.check_rare(few, known, rare, targets, unit)
     dropped = few if rare == "drop" else {}
     if dropped:
@@ -171,7 +171,7 @@ def _draw_groups(
             dealt.append(unit)
     counts = [Counter(kind for _, kind in unit) for unit in dealt]
     required = set(kinds)
-    if targets.kind is not str and not any(targets.names(e.label) for e in examples):
+    if targets.kind is not str and not any(targets.names_in(e.label) for e in examples):
         # Numbers: no bin must be in each part, but each part must have something.
         counts = [count + Counter({_ALL: count.total()}) for count in counts]
         required = {_ALL}

@@ -1,105 +1,182 @@
-"""Examples from a CSV file with the columns `image` and `label`, and perhaps `split`."""
+"""Examples from a table: a CSV file with the columns `image` and `label`, and perhaps `split`."""
 
 from __future__ import annotations
 
-import csv
 import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tlkit.data.sources import PARTS, Example
-from tlkit.data.targets import Label, Targets, printable
+from tlkit.data.columns import check_columns
+from tlkit.data.locate import Finder, locate
+from tlkit.data.rows import Rows, read_rows
+from tlkit.data.sources import PARTS, Example, Listing
+from tlkit.data.targets import Targets, printable
 from tlkit.errors import DataError
 
 SPLIT = "split"
 
 
-def table_parts(path: Path, targets: Targets) -> dict[str, list[Example]]:
-    """List the examples of a CSV file.
+def read_table(path: Path, targets: Targets) -> Listing:
+    """List the examples of a table.
 
-    Columns, unless the spec names others: `image`, a path relative to the CSV and, unless
-    `table.outside` is set, inside its folder (links in it are followed); `label`; and, if the
-    parts are given, `split` with train, validation (val, valid) or test in every row. If the
-    spec names a column for groups, its value says which images belong together; empty: none.
+    Columns, unless the spec names others: `image`, a path relative to the table (or to
+    `table.folder`) and, unless `table.outside` is set, inside its folder (links in it are
+    followed); `label`; and, if the parts are given, `split` with train, validation (val, valid) or
+    test in every row. What is guessed about encoding, separator, header, labels and files is in
+    the notes. If the spec names a column for groups, its value says which images belong together;
+    empty: none.
 
     Raises:
-        DataError: the file is not UTF-8 text, a column is missing, or a row has no label, an
-            unknown split or a path that leads out of the folder.
+        DataError: the file is no table, a column is missing, none of the images is there, or a
+            row has no label, an unknown split or a path that leads out of the folder.
     """
-    rows, columns = _read(path)
-    group = targets.table.group
-    required = [targets.table.image, *targets.columns(), *([group] if group else [])]
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise DataError(
-            f"data {path}: lacks the column {' and '.join(missing)}. "
-            f"Allowed: {', '.join(required)} and, if wanted, {SPLIT}, separated by commas. "
-            f"Received: {', '.join(columns) or 'nothing'}"
-        )
     root = path.resolve().parent
+    bases = _bases(root, targets)
+    finder = Finder(bases)
+    group = targets.table.group
+    wanted = [targets.table.image, *targets.columns(), *([group] if group else [])]
+    found = read_rows(path, targets.table, wanted, lambda text: finder.find(text) is not None)
+    check_columns(path, found, targets, wanted, also=[SPLIT])
+    where = f"data {path}"
+    targets, notes = targets.survey([row for _, row in found.rows], found.separator, where)
+    entries = [
+        _example(row, [root, *bases], targets, f"{where}, line {line}") for line, row in found.rows
+    ]
+    files, guessed = locate(
+        [row[targets.table.image] for _, row in found.rows],
+        finder,
+        targets.table.image,
+        where,
+        guess=not targets.table.folder,
+    )
     parts: dict[str, list[Example]] = {}
-    seen: dict[tuple[str, Label], str] = {}
+    seen: dict[str, str] = {}
     groups: dict[str, str | None] = {}
-    for number, row in enumerate(rows, start=2):  # the first line is the header
-        part, example = _example(row, root, targets, f"data {path}, line {number}")
-        if seen.setdefault((example.id, example.label), part) != part:
-            raise DataError(f"data {path}, line {number}: {example.id} stands in two splits")
+    for (line, row), (part, example) in zip(found.rows, entries, strict=True):
+        file = files.get(row[targets.table.image])
+        if file is not None:
+            example = replace(example, id=_id(file, root, example.id), path=file)
+        if seen.setdefault(example.id, part) != part:
+            raise DataError(f"{where}, line {line}: {example.id} stands in two splits")
         if groups.setdefault(example.id, example.group) != example.group:
             raise DataError(
-                f"data {path}, line {number}: {example.id} stands in two groups. Allowed: one "
+                f"{where}, line {line}: {example.id} stands in two groups. Allowed: one "
                 f"{group} for each image. Received: {groups[example.id]!r} and {example.group!r}"
             )
         parts.setdefault(part, []).append(example)
     if "train" not in parts:
-        raise DataError(f"data {path}: has no training rows. Received: {len(rows)} rows")
-    return {part: _once(examples) for part, examples in parts.items()}
+        raise DataError(f"{where}: has no training rows. Received: {len(found.rows)} rows")
+    notes = [*found.notes, *_unread_splits(found, wanted), *notes, *guessed]
+    once = {part: _once(examples, targets, notes) for part, examples in parts.items()}
+    return Listing(printable(path.stem), once, notes)
 
 
-def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
-            return rows, list(reader.fieldnames or ())
-    except OSError as error:
-        raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"data {path}: is not a CSV file in UTF-8: {error}") from error
+def _bases(root: Path, targets: Targets) -> list[Path]:
+    """Return the folders that paths are relative to."""
+    folders = [Path(os.path.normpath(root / name)) for name in targets.table.folder]
+    for name, folder in zip(targets.table.folder, folders, strict=True):
+        if not folder.is_dir():
+            raise DataError(
+                f"table.folder: must be a folder, relative to the table. Received: {name!r}; "
+                f"tried {printable(str(folder))}"
+            )
+    return folders or [root]
 
 
-def _example(row: dict[str, str], root: Path, targets: Targets, where: str) -> tuple[str, Example]:
+def _example(
+    row: dict[str, str], bases: Sequence[Path], targets: Targets, where: str
+) -> tuple[str, Example]:
+    """Return the part of a row and its example, with the path as it is written.
+
+    Args:
+        bases: the folder of the table, then those that paths are relative to.
+    """
     image = row[targets.table.image]
     if not image:
         raise DataError(f"{where}: {targets.table.image} is empty")
     if "\0" in image:
         raise DataError(f"{where}: {targets.table.image} holds a NUL byte. Received: {image!r}")
-    # By the text alone: `a/../../b` leads out whatever `a` may be, a link in the folder does not.
-    file = Path(os.path.normpath(root / image))
-    if not targets.table.outside and not file.is_relative_to(root):
+    if not targets.table.outside and not _inside(image, bases):
         raise DataError(
             f"{where}: the image lies outside the folder of the CSV. Allowed: paths inside it, or "
             f"any with --set table.outside=true. Received: {image!r}"
         )
     split = row.get(SPLIT, "") or "train"
-    part = next((part for part, names in PARTS.items() if split.lower() in names), None)
+    part = _part_of(split)
     if part is None:
         raise DataError(
             f"{where}: unknown split. Allowed: train, validation (val, valid), test. "
             f"Received: {split!r}"
         )
     label = targets.from_row(row, where)
+    file = Path(os.path.normpath(bases[1] / image))
     column = targets.table.group
     group = (column and printable(row[column])) or None
     return part, Example(printable(Path(image).as_posix()), label, file, group=group)
 
 
-def _once(examples: list[Example]) -> list[Example]:
-    """Drop repeated rows, and tell rows apart that give one picture two labels."""
-    once = {(example.id, example.label): example for example in examples}
-    labels: dict[str, int] = {}
-    kept = []
-    for (id_, _), example in once.items():
-        labels[id_] = labels.get(id_, 0) + 1
-        name = id_ if labels[id_] == 1 else f"{id_}#{labels[id_]}"
-        kept.append(replace(example, id=name))
+def _part_of(split: str) -> str | None:
+    return next((part for part, names in PARTS.items() if split.lower() in names), None)
+
+
+def _inside(image: str, bases: Sequence[Path]) -> bool:
+    """Tell whether a path stays in a folder, read with slashes and with backslashes.
+
+    By the text alone: `a/../../b` leads out whatever `a` may be, a link in the folder does not.
+    """
+    return all(
+        any(Path(os.path.normpath(base / text)).is_relative_to(base) for base in bases)
+        for text in {image, image.replace("\\", "/")}
+    )
+
+
+def _id(file: Path, root: Path, written: str) -> str:
+    """Return the id of an image: its path relative to the table, where it has one."""
+    if file.is_relative_to(root):
+        return printable(file.relative_to(root).as_posix())
+    return (
+        written
+        if os.path.isabs(written)
+        else printable(Path(os.path.relpath(file, root)).as_posix())
+    )
+
+
+def _unread_splits(found: Rows, wanted: Sequence[str]) -> list[str]:
+    """Return a note for each column that says train and test but is not called `split`."""
+    if SPLIT in found.header:
+        return []
+    notes = []
+    for name in dict.fromkeys(found.header):
+        parts = {_part_of(row[name]) for _, row in found.rows}
+        if name not in wanted and None not in parts and len(parts) > 1:
+            notes.append(f"column {name} seems to say the parts; only one called {SPLIT} is read")
+    return notes
+
+
+def _once(examples: list[Example], targets: Targets, notes: list[str]) -> list[Example]:
+    """Join or drop repeated rows, or tell rows apart that give one picture two labels."""
+    rows: dict[tuple[str, Path | None], list[Example]] = defaultdict(list)
+    for example in examples:
+        rows[example.id, example.path].append(example)
+    kept, joined, repeated = [], 0, 0
+    named: Counter[str] = Counter()
+    for own in rows.values():
+        labels = list(dict.fromkeys(example.label for example in own))
+        repeated += len(own) - len(labels)
+        if len(labels) > 1 and (label := targets.join(labels)) is not None:
+            joined += len(labels) - 1
+            labels = [label]
+        for label in labels:
+            id_ = own[0].id
+            named[id_] += 1
+            name = id_ if named[id_] == 1 else f"{id_}#{named[id_]}"
+            kept.append(replace(own[0], id=name, label=label))
+    if repeated:
+        notes.append(f"{repeated:,} rows repeat another one, label and all; they count once")
+    if joined:
+        notes.append(
+            f"{joined:,} rows name an image again; it counts once, with the labels of all its rows"
+        )
     return kept

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from tlkit.data.flags import flagged, say_uncertain, the_one
+from tlkit.data.joined import check_separator
+from tlkit.data.names import checked, class_in_array, in_order, labels_in_array, sorted_labels
+from tlkit.data.numbers import has_decimal_comma, read_number
 from tlkit.errors import DataError, printable
 from tlkit.parts import TableSpec
 from tlkit.spec import RunSpec
@@ -21,37 +24,57 @@ Label = str | tuple[str, ...] | tuple[float, ...]
 BINS = 10
 """Groups of equal size into which numbers are sorted, so that each part gets small and large."""
 
-LONGEST = 255
-"""Characters that a label may have: as many as a folder's name."""
-
 
 @dataclass(frozen=True)
 class Targets(ABC):
     """What the examples of a task are labelled with.
 
     Attributes:
+        table: how a table is read.
+        names: what the labels 0, 1, ... beside arrays are called, in order; empty: nothing else.
+        named_by: fields of `table` that name outputs of other data too.
         kind: type of a label.
         plural, fewest: what a model's outputs are called, and how many it has at least.
         images: how many are needed, whatever their labels.
     """
 
     table: TableSpec = field(default_factory=TableSpec)
+    names: tuple[str, ...] = ()
     kind: ClassVar[type] = tuple
     plural: ClassVar[str] = "classes"
     fewest: ClassVar[int] = 1
     images: ClassVar[int] = 0
+    named_by: ClassVar[frozenset[str]] = frozenset()
 
     def columns(self) -> list[str]:
-        """Return the columns of a CSV file that hold the label."""
-        return [self.table.label]
+        """Return the columns of a table that hold the label."""
+        return self.table.targets or [self.table.label]
+
+    def survey(
+        self, rows: Sequence[dict[str, str]], separator: str, where: str
+    ) -> tuple[Targets, list[str]]:
+        """Look at all rows of a table before one is read.
+
+        Args:
+            separator: what stands between its columns.
+            where: begins an error message.
+
+        Returns:
+            What reads them, and notes on what that guesses.
+        """
+        return self, []
 
     @abstractmethod
     def from_row(self, row: dict[str, str], where: str) -> Label:
-        """Read the label in a row of a CSV file; `where` begins an error message."""
+        """Read the label in a row of a table; `where` begins an error message."""
 
     @abstractmethod
-    def from_array(self, value: Any) -> Label:
+    def from_array(self, value: Any, where: str) -> Label:
         """Read the label that stands beside a picture in an array."""
+
+    def join(self, labels: Sequence[Label]) -> Label | None:
+        """Return the label of a picture that has these in several rows; None: it stays several."""
+        return None
 
     @abstractmethod
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
@@ -69,7 +92,7 @@ class Targets(ABC):
                 f"with. Received: {len(usable)}"
             )
 
-    def names(self, label: Label) -> tuple[str, ...]:
+    def names_in(self, label: Label) -> tuple[str, ...]:
         """Return the classes or labels in an example's label; of numbers none."""
         return ()
 
@@ -83,37 +106,54 @@ class Targets(ABC):
 
 
 @dataclass(frozen=True)
-class ClassTargets(Targets):
+class _NameTargets(Targets):
+    """Names of classes or labels, declared in their order or as they are found."""
+
+    def survey(
+        self, rows: Sequence[dict[str, str]], separator: str, where: str
+    ) -> tuple[Targets, list[str]]:
+        return self, say_uncertain(rows, self.table.targets, self.table.uncertain)
+
+    def _flagged(self, row: dict[str, str], where: str) -> list[str]:
+        found = flagged(row, self.table.targets, self.table.uncertain, where)
+        return [checked(name, where) for name in found]
+
+    def _in_order(self, name: str, found: set[str]) -> tuple[str, ...]:
+        if self.names:
+            return in_order(name, found, "class_names", self.names)
+        return in_order(name, found, "table.targets", tuple(map(printable, self.table.targets)))
+
+
+@dataclass(frozen=True)
+class ClassTargets(_NameTargets):
     """One class a picture."""
 
     kind: ClassVar[type] = str
     fewest: ClassVar[int] = 2
 
     def from_row(self, row: dict[str, str], where: str) -> str:
+        if self.table.targets:
+            return the_one(self._flagged(row, where), len(self.table.targets), where)
         if not row[self.table.label]:
             raise DataError(f"{where}: {self.table.label} is empty")
-        return _name(row[self.table.label], f"{where}: {self.table.label}")
+        return checked(row[self.table.label], f"{where}: {self.table.label}")
 
-    def from_array(self, value: Any) -> str:
-        if isinstance(value, bytes):
-            return value.decode()
-        array = np.asarray(value)
-        if array.ndim and array.size > 1:  # one-hot
-            return str(int(array.argmax()))
-        return str(array.reshape(()).item())
+    def from_array(self, value: Any, where: str) -> str:
+        return class_in_array(value, self.names, where)
 
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
-        labels = sorted_labels(example.label for example in examples)
-        if len(labels) < 2:
+        found = {example.label for example in examples}
+        if len(found) < 2:
             raise DataError(
-                f"{name}: needs at least two classes, each a folder of pictures. Received: {labels}"
+                f"{name}: needs at least two classes, each a folder of pictures. "
+                f"Received: {sorted_labels(found)}"
             )
-        return tuple(labels)
+        return self._in_order(name, found)
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
         _check_known(name, part, {example.label for example in examples}, outputs, "classes")
 
-    def names(self, label: Label) -> tuple[str, ...]:
+    def names_in(self, label: Label) -> tuple[str, ...]:
         return (label,)
 
     def without(self, label: Label, dropped: Collection[str]) -> Label | None:
@@ -124,33 +164,45 @@ class ClassTargets(Targets):
 
 
 @dataclass(frozen=True)
-class LabelsTargets(Targets):
+class LabelsTargets(_NameTargets):
     """Any number of labels a picture."""
 
     plural: ClassVar[str] = "labels"
 
+    def survey(
+        self, rows: Sequence[dict[str, str]], separator: str, where: str
+    ) -> tuple[Targets, list[str]]:
+        if self.table.targets:
+            return super().survey(rows, separator, where)
+        cells = [row[self.table.label] for row in rows]
+        told = "separator" in self.table.model_fields_set
+        place = f"{where}: {self.table.label}"
+        return self, check_separator(cells, self.table.separator, told, place)
+
     def from_row(self, row: dict[str, str], where: str) -> tuple[str, ...]:
+        if self.table.targets:
+            return tuple(sorted(self._flagged(row, where)))
         parts = row[self.table.label].split(self.table.separator)
         place = f"{where}: {self.table.label}"
-        return tuple(sorted({_name(part.strip(), place) for part in parts if part.strip()}))
+        return tuple(sorted({checked(part.strip(), place) for part in parts if part.strip()}))
 
-    def from_array(self, value: Any) -> tuple[str, ...]:
-        array = np.asarray(value)
-        if array.dtype.kind in "biuf" and array.ndim == 1:
-            return tuple(str(i) for i in np.flatnonzero(array))
-        return tuple(sorted(str(x.decode() if isinstance(x, bytes) else x) for x in array.ravel()))
+    def from_array(self, value: Any, where: str) -> tuple[str, ...]:
+        return labels_in_array(value, self.names, where)
+
+    def join(self, labels: Sequence[Label]) -> Label:
+        return tuple(sorted({label for own in labels for label in own}))
 
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
-        labels = sorted_labels(label for example in examples for label in example.label)
-        if not labels:
+        found = {label for example in examples for label in example.label}
+        if not found:
             raise DataError(f"{name}: no picture has a label")
-        return tuple(labels)
+        return self._in_order(name, found)
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
         found = {label for example in examples for label in example.label}
         _check_known(name, part, found, outputs, "labels")
 
-    def names(self, label: Label) -> tuple[str, ...]:
+    def names_in(self, label: Label) -> tuple[str, ...]:
         return label
 
     def without(self, label: Label, dropped: Collection[str]) -> Label | None:
@@ -170,21 +222,38 @@ class NumberTargets(Targets):
 
     plural: ClassVar[str] = "numbers"
     images: ClassVar[int] = 3
+    comma: bool = False
+    named_by: ClassVar[frozenset[str]] = frozenset({"label", "targets"})
 
-    def columns(self) -> list[str]:
-        return self.table.targets or [self.table.label]
+    def survey(
+        self, rows: Sequence[dict[str, str]], separator: str, where: str
+    ) -> tuple[Targets, list[str]]:
+        cells = [row[name] for row in rows for name in self.columns()]
+        if not has_decimal_comma(cells, separator):
+            return self, []
+        shown = next(cell for cell in cells if "," in cell)
+        note = f"numbers have a decimal comma: {shown} is read as {shown.replace(',', '.')}"
+        return replace(self, comma=True), [note]
 
     def from_row(self, row: dict[str, str], where: str) -> tuple[float, ...]:
-        return tuple(_number(row[name], f"{where}: {name}") for name in self.columns())
+        columns = self.columns()
+        return tuple(read_number(row[name], f"{where}: {name}", self.comma) for name in columns)
 
-    def from_array(self, value: Any) -> tuple[float, ...]:
-        return tuple(_number(x, "data: a target") for x in np.asarray(value).ravel())
+    def from_array(self, value: Any, where: str) -> tuple[float, ...]:
+        return tuple(read_number(x, where) for x in np.asarray(value).ravel().tolist())
 
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
         counts = {len(example.label) for example in examples}
         if len(counts) != 1:
             raise DataError(f"{name}: each picture needs equally many numbers. Received: {counts}")
         (count,) = counts
+        if self.names and len(self.names) != count:
+            raise DataError(
+                f"{name}: class_names must name each number. Allowed: {count} names. "
+                f"Received: {', '.join(self.names)}"
+            )
+        if self.names:
+            return self.names
         if count == len(self.columns()):
             return tuple(self.columns())
         return tuple(f"{self.table.label}_{i}" for i in range(count))
@@ -215,48 +284,13 @@ TARGETS: dict[str, type[Targets]] = {
 
 def targets_of(spec: RunSpec) -> Targets:
     """Return how the labels of a run are read."""
-    return TARGETS[spec.task](spec.table)
+    return TARGETS[spec.task](spec.table, tuple(spec.class_names))
 
 
 def count_labels(examples: Sequence[Any]) -> dict[str, int]:
     """Return how many examples have each class or label; nothing for numbers."""
     labels = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
     return dict(sorted(Counter(x for own in labels for x in own if isinstance(x, str)).items()))
-
-
-def sorted_labels(labels: Iterable[str]) -> list[str]:
-    """Sort labels; those that are all whole numbers by their value, so that 2 precedes 10."""
-    found = set(labels)
-    numeric = all(label.isdecimal() for label in found)
-    return sorted(found, key=lambda label: (int(label) if numeric else 0, label))
-
-
-def label_name(text: str) -> str:
-    """Return the label that a name stands for: printable, without blanks around it, in one form.
-
-    Unicode has two forms of an accented letter (UAX 15); macOS makes names of files in one, others
-    in the other, and on the screen they are the same.
-    """
-    return printable(unicodedata.normalize("NFC", text.strip(" ") or text))
-
-
-def _name(text: str, where: str) -> str:
-    if len(text) > LONGEST:
-        raise DataError(
-            f"{where}: is no name of a class. Allowed: up to {LONGEST} characters. "
-            f"Received: {len(text):,}, beginning with {text[:20]!r}"
-        )
-    return label_name(text)
-
-
-def _number(text: Any, where: str) -> float:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{where}: must be a number. Received: {text!r}")
-    return value
 
 
 def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], what: str) -> None:

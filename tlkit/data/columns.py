@@ -1,0 +1,119 @@
+"""The columns of a table: which are needed, and what to type where they have other names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tlkit.data.flags import are_flags, flagged
+from tlkit.data.rows import SEPARATORS, Rows
+from tlkit.data.targets import Targets
+from tlkit.errors import DataError, did_you_mean
+
+USUAL = {
+    "image": (
+        *("image_id", "id", "filename", "file_name", "file", "filepath", "file_path", "path"),
+        *("image_path", "image_name", "img", "img_path", "name", "picture", "photo"),
+    ),
+    "label": (
+        *("class", "category", "target", "species", "diagnosis", "dx", "label_id", "class_id"),
+        *("class_name", "category_id", "labels", "tags", "y", "breed", "cultivar"),
+    ),
+}
+"""What columns with images and labels are called in other people's tables."""
+
+
+def check_columns(
+    path: Path, found: Rows, targets: Targets, needed: Sequence[str], also: Sequence[str] = ()
+) -> None:
+    """Refuse a table without the columns that are needed, saying what to type.
+
+    Args:
+        also: columns that are read where they are there.
+
+    Raises:
+        DataError: a needed column is missing, or one that is read is there twice.
+    """
+    for name in (*needed, *also):
+        if (count := found.header.count(name)) > 1:
+            raise DataError(
+                f"data {path}: the column {name} is there {count} times; rename all but one. "
+                f"Received: {', '.join(found.header)}"
+            )
+    missing = [name for name in needed if name not in found.header]
+    if missing:
+        hint = _hint(found, targets, missing)
+        raise DataError(
+            f"data {path}: lacks the column {' and '.join(missing)}.{hint} "
+            f"Allowed: {', '.join(needed)} and, if wanted, {', '.join(also)}, separated by commas, "
+            "semicolons, tabs or bars, named in the first line. "
+            f"Received: {', '.join(found.header) or 'nothing'}"
+        )
+    if not found.rows:
+        raise DataError(f"data {path}: has no rows below its header")
+
+
+def _hint(found: Rows, targets: Targets, missing: Sequence[str]) -> str:
+    """Return a sentence that says what is likely meant, or nothing."""
+    header = found.header
+    inside = [sign for sign in SEPARATORS if len(header) == 1 and sign in header[0]]
+    if inside:
+        name = "tab" if inside[0] == "\t" else inside[0]
+        return f' Its columns seem to be separated otherwise: --set "table.delimiter={name}"'
+    if header and re.search(r"\.\w{3,4}$", header[0]):
+        return f" The first line looks like a row: put {','.join(missing)} above it."
+    table, settings = targets.table, []
+    for field in ("image", "label"):
+        name = getattr(table, field)
+        usual = _usual(field, name, header) if name in missing else []
+        if len(usual) > 1:
+            return f" Which of {', '.join(usual)} is {field}? --set table.{field}=NAME."
+        if usual:
+            settings.append(f"--set {_quoted(f'table.{field}={usual[0]}')}")
+        elif name in missing and field == "label":
+            settings += _as_flags(found, targets, [s.partition("=")[2] for s in settings])
+    if settings:
+        return f" Did you mean {' '.join(settings)}?"
+    return next((hint for name in missing if (hint := did_you_mean(name, header))), "")
+
+
+def _usual(field: str, name: str, header: Sequence[str]) -> list[str]:
+    """Return the columns that are called as such a one usually is."""
+    if name != field:  # a person named it: not to be second-guessed by a list
+        return []
+    lowered = {x.lower().replace(" ", "_").replace("-", "_"): x for x in header}
+    usual = [lowered[x] for x in USUAL[field] if x in lowered]
+    # A path says more than an id or a name, which may be of anything.
+    return [x for x in usual if x.lower() not in ("id", "name")] or usual
+
+
+def _as_flags(found: Rows, targets: Targets, images: Sequence[str]) -> list[str]:
+    """Return settings for a table with a column of 0 and 1 for each label."""
+    cells = [row for _, row in found.rows]
+    left = [x for x in found.header if x and x != targets.table.image]
+    columns = [
+        x
+        for x in left
+        if all(x != i.strip('"') for i in images) and cells and are_flags(row[x] for row in cells)
+    ]
+    if len(columns) < 2 or targets.named_by:  # numbers take any column
+        return []
+    names = ", ".join(
+        x if re.fullmatch(r"[A-Za-z_][\w .-]*", x) else json.dumps(x) for x in columns
+    )
+    settings = [f"--set {_quoted(f'table.targets=[{names}]')}"]
+    counts = {len(flagged(row, columns, "negative", "")) for row in cells}
+    if targets.kind is str and counts != {1}:
+        settings.append("--set task=multilabel")
+    if any(row[x] in ("", "-1", "-1.0") for row in cells for x in columns):
+        settings.append("--set table.uncertain=negative|positive")
+    return settings
+
+
+def _quoted(setting: str) -> str:
+    """Return a setting as a shell takes it."""
+    if re.fullmatch(r"[\w.=-]+", setting):
+        return setting
+    return f"'{setting}'" if '"' in setting else f'"{setting}"'
