@@ -11,7 +11,7 @@ from tlkit import rules
 from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.regression import Regression
-from tlkit.training import rotation, solver
+from tlkit.training import rotation, solver, strength
 from tlkit.training.solver import Solution, solve
 from tlkit.training.strength import solve_head
 
@@ -258,12 +258,84 @@ def test_the_seed_fixes_the_folds():
     np.testing.assert_array_equal(one.delivered.kernel, two.delivered.kernel)
 
 
-def test_a_class_with_one_example_leaves_the_choice_to_validation():
+def test_a_class_with_one_example_is_solved_for_in_every_fold(monkeypatch):
     x, y = features(40, 10, 3)
     y[y == 2] = 1
     y[0] = 2
+    inside = []
+
+    def watched(x, y, val_x, val_y, *rest):
+        inside.append((2 in y, 2 in val_y))
+        return solve(x, y, val_x, val_y, *rest)
+
+    monkeypatch.setattr(strength, "solve", watched)
     found = solve_head(x[:30], y[:30], x[30:], y[30:], classification(3), choice="folds")
+    assert "by 5-fold cross-validation" in found.reason
+    assert inside[:5] == [(True, False)] * 5
+    assert np.isfinite(found.folded.loss)
+
+
+def test_classes_of_one_example_each_leave_the_choice_to_validation():
+    x, _ = features(9, 10, 3)
+    y = np.arange(9, dtype=np.int32)
+    found = solve_head(x[:8], y[:8], x[8:], y[8:], classification(9), choice="folds")
     assert "by validation loss (too few examples of a class for folds)" in found.reason
+
+
+def near_copies(groups: int, size: int):
+    """Groups of `size` near copies, each group of a random class: nothing can be learnt."""
+    random = np.random.default_rng(0)
+    number = np.repeat(np.arange(groups), size)
+    x = random.normal(0, 1, (groups, 40))[number] + random.normal(0, 0.01, (len(number), 40))
+    y = (np.arange(groups) % 2)[number]
+    order = random.permutation(len(y))
+    return x[order].astype(np.float32), y[order].astype(np.int32), number[order]
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "numbers"])
+def test_near_copies_on_both_sides_of_a_fold_deceive_and_groups_do_not(kind):
+    x, y, groups = near_copies(60, 5)
+    task = classification(2)
+    if kind != "classes":
+        y = y[:, None].astype(np.float32)
+        task = Multilabel(("a",)) if kind == "labels" else Regression(("a",)).fit(y)
+    deceived = strength.cross_validated(x, y, task)
+    honest = strength.cross_validated(x, y, task, groups=groups)
+    assert honest.folds == deceived.folds == 5
+    assert deceived.loss < 0.7 * honest.loss
+    alone = strength.cross_validated(x, y, task, groups=np.arange(len(y)))
+    assert (kind == "classes") or alone == deceived
+
+
+@pytest.mark.parametrize("kind", ["classes", "several classes", "labels"])
+def test_groups_stay_whole_in_folds(monkeypatch, kind):
+    x, y, groups = near_copies(12, 4)
+    if kind == "several classes":
+        y = np.random.default_rng(2).integers(0, 3, len(y))
+    task = classification(3)
+    if kind == "labels":
+        y, task = np.stack([y == 0, y == 1], axis=1).astype(np.float32), Multilabel(("a", "b"))
+    x[:, 0] = groups  # to be known again
+    seen = []
+
+    def watched(x, y, val_x, val_y, *rest):
+        seen.append((set(x[:, 0]), set(val_x[:, 0])))
+        return solve(x, y, val_x, val_y, *rest)
+
+    monkeypatch.setattr(strength, "solve", watched)
+    found = strength.cross_validated(x, y, task, groups=groups)
+    assert len(seen) == found.folds == 5
+    assert all(not inside & outside for inside, outside in seen)
+    assert set.union(*(outside for _, outside in seen)) == set(range(12))
+
+
+def test_too_few_groups_of_a_class_leave_the_choice_to_validation():
+    x, y, _ = near_copies(12, 4)
+    groups = y.copy()  # each class is one group
+    found = solve_head(
+        *(x[:36], y[:36], x[36:], y[36:], classification(2)), choice="folds", groups=groups
+    )
+    assert "by validation loss (too few groups of a class for folds)" in found.reason
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])

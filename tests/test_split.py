@@ -507,7 +507,7 @@ def test_rare_classes_are_dropped():
     examples, digests = rare_set()
     made = split({"train": examples}, digests, SHARES, 0, rare="drop")
     assert made.dropped == ("one", "other")
-    assert made.left_out["one/000"] == "of class 'one', which has 1 usable images (rare=drop)"
+    assert made.left_out["one/000"] == "of class 'one', which has too few usable images (rare=drop)"
     assert {e.label for part in made.parts().values() for e in part} == {"rose", "tulip"}
     assert made.notes == (
         "classes with fewer than 2 usable images are no outputs (rare=drop): 'one' (1), "

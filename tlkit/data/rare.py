@@ -85,8 +85,7 @@ def without(
             label = targets.without(example.label, names)
             if label is None:
                 left_out[example.id] = (
-                    f"of class {example.label!r}, which has {names[str(example.label)]} usable "
-                    f"{unit} (rare=drop)"
+                    f"of class {example.label!r}, which has too few usable {unit} (rare=drop)"
                 )
             elif label == example.label:
                 kept[part].append(example)

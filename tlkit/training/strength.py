@@ -121,7 +121,7 @@ def cross_validated(
         groups: numbers (n,); pictures of one number stay on one side of every fold. None: each
             stands alone.
     """
-    splits = list(_splits(y, task, seed) if groups is None else _whole(y, task, seed, groups))
+    splits = _splits(y, task, seed, groups)
     totals: dict[float, list[np.ndarray]] = {}
     for inside, outside in splits:
         own = weigh(y[inside])
@@ -129,46 +129,50 @@ def cross_validated(
         for step in found.path:
             held_out = np.array([step.val_loss, step.val_metric]) * len(outside)
             totals.setdefault(step.l2, []).append(held_out)
-    means = {l2: sum(held) / len(y) for l2, held in totals.items() if len(held) == len(splits)}
+    count = sum(len(outside) for _, outside in splits)
+    means = {l2: sum(held) / count for l2, held in totals.items() if len(held) == len(splits)}
     if not means:
         return None
     l2 = min(means, key=lambda one: means[one][0])
     return Folded(l2, *map(float, means[l2]), len(splits))
 
 
-def _splits(y: np.ndarray, task: Task, seed: int):
+def _splits(
+    y: np.ndarray, task: Task, seed: int, groups: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return pairs of indices, folds stratified by class; nothing where there are too few.
 
-    Sets of labels are no classes: with many labels each would be its own.
+    A class in a single example, or group, is solved for in every fold and measured in none. Sets of
+    labels are no classes: with many labels each would be its own.
     """
+    number = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     if y.ndim > 1 or task.solver != "softmax":
-        folds = min(rules.FOLDS, len(y))
-        return KFold(folds, shuffle=True, random_state=seed).split(y) if folds > 1 else ()
-    counts = np.bincount(y)
-    folds = min(rules.FOLDS, int(counts[counts > 0].min()))
-    if folds < 2:
-        return ()
-    return StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
-
-
-def _whole(y: np.ndarray, task: Task, seed: int, groups: np.ndarray):
-    """Return pairs of indices as `_splits` does, each group whole on one side.
-
-    Nothing where a class would be missing from what a fold's head is solved on.
-    """
-    names, number = np.unique(groups, return_inverse=True)
-    if y.ndim > 1 or task.solver != "softmax":
-        folds = min(rules.FOLDS, len(names))
+        units = number.max() + 1
+        folds = min(rules.FOLDS, units)
         if folds < 2:
-            return ()
-        sides = KFold(folds, shuffle=True, random_state=seed).split(names)
-        members = [[np.flatnonzero(np.isin(number, side)) for side in pair] for pair in sides]
-        return [tuple(pair) for pair in members]
-    holders = [len(np.unique(number[y == label])) for label in np.unique(y)]
-    folds = min(rules.FOLDS, *holders)
+            return []
+        sides = KFold(folds, shuffle=True, random_state=seed).split(np.zeros(units))
+        return [tuple(np.flatnonzero(np.isin(number, side)) for side in pair) for pair in sides]
+    known, count = np.unique(y), _holders(y, number)
+    # With all images of their groups, of whatever class.
+    held = np.isin(number, number[np.isin(y, known[count == 1])])
+    rest, always = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(rest) == 0:
+        return []
+    folds = min(rules.FOLDS, _holders(y[rest], number[rest]).min())
     if folds < 2:
-        return ()
-    made = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    pairs = [pair for pair in made.split(np.zeros(len(y)), y, number) if len(pair[1])]
-    known = len(np.unique(y))
-    return pairs if all(len(np.unique(y[inside])) == known for inside, _ in pairs) else ()
+        return []
+    if groups is None:
+        made = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rest, y[rest])
+    else:
+        kind = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        made = kind.split(rest, y[rest], number[rest])
+    pairs = [(np.concatenate([rest[i], always]), rest[o]) for i, o in made if len(o)]
+    # Groups of several classes can lie so that a fold would be solved without one of them.
+    whole = all(len(np.unique(y[inside])) == len(known) for inside, _ in pairs)
+    return pairs if whole else []
+
+
+def _holders(y: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Return in how many groups each class is."""
+    return np.array([len(np.unique(number[y == label])) for label in np.unique(y)])
