@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -98,8 +100,8 @@ def test_its_own_numbers_are_those_of_its_weights():
 
 
 def test_it_picks_the_strength_with_the_lowest_validation_loss():
-    x, y = features(60, 100, 3)
-    val_x, val_y = features(200, 100, 3, seed=5)
+    x, y = features(60, 100, 3, apart=0.3)
+    val_x, val_y = features(200, 100, 3, seed=5, apart=0.3)
     found = solve(x, y, val_x, val_y, classification(3))
     losses = [step.val_loss for step in found.path]
     assert found.l2 == found.path[int(np.argmin(losses))].l2
@@ -171,11 +173,12 @@ def test_the_order_of_the_examples_does_not_matter():
 def test_features_in_a_mapped_file_and_in_chunks_give_the_same_head(monkeypatch, tmp_path):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     x, y = features(300, 10, 3)
-    whole = solve(x, y, x, y, classification(3))
+    held_out = features(90, 10, 3, seed=5)  # of the training part the weakest all have one loss
+    whole = solve(x, y, *held_out, classification(3))
     monkeypatch.setattr(rotation, "IN_MEMORY", 0)
     monkeypatch.setattr(rotation, "CHUNK", 64)
     assert isinstance(rotation.fit_rotation(x).turn(x), np.memmap)
-    found = solve(x, y, x, y, classification(3))
+    found = solve(x, y, *held_out, classification(3))
     assert found.l2 == whole.l2
     np.testing.assert_allclose(answers(found, x), answers(whole, x), atol=5e-3)
     assert list((tmp_path / "cache").iterdir()) == []  # it has no name, and goes by itself
@@ -358,3 +361,118 @@ def test_a_refit_is_solved_on_both_parts_with_the_strength_chosen():
     without = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3))
     assert without.delivered is without.solution
     np.testing.assert_array_equal(without.solution.kernel, found.solution.kernel)
+
+
+# Convergence
+
+
+def saturated(kind: str, n: int = 300, d: int = 500):
+    """Features as a network's pooled ones: not negative, of quickly falling variances; and targets
+    that weak L2 strengths fit all but exactly."""
+    random = np.random.default_rng(3)
+    y = (np.arange(n) % 6).astype(np.int32)
+    z = random.normal(0, 1, (n, d)) * np.logspace(0, -3, d)
+    z[:, :6] += 1.5 * np.eye(6)[y]
+    turned, _ = np.linalg.qr(random.normal(0, 1, (d, d)))
+    x = np.maximum(z @ turned + 0.02, 0).astype(np.float32)
+    if kind == "labels":
+        return x, np.stack([y > 2, y % 2 == 0, y == 5], axis=1).astype(np.float32)
+    if kind == "two classes":
+        return x, (y > 2).astype(np.int32)
+    return x, y
+
+
+def lowest(x, targets, l2: float, kind: str, weights: np.ndarray) -> float:
+    """The lowest objective, in double precision."""
+
+    n, k = targets.shape
+
+    def value(flat):
+        w = flat.reshape(-1, k)
+        raw = x @ w[:-1] + w[-1]
+        if kind == "labels":
+            p, loss = expit(raw), np.logaddexp(0, raw) - targets * raw
+        else:
+            log_p = log_softmax(raw, axis=1)
+            p, loss = np.exp(log_p), -targets * log_p
+        residual = weights * (p - targets) / n
+        slope = np.vstack([x.T @ residual + l2 * w[:-1], residual.sum(axis=0)])
+        return (weights * loss).sum() / n + l2 / 2 * np.square(w[:-1]).sum(), slope.ravel()
+
+    options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 0, "gtol": 1e-10, "maxcor": 50}
+    start = np.zeros((x.shape[1] + 1) * k)
+    return minimize(value, start, jac=True, method="L-BFGS-B", options=options).fun
+
+
+@pytest.mark.parametrize("kind", ["classes", "two classes", "labels", "weighted", "more examples"])
+def test_every_strength_on_the_path_is_solved(monkeypatch, kind):
+    """Also the weakest, where the objective is a thousandth of what it is at the strongest."""
+    monkeypatch.setattr(solver, "PATIENCE", 100)
+    seen = []
+    original = solver._minimise
+
+    def watched(x, targets, variances, l2, *rest):
+        weights, gap = original(x, targets, variances, l2, *rest)
+        seen.append((x, targets, l2, weights, gap))
+        return weights, gap
+
+    monkeypatch.setattr(solver, "_minimise", watched)
+    x, y = saturated(kind) if kind != "more examples" else saturated(kind, 600, 40)
+    task = Multilabel(("a", "b", "c")) if kind == "labels" else classification(int(y.max()) + 1)
+    weights = np.linspace(0.2, 1.8, len(y)) if kind == "weighted" else None
+    found = solve(x, y, x, y, task, weights)
+    assert len(found.path) == len(solver.STRENGTHS)
+    assert found.unsolved == []
+    importance = np.ones((len(y), 1)) if weights is None else weights[:, None]
+    for turned, targets, l2, w, gap in seen[::6]:
+        turned, w = turned.astype(np.float64), w.astype(np.float64)
+        n, raw = len(turned), turned @ w[:-1] + w[-1]
+        losses = (
+            np.logaddexp(0, raw) - targets * raw
+            if kind == "labels"
+            else -targets * np.log(softmax(raw))
+        )
+        got = (importance * losses).sum() / n + l2 / 2 * np.square(w[:-1]).sum()
+        best = lowest(turned, targets, l2, kind, importance)
+        assert -1e-6 <= got / best - 1 <= max(gap, 1e-6) * 1.01
+        assert gap <= solver.TOLERANCE
+
+
+def test_a_weak_strength_is_solved_as_scikit_learn_solves_it(monkeypatch):
+    monkeypatch.setattr(solver, "STRENGTHS", (1e-4,))
+    x, y = saturated("classes")
+    found = solve(x, y, x, y, classification(6))
+    standard = StandardScaler().fit_transform(x.astype(np.float64))
+    theirs = LogisticRegression(C=1 / (len(y) * 1e-4), tol=1e-8, max_iter=10_000).fit(standard, y)
+    reference = loss_of(theirs.predict_proba(standard), y)
+    reference += 1e-4 / 2 * np.square(theirs.coef_).sum()
+    kernel = found.kernel.astype(np.float64) * x.std(axis=0, dtype=np.float64)[:, None]
+    got = loss_of(answers(found, x), y) + 1e-4 / 2 * np.square(kernel).sum()
+    assert got == pytest.approx(reference, rel=1.5e-3)
+
+
+def test_what_did_not_converge_is_said(monkeypatch):
+    monkeypatch.setattr(solver, "ITERATIONS", 2)
+    monkeypatch.setattr(solver, "TOLERANCE", 1e-6)
+    x, y = saturated("classes")
+    found = solve_head(x[:240], y[:240], x[240:], y[240:], classification(6), choice="validation")
+    assert found.solution.unsolved
+    assert "; not converged to 0.1% of the lowest objective: L2 " in found.reason
+    monkeypatch.undo()
+    found = solve_head(x[:240], y[:240], x[240:], y[240:], classification(6), choice="validation")
+    assert "converged" not in found.reason
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_a_single_answer_for_all_converges(kind):
+    """The bias alone would go on for ever: no loss is the lowest."""
+    x, _ = features(50, 8, 3)
+    y = np.zeros(50, np.int32)
+    task = classification(2)
+    if kind == "sigmoid":
+        y, task = np.ones((50, 1), np.float32), Multilabel(("a",))
+    found = solve(x, y, x, y, task)
+    assert np.isfinite(found.kernel).all()
+    assert np.isfinite(found.bias).all()
+    assert found.path[-1].metric == 1
+    assert found.unsolved == []

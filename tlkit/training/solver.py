@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
@@ -24,19 +24,38 @@ features, where every data set tried had its best inside."""
 PATIENCE = 4
 """The path ends after this many strengths without a lower validation loss."""
 
-ITERATIONS = 100
-"""Bound on L-BFGS iterations for a strength; the warm start makes most end long before."""
+TOLERANCE = 1e-3
+"""A strength is solved once its objective is within this share of the lowest there is."""
+
+GAIN = 1e-7
+"""And once a step gains less than this share: mostly it is then a hundred times nearer."""
+
+NOTHING = 1e-6
+"""An objective below this is as good as none: with one answer for all it has no lowest value."""
+
+ITERATIONS = 500
+"""Bound on L-BFGS iterations for a strength. On pooled features of MobileNetV2 (12 flowers, 612
+pictures) none of the 19 strengths takes more than 21 passes over the features."""
+
+FLATTEST = 1e-8
+"""Floor of a curvature: where every answer is sure, the bias has none."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One strength on the path."""
+    """One strength on the path.
+
+    Attributes:
+        gap: bound on how far its objective is above the lowest there is, as a share of it; at most
+            `TOLERANCE` where it is solved.
+    """
 
     l2: float
     loss: float
     metric: float
     val_loss: float
     val_metric: float
+    gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,11 @@ class Solution:
     bias: np.ndarray
     l2: float
     path: tuple[Step, ...]
+
+    @property
+    def unsolved(self) -> list[float]:
+        """The strengths on the path whose objective did not come within `TOLERANCE`."""
+        return [step.l2 for step in self.path if not step.gap <= TOLERANCE]
 
 
 def solve(
@@ -91,19 +115,21 @@ def _solve(
     x, val_x, variances = rotation.turn(x), rotation.turn(val_x), rotation.variances
     importance = np.float32(1) if importance is None else importance.reshape(len(y), -1)
     targets = task.scaled(y)
-    weights = np.zeros((len(variances) + 1, targets.shape[1]), np.float32)
+    weights = before = np.zeros((len(variances) + 1, targets.shape[1]), np.float32)
     path: list[Step] = []
     best = weights
     for l2 in STRENGTHS:
         if task.solver == "ridge":
-            weights = _ridge(x, targets, variances, l2)
+            weights, gap = _ridge(x, targets, variances, l2), 0.0
         else:
-            weights = _minimise(x, targets, variances, l2, weights, task.solver, importance)
+            # As far again as from the last strength to this one: the path is almost straight.
+            start, before = 2 * weights - before, weights
+            weights, gap = _minimise(x, targets, variances, l2, start, task.solver, importance)
         scores = (
             task.measure(features @ weights[:-1] + weights[-1], truth)
             for features, truth in ((x, y), (val_x, val_y))
         )
-        path.append(Step(float(l2), *next(scores), *next(scores)))
+        path.append(Step(float(l2), *next(scores), *next(scores), gap))
         lowest = min(range(len(path)), key=lambda i: path[i].val_loss)
         if asked is not None:
             lowest, best = len(path) - 1, weights
@@ -132,36 +158,61 @@ def _minimise(
     start: np.ndarray,
     kind: str,
     importance: np.ndarray,
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
     """Minimise the objective for one strength, from `start` (rank + 1, outputs), bias last.
 
-    `importance` (n, 1) or (n, outputs), or a single 1, weighs the loss.
+    It ends by a bound on what is left to gain, not by how little a step gained alone: with a weak
+    L2 the objective is so small that any step gains little. The objective is strongly convex, with
+    the L2 as its modulus, hence at most |gradient|^2 / (2 l2) above its minimum (Boyd &
+    Vandenberghe 2004, 9.1.2); the bias, which has no L2, is counted with its curvature.
+
+    Args:
+        importance: (n, 1) or (n, outputs), or a single 1; weighs the loss.
+
+    Returns:
+        The weights, and the bound as a share of the objective.
     """
-    n, outputs = targets.shape
-    # Curvature along each direction where all answers are equally probable: the unknowns are
-    # scaled by its root, so that L-BFGS sees a problem that is round to begin with.
-    curvature = (1 - 1 / outputs) / outputs if kind == "softmax" else 1 / 4
-    scales = 1 / np.sqrt(np.append(curvature * variances + l2, curvature))
-    scales = scales.astype(np.float32)[:, None]
+    n = len(targets)
     link = _softmax if kind == "softmax" else _sigmoid
+    # Curvature of each output's loss at the start, along each direction: the unknowns are scaled by
+    # its root, so that L-BFGS sees a problem that is round to begin with. Where answers are sure,
+    # which a weak L2 makes them, it is a thousandth of what it is where all are equally probable.
+    p, _ = link(x @ start[:-1] + start[-1], targets, importance)
+    curvature = np.maximum((importance * p * (1 - p)).mean(axis=0), FLATTEST)
+    scales = 1 / np.sqrt(np.vstack([np.outer(variances, curvature) + l2, curvature]))
+    scales = scales.astype(np.float32)
+    unit, last, gap = 1.0, np.inf, np.inf
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal gap
         weights = flat.reshape(start.shape).astype(np.float32) * scales
         kernel = weights[:-1]
         p, loss = link(x @ kernel + weights[-1], targets, importance)
         residual = importance * (p - targets) / n
-        gradient = np.vstack([x.T @ residual + l2 * kernel, residual.sum(axis=0)]) * scales
+        gradient = np.vstack([x.T @ residual + l2 * kernel, residual.sum(axis=0)])
         value = loss / n + l2 / 2 * float(np.square(kernel).sum(dtype=np.float64))
-        return value, gradient.ravel().astype(np.float64)
+        square = np.square(gradient, dtype=np.float64)
+        gap = (square[:-1].sum() / l2 + (square[-1] / curvature).sum()) / 2 / max(value, NOTHING)
+        return value / unit, (gradient * scales).ravel().astype(np.float64) / unit
 
+    def near_enough(intermediate_result: OptimizeResult) -> None:
+        nonlocal last
+        gained, last = last - intermediate_result.fun, intermediate_result.fun
+        if gap <= TOLERANCE and gained < GAIN:
+            raise StopIteration
+
+    begin = (start / scales).ravel().astype(np.float64)
+    unit, _ = objective(begin)  # the objective is about 1, whatever the L2
     found = minimize(
         objective,
-        (start / scales).ravel().astype(np.float64),
+        begin,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": ITERATIONS, "ftol": 1e-6, "gtol": 1e-5},
+        callback=near_enough,
+        options={"maxiter": ITERATIONS, "ftol": 0, "gtol": 0},
     )
-    return found.x.reshape(start.shape).astype(np.float32) * scales
+    objective(found.x)
+    return found.x.reshape(start.shape).astype(np.float32) * scales, float(gap)
 
 
 def _softmax(

@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from tlkit import rules
 from tlkit.heads.task import Task
-from tlkit.training.solver import Solution, solve
+from tlkit.training.solver import TOLERANCE, Solution, solve
 
 Weigh = Callable[[np.ndarray], np.ndarray | None]
 
@@ -99,7 +99,12 @@ def solve_head(
     if refit:
         both_x, both_y = np.concatenate([x[:], val_x[:]]), np.concatenate([y, val_y])
         delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
-    return Chosen(solution, delivered, f"L2 {solution.l2:.2g} by {how} ({reason})", folded)
+    text = f"L2 {solution.l2:.2g} by {how} ({reason})"
+    unsolved = sorted({*solution.unsolved, *delivered.unsolved})
+    if unsolved:
+        shown = ", ".join(f"{l2:.2g}" for l2 in unsolved)
+        text += f"; not converged to {TOLERANCE:.1%} of the lowest objective: L2 {shown}"
+    return Chosen(solution, delivered, text, folded)
 
 
 def cross_validated(
