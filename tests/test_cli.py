@@ -97,8 +97,8 @@ def test_a_class_with_one_picture(here):
     write_pictures(here / "data", labels=CLASSES[:2], count=3)
     write_pictures(here / "data", labels=CLASSES[2:], count=1)
     said = refusal(here, "train", "data", *QUICK)
-    assert "class 'stripes': needs at least 2 usable pictures" in said
-    assert "Received: 1" in said
+    assert "fewer than 2 usable images" in said
+    assert "'stripes' (1). Allowed: more images" in said
 
 
 def test_strict_stops_at_a_broken_file(here):
