@@ -48,7 +48,7 @@ class _Draw:
         required: Collection[str],
     ):
         self.groups, self.where, self.part, self.kept = groups, where, part, kept
-        self.required = sorted(required)
+        self.required = set(required)
         self.totals: Counter[str] = Counter()
         for group in groups:
             self.totals.update(group)
@@ -63,7 +63,7 @@ class _Draw:
     def run(self) -> None:
         for _ in range(SWEEPS):
             moved = [self._better(i) for i in range(len(self.groups))]
-            moved += [self._fetch(name) for name in self.required]
+            moved += [self._fetch(name) for name in sorted(self.required)]
             if not any(moved):
                 break
 
@@ -87,10 +87,10 @@ class _Draw:
         return bool(free) and self._move(max(free, key=lambda i: self._gain(i, 1)), 1)
 
     def _may_go(self, i: int) -> bool:
-        return all(self.left[k] > self.kept for k in self.required if k in self.groups[i])
+        return all(self.left[k] > self.kept for k in self.groups[i] if k in self.required)
 
     def _may_return(self, i: int) -> bool:
-        return all(self.inside[k] > 1 for k in self.required if k in self.groups[i])
+        return all(self.inside[k] > 1 for k in self.groups[i] if k in self.required)
 
     def _gain(self, i: int, sign: int) -> float:
         """Return by how much the cost falls when a group comes in (1) or goes out (-1)."""
