@@ -140,8 +140,8 @@ def test_missing_folder(tmp_path):
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path):
-    (tmp_path / "a.zip").touch()
-    assert "a.zip: is not a folder. Allowed:" in message_of(tmp_path / "a.zip")
+    (tmp_path / "a.bin").touch()
+    assert "a.bin: is not a folder. Allowed:" in message_of(tmp_path / "a.bin")
 
 
 def test_empty_folder(tmp_path):

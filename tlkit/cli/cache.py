@@ -39,9 +39,10 @@ def list_() -> None:
 
 @cache.command("clear", epilog="Example: tlkit cache clear")
 def clear_() -> None:
-    """Remove all kept features, and what scans have found; the next run does both anew."""
+    """Remove kept features, findings of scans, unpacked zip files; they are made anew at need."""
+    from tlkit.data.archive import clear_unpacked
     from tlkit.data.verdicts import clear_scans
     from tlkit.training.cache import clear, features_folder
 
-    removed = clear(features_folder()) + clear_scans()
+    removed = clear(features_folder()) + clear_scans() + clear_unpacked()
     Progress().say("cache", f"{removed / 2**20:,.1f} MiB removed")

@@ -35,8 +35,8 @@ CLASSES = ClassTargets()
 
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
-    "file (.csv, .tsv, .txt) with image and label columns; a folder made by tlkit data prepare; "
-    "tfds:NAME"
+    "file (.csv, .tsv, .txt) with image and label columns; a zip file of such a folder; a folder "
+    "made by tlkit data prepare; tfds:NAME"
 )
 
 
@@ -232,11 +232,13 @@ def _listed(data: Any, targets: Targets) -> Listing:
             from tlkit.data.table import read_table
 
             return read_table(path, targets)
-        if _is_dataset(path):
-            from tlkit.data.catalogued import folder_parts
+        if path.suffix.lower() == ".zip" and os.path.isfile(path):
+            from tlkit.data.archive import unpack
 
-            return Listing(printable(path.resolve().name), folder_parts(path, targets))
-        return _folder(printable(path.resolve().name), path)
+            folder = unpack(path)
+            listing = _in_folder(printable(path.stem), folder, targets)
+            return replace(listing, notes=[f"{path} unpacked into {folder}", *listing.notes])
+        return _in_folder(printable(path.resolve().name), path, targets)
     from tlkit.data.arrays import array_listing
 
     return array_listing(data, targets)
@@ -263,11 +265,21 @@ def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
     )
 
 
+def _in_folder(name: str, path: Path, targets: Targets) -> Listing:
+    if _is_dataset(path):
+        from tlkit.data.catalogued import folder_parts
+
+        return Listing(name, folder_parts(path, targets))
+    return _folder(name, path)
+
+
 def _folder(name: str, path: Path) -> Listing:
+    from tlkit.data.archive import refuse_archive
     from tlkit.data.folders import list_folder
 
     try:
         if not path.is_dir():
+            refuse_archive(path)
             problem = "is not a folder" if path.exists() else "does not exist"
             raise DataError(f"data {path}: {problem}. Allowed: {ALLOWED}")
     except OSError as error:  # a name that is too long, a folder that may not be read

@@ -1,0 +1,199 @@
+"""Zip files as data: unpacked once, and nothing of a stranger's file leads anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tlkit.cli.main import main
+from tlkit.data import archive
+from tlkit.data.sources import open_source
+from tlkit.errors import DataError
+
+FILES = ("flowers/rose/1.jpg", "flowers/tulip/1.jpg", "__MACOSX/flowers/rose/._1.jpg")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def zipped(path: Path, *names: str | zipfile.ZipInfo, content: bytes = b"") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in names:
+            file.writestr(name, content)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        open_source(path)
+    return str(caught.value)
+
+
+def left_in(cache: Path) -> list[str]:
+    return sorted(p.name for p in cache.rglob("*") if p.is_file())
+
+
+def test_a_zip_file_is_unpacked_once(tmp_path, cache):
+    path = zipped(tmp_path / "my flowers.ZIP", "flowers/", *FILES)
+    source = open_source(str(path))
+    assert (source.name, source.outputs) == ("my flowers", ("rose", "tulip"))
+    assert [e.id for e in source.parts["train"]] == ["flowers/rose/1.jpg", "flowers/tulip/1.jpg"]
+    (folder,) = (cache / "unpacked").iterdir()
+    assert source.notes == (
+        f"{path} unpacked into {folder}",
+        "the folder holds images in flowers alone: read from there",
+    )
+    assert left_in(cache) == ["1.jpg", "1.jpg"]
+    made = folder.stat().st_mtime_ns
+    assert open_source(path).notes == source.notes
+    assert folder.stat().st_mtime_ns == made
+    zipped(path, *FILES, "flowers/lily/1.jpg")
+    assert open_source(path).outputs == ("lily", "rose", "tulip")
+
+
+def test_a_zip_file_may_be_given_for_a_part(tmp_path, pictures):
+    names = [f"{folder.name}/x.png" for folder in pictures.iterdir()]
+    source = open_source(pictures, test=zipped(tmp_path / "test.zip", *names))
+    assert [e.id for e in source.parts["test"]] == [f"test/{name}" for name in sorted(names)]
+    assert source.notes[0].startswith(f"test: {tmp_path / 'test.zip'} unpacked into ")
+
+
+def without_flag(name: str) -> str:
+    """Return what `zipfile` reads where UTF-8 bytes are not said to be UTF-8."""
+    return name.encode().decode("cp437")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("größe/1.jpg", "größe"),
+        ("a\\b\\1.jpg", "a"),  # as some programs on Windows write
+        ("./a/./1.jpg", "a"),
+        ("日本/1.jpg", "日本"),
+    ],
+)
+def test_names_are_decoded(tmp_path, written, read):
+    path = zipped(tmp_path / "a.zip", written, "z/1.jpg")
+    assert open_source(path).outputs == tuple(sorted((read, "z")))
+
+
+def test_names_that_are_utf8_unsaid(tmp_path):
+    info = zipfile.ZipInfo("a")
+    info.filename = without_flag("größe/1.jpg")
+    assert archive._name(info) == "größe/1.jpg"
+    info.filename = "a\xe9/1.jpg"  # é of code page 437, no UTF-8
+    assert archive._name(info) == "a\xe9/1.jpg"
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+def encrypted(name: str, path: Path) -> Path:
+    zipped(path, "a/1.jpg", name)
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        content[content.rfind(mark) + offset] |= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("../x.jpg", "leads out of the folder"),
+        ("a/../../x.jpg", "leads out of the folder"),
+        ("a\\..\\..\\x.jpg", "leads out of the folder"),
+        ("/etc/x.jpg", "leads out of the folder"),
+        (link("a/x.jpg"), "is a link"),
+    ],
+)
+def test_what_leads_elsewhere_is_refused(tmp_path, cache, name, problem):
+    path = zipped(tmp_path / "a.zip", "a/1.jpg", name, content=b"/etc/passwd")
+    before = set(tmp_path.rglob("*"))
+    assert problem in refused(path)
+    assert set(tmp_path.rglob("*")) == before
+    assert left_in(cache) == []
+
+
+def test_an_encrypted_zip_file_is_refused(tmp_path):
+    assert "b/1.jpg is encrypted. Allowed: a zip" in refused(
+        encrypted("b/1.jpg", tmp_path / "a.zip")
+    )
+
+
+def test_a_bomb_is_refused(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(archive, "SMALL", 2**16)
+    path = zipped(tmp_path / "a.zip", "a/1.jpg", content=bytes(2**20))
+    assert "made to fill a disk" in refused(path)
+    monkeypatch.setattr(archive, "SMALL", 2**26)
+    monkeypatch.setattr(archive, "MOST_FILES", 0)
+    assert "Allowed: up to 0 files and 50 times its size. Received: 1 files, 1,048," in refused(
+        path
+    )
+    assert left_in(cache) == []
+
+
+def test_a_disk_too_small_is_said(tmp_path, cache, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=archive.KEPT_FREE))
+    path = zipped(tmp_path / "a.zip", *FILES, content=b"x")
+    assert "takes 2 bytes unpacked below" in refused(path)
+    assert list((cache / "unpacked").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["a/1.jpg", "a//1.jpg", "a/1.jpg/b.jpg"])
+def test_two_files_of_one_name_are_refused(tmp_path, cache, second):
+    assert "cannot be unpacked" in refused(zipped(tmp_path / "a.zip", "a/1.jpg", second))
+    assert list((cache / "unpacked").iterdir()) == []
+
+
+def test_a_damaged_zip_file_is_refused(tmp_path, cache):
+    path = zipped(tmp_path / "a.zip", *FILES, content=b"some words that are packed")
+    content = path.read_bytes()
+    for damaged in (b"", b"PK", content[:-30], content.replace(b"PK\x03\x04", b"PK\x03\x05")):
+        path.write_bytes(damaged)
+        assert f"data {path}: is no zip file that can be read: " in refused(path)
+    start = 30 + len(FILES[0])  # APPNOTE 4.3.7: where the packed bytes begin
+    path.write_bytes(content[:start] + bytes(5) + content[start + 5 :])
+    assert "is no zip file that can be read" in refused(path)
+    assert left_in(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("a.tar.gz", "tar -xf {0}/a.tar.gz -C {0}/a-data"),
+        ("A.TGZ", "tar -xf {0}/A.TGZ -C {0}/A-data"),
+        ("a.rar", "7z x {0}/a.rar -o{0}/a-data"),
+        ("a b.tar", "tar -xf '{0}/a b.tar' -C '{0}/a b-data'"),
+    ],
+)
+def test_other_archives_are_refused_with_what_to_type(tmp_path, name, typed):
+    (tmp_path / name).touch()
+    text = refused(tmp_path / name)
+    assert "is an archive. Allowed: a zip file, or the folder that it is unpacked into" in text
+    assert f"&& {typed.format(tmp_path)} && tlkit train " in text
+
+
+def test_what_is_no_archive(tmp_path):
+    (tmp_path / "a.json.gz").touch()
+    for name in ("a.json.gz", "gone.tar", "gone.zip", "x" * 300 + ".zip"):
+        assert "is an archive" not in refused(tmp_path / name)
+
+
+def test_the_cache_is_cleared_of_it(tmp_path, cache):
+    open_source(zipped(tmp_path / "a.zip", *FILES, content=bytes(9)))
+    result = CliRunner().invoke(main, ["cache", "clear"])
+    assert (result.exit_code, left_in(cache)) == (0, [])
