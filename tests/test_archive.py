@@ -49,7 +49,7 @@ def test_a_zip_file_is_unpacked_once(tmp_path, cache):
     (folder,) = (cache / "unpacked").iterdir()
     assert source.notes == (
         f"{path} unpacked into {folder}",
-        "the folder holds images in flowers alone: read from there",
+        "the folder holds its data in flowers: read from there",
     )
     assert left_in(cache) == ["1.jpg", "1.jpg"]
     made = folder.stat().st_mtime_ns

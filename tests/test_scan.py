@@ -188,7 +188,7 @@ def test_imbalance_is_told_with_a_remedy_from_four_to_one_on(odd_summary):
     assert balance["largest"] == {"class": "stripes", "usable": 26}
     assert balance["smallest"] == {"class": "square", "usable": 9}
     assert (balance["ratio"], balance["hint"]) == (2.89, None)
-    counts = summary_module._imbalance({"a": 4, "b": 16})
+    counts = summary_module.imbalance({"a": 4, "b": 16})
     assert counts["ratio"] == 4
     assert "--set balance=weights" in counts["hint"]
 

@@ -46,9 +46,9 @@ def train(
     """Train on `data` and return the run.
 
     Args:
-        data: a folder of class folders, one with train / validation / test folders, a CSV file,
-            `tfds:NAME[/config][:split]`, `example:elpv`, an `(images, labels)` pair (RGB or grey,
-            0-255, any size) or a `tf.data.Dataset` of such pairs.
+        data: a folder of class folders, one with train / validation / test folders, a zip file of
+            either, a CSV file, `tfds:NAME[/config][:split]`, `example:elpv`, an `(images, labels)`
+            pair (RGB or grey, 0-255, any size) or a `tf.data.Dataset` of such pairs.
         val, test: a share to split off (default 0.15 each), or data of their own.
         callbacks: Keras callbacks, passed to each fitted phase.
         progress: False for silence.

@@ -50,9 +50,9 @@ class RunSpec(Part):
 
     data: str | None = option(
         None,
-        "A folder of class folders, one with train / validation (val, valid) / test folders, a CSV "
-        "file (.csv, .tsv, .txt) with image and label columns, tfds:NAME[/config][:split], or "
-        "example:elpv, example:digits.",
+        "A folder of class folders, one with train / validation (val, valid) / test folders, a zip "
+        "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns, "
+        "tfds:NAME[/config][:split], or example:elpv, example:digits.",
     )
     task: Literal["classification", "multilabel", "regression"] = option(
         "classification",

@@ -74,7 +74,7 @@ class _Reader:
         Args:
             known: labels of classes; a folder called so is one, though it be the only one.
         """
-        tree, aside = top, []
+        tree, aside, loose = top, [], []
         for _ in range(DEEPEST):
             tree.follow()
             inner = wrapped(tree)
@@ -83,13 +83,15 @@ class _Reader:
             if top.path == os.fspath(self.folder) and part_of(inner.name) == "train":
                 break
             aside += [child for child in tree.folders if child is not inner]
+            loose += tree.images
             tree = inner
         if tree is not top and say:
             left = f"; {self.named(aside)} left aside, without images" if aside else ""
             self.notes.append(
-                f"{self.id(top.path) or 'the folder'} holds images in {self.id(tree.path)} alone: "
+                f"{self.id(top.path) or 'the folder'} holds its data in {self.id(tree.path)}: "
                 f"read from there{left}"
             )
+            self.say_loose(loose)
         return tree
 
     # Parts
@@ -122,6 +124,7 @@ class _Reader:
         for tree in level.folders:
             if tree not in parts.values():
                 self.check_strange(tree, level)
+        self.say_loose(level.images)
         found: dict[str, Classes] = {}
         for part, top in parts.items():
             known = [label for label, _ in found.get("train", [])]
@@ -187,12 +190,15 @@ class _Reader:
                 self.notes.append(
                     f"{self.id(tree.path)} holds no image{found} and is left out as a class"
                 )
-        if level.images:
-            self.notes.append(
-                f"{number(len(level.images), 'image')} beside the class folders left out, such as "
-                f"{self.id(min(level.images))}"
-            )
+        self.say_loose(level.images)
         return holding
+
+    def say_loose(self, images: list[str]) -> None:
+        if images:
+            self.notes.append(
+                f"{number(len(images), 'image')} outside class folders left out, such as "
+                f"{self.id(min(images))}"
+            )
 
     def refuse_no_class(self, level: Tree) -> None:
         loose, hint, others = len(level.images), "", count_others(level.below())

@@ -18,6 +18,7 @@ from tlkit.data.files import read_file
 from tlkit.data.groups import check_groups, grouped_by
 from tlkit.data.rows import TABLES
 from tlkit.data.targets import ClassTargets, Label, Targets, count_labels, printable
+from tlkit.data.wording import few
 from tlkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -195,12 +196,9 @@ def _alike(labels: Iterable[str]) -> list[str]:
     groups = defaultdict(list)
     for label in labels:
         groups[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
-    return [
-        f"the labels {' and '.join(map(repr, group))} differ only in case or blanks; if they are "
-        "one class, make them one name"
-        for group in groups.values()
-        if len(group) > 1
-    ]
+    alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    what = f"labels that differ only in case or blanks: {few(alike)}"
+    return [f"{what}; if they are one class, give them one name"] if alike else []
 
 
 def _open(data: Any, targets: Targets, group: str | None = None) -> Listing:
