@@ -39,8 +39,8 @@ def train(
 
     DATA is a folder of class folders, a folder with train, validation (val, valid) and test
     folders, a zip file of such a folder, a CSV file with the columns image and label (and split,
-    if wanted), or tfds:NAME[/config][:split]; parts that are missing are split off. The result is a run folder
-    with the model, its metrics, predictions, a confusion matrix and learning curves.
+    if wanted), or tfds:NAME[/config][:split]; parts that are missing are split off. The result is a
+    run folder with the model, its metrics, predictions, a confusion matrix and learning curves.
     """
     given = [data, recipe, *settings, *options.values()]
     if resume and any(value not in (None, ()) for value in given):
