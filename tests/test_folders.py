@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import unicodedata
 from pathlib import Path
+from random import Random
 
 import pytest
 from conftest import CLASSES, TINY, write_pictures
@@ -145,8 +147,8 @@ def test_the_layout_of_intel_image_classification(tmp_path):
     assert classes_of(found) == {"train": ["sea", "street"], "test": ["sea", "street"]}
     assert "parts by their names: seg_train as train, seg_test as test" in notes
     assert "seg_train holds its data in seg_train/seg_train" in notes
-    assert "seg_pred/seg_pred holds 2 images outside class folders" in notes
-    assert f"tlkit predict RUN {tmp_path / 'seg_pred' / 'seg_pred'} --csv labels.csv" in notes
+    assert "seg_pred holds 2 images outside class folders" in notes
+    assert f"tlkit predict RUN {tmp_path / 'seg_pred'} --csv labels.csv" in notes
 
 
 TWO = ("a/1.jpg", "b/1.jpg")
@@ -224,6 +226,13 @@ def test_parts_without_class_folders_are_refused(tmp_path, others):
     assert f"data {tmp_path / 'train'}: needs one folder for each class" in text
     assert str(tmp_path / "train" / "labels.csv") in text
     assert "Received: 1 pictures outside class folders" in text
+
+
+@pytest.mark.parametrize("names", [("valid", "invalid"), ("training", "resting"), ("dev", "ops")])
+def test_classes_that_are_called_as_parts_are(tmp_path, names):
+    found, notes = listed(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert classes_of(found) == {"train": sorted(names)}
+    assert notes.startswith(f"{names[0]} is taken for a class: it ")
 
 
 def test_test_and_val_without_train_are_classes_and_that_is_said(tmp_path):
@@ -334,9 +343,17 @@ def test_links_are_followed_at_each_level_that_is_chosen_from(tmp_path):
     assert set(listed(tmp_path / "parts")[0]) == {"train", "test"}
 
 
-def test_a_class_that_is_a_broken_link_is_refused(tmp_path):
+def test_a_class_that_is_a_broken_link_is_named(tmp_path):
     (lay(tmp_path, *TWO) / "c").symlink_to(tmp_path / "gone")
-    assert f"data {tmp_path / 'c'}: cannot be read: No such file" in refused(tmp_path)
+    (tmp_path / "a" / "deep").symlink_to(tmp_path / "gone")
+    found, notes = listed(tmp_path)
+    assert found["train"] == {"a": ["a/1.jpg", "a/deep"], "b": ["b/1.jpg"]}
+    assert notes == "c holds no image and is left out as a class"
+
+
+def test_paths_to_type_are_quoted(tmp_path):
+    notes = listed(tmp_path / "my data", *within("train"), "test/1.jpg")[1]
+    assert f"tlkit predict RUN '{tmp_path / 'my data' / 'test'}' --csv labels.csv" in notes
 
 
 # Which level
@@ -522,6 +539,54 @@ def test_runs_beside_the_data_are_no_class(tmp_path):
     run = "runs/first"
     _, notes = listed(tmp_path, *TWO, f"{run}/spec.yaml", f"{run}/checkpoints/", f"{run}/c.png")
     assert notes == "runs holds no image and is left out as a class"
+
+
+def grow(folder: Path, random: Random, depth: int = 0) -> None:
+    """Fill a folder at random with folders of the names that mean something, and images."""
+    names = [
+        "a",
+        "b",
+        "c",
+        "train",
+        "test",
+        "Testing",
+        "val",
+        "images",
+        "masks",
+        "docs",
+        "data",
+        "seg_train",
+        "x_train",
+        "x_test",
+    ]
+    for name in random.sample(names, random.choice((0, 1, 1, 2, 2, 3))) if depth < 4 else ():
+        (folder / name).mkdir()
+        grow(folder / name, random, depth + 1)
+    if random.random() < (0.1, 0.3, 0.5, 0.8, 1.0)[depth]:
+        lay(folder, *(f"{i}.jpg" for i in range(random.choice((1, 2)))))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_folder_each_image_is_listed_or_counted(tmp_path, seed):
+    """Or the folder is refused; and no two folders become one class unsaid."""
+    random = Random(seed)
+    for number_ in range(10):
+        root = tmp_path / str(number_)
+        root.mkdir()
+        grow(root, random)
+        try:
+            source = open_source(root)
+        except DataError:
+            continue
+        ids = [e.id for part in source.parts.values() for e in part]
+        left = {p.relative_to(root).as_posix() for p in root.rglob("*.jpg")} - set(ids)
+        counts = re.findall(r"\b(\d+) images? (?:outside|left out)", " | ".join(source.notes))
+        assert len(ids) == len(set(ids))
+        assert sum(map(int, counts)) == len(left), source.notes
+        for part in source.parts.values():
+            folders = {(e.label, e.id.rpartition("/")[0]) for e in part}
+            merged = len(folders) > len({label for label, _ in folders})
+            assert merged <= any("merged into" in note for note in source.notes)
 
 
 # Labels

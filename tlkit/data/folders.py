@@ -8,6 +8,7 @@ tell is refused, and what they guess is noted.
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -147,14 +148,13 @@ class _Reader:
 
     def check_strange(self, tree: Tree, level: Tree) -> None:
         """Say what lies beside parts and is none of them; refuse what may be one."""
-        inner = self.entered(tree, say=False)
-        if has_classes(inner, ()):
+        if has_classes(self.entered(tree, say=False), ()):
             raise DataError(
                 f"data {self.folder}: holds a folder for training, so it must hold parts: "
                 f"{ONE_EACH}; move {self.id(tree.path)}, or give each part by itself, as with "
                 f"--test. Received: {', '.join(printable(child.name) for child in level.folders)}"
             )
-        self.say_unlabelled(inner, "a part")
+        self.say_unlabelled(tree, "a part")
 
     def say_unlabelled(self, tree: Tree, what: str) -> None:
         count, where = len(tree.files()), self.id(tree.path)
@@ -163,7 +163,7 @@ class _Reader:
             return
         self.notes.append(
             f"{where} holds {number(count, 'image')} outside class folders, without labels, and is "
-            f"not used as {what}; to label them: tlkit predict RUN {printable(tree.path)} --csv "
+            f"not used as {what}; to label them: tlkit predict RUN {_typed(tree)} --csv "
             "labels.csv"
         )
 
@@ -252,8 +252,8 @@ class _Reader:
                 f"data {level.path}: which level are the classes? {self.named(trees)} hold no "
                 f"images themselves but sub-folders of the same names: {few(sorted(shared))}. "
                 "Allowed: the images of each class in its own folder; parts called train, val and "
-                f"test, or given by themselves: tlkit train {printable(trees[0].path)} --test "
-                f"{printable(trees[1].path)}; a CSV file with image and label columns"
+                f"test, or given by themselves: tlkit train {_typed(trees[0])} --test "
+                f"{_typed(trees[1])}; a CSV file with image and label columns"
             )
         self.say_merged(trees)
 
@@ -313,6 +313,10 @@ class _Reader:
 
     def named(self, trees: Iterable[Tree]) -> str:
         return few([self.id(tree.path) for tree in trees])
+
+
+def _typed(tree: Tree) -> str:
+    return shlex.quote(printable(tree.path))
 
 
 def _labelled(classes: Iterable[Tree]) -> Classes:

@@ -85,9 +85,11 @@ class Tree:
         return sorted(found, key=lambda path: path.split(os.sep))
 
     def follow(self) -> None:
-        """Take its own links to folders for sub-folders."""
+        """Take its own links to folders for sub-folders; one that leads nowhere is empty."""
         self.folders += [
-            walk(path) for path in self.links if os.path.basename(path).lower() not in RUBBISH
+            walk(path) if os.path.isdir(path) else Tree(path)
+            for path in self.links
+            if os.path.basename(path).lower() not in RUBBISH
         ]
         self.folders.sort(key=lambda tree: tree.name)
         self.links = []
