@@ -541,25 +541,13 @@ def test_runs_beside_the_data_are_no_class(tmp_path):
     assert notes == "runs holds no image and is left out as a class"
 
 
+NAMES = ("train", "test", "Testing", "val", "x_train", "x_test", "seg_train")
+NAMES += ("a", "b", "c", "images", "masks", "docs", "data")
+
+
 def grow(folder: Path, random: Random, depth: int = 0) -> None:
     """Fill a folder at random with folders of the names that mean something, and images."""
-    names = [
-        "a",
-        "b",
-        "c",
-        "train",
-        "test",
-        "Testing",
-        "val",
-        "images",
-        "masks",
-        "docs",
-        "data",
-        "seg_train",
-        "x_train",
-        "x_test",
-    ]
-    for name in random.sample(names, random.choice((0, 1, 1, 2, 2, 3))) if depth < 4 else ():
+    for name in random.sample(NAMES, random.choice((0, 1, 1, 2, 2, 3))) if depth < 4 else ():
         (folder / name).mkdir()
         grow(folder / name, random, depth + 1)
     if random.random() < (0.1, 0.3, 0.5, 0.8, 1.0)[depth]:
