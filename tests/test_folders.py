@@ -449,6 +449,58 @@ def test_numbers_are_names_of_classes(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("rose/1.jpg", "tulip/1.jpg", "flowers/rose/1.jpg", "flowers/tulip/1.jpg"),
+        ("a/1.jpg", "b/1.jpg", "c/1.jpg", "more/A/1.jpg", "more/b/1.jpg"),
+    ],
+)
+def test_a_copy_of_the_classes_beside_them_is_refused(tmp_path, files):
+    name = files[-1].partition("/")[0]
+    text = refused(tmp_path, *files)
+    assert f"{name} is a copy of the folders beside it, by their names; move it" in text
+
+
+def test_one_folder_of_classes_beside_an_empty_one_says_what_to_give(tmp_path):
+    text = refused(tmp_path, "101/ant/1.jpg", "101/bee/1.jpg", "notes/1.mat")
+    assert f"for classes of their own, give {tmp_path / '101'}" in text
+    assert "notes holds no image (1 .mat) and is left out as a class" in text
+
+
+ASL = ("asl_train/asl_train/A/1.jpg", "asl_train/asl_train/B/1.jpg", "asl_test/asl_test/1.jpg")
+CATS = [f"{p}/{p}/{x}/1.jpg" for p in ("training_set", "test_set") for x in ("cats", "dogs")]
+
+
+@pytest.mark.parametrize(
+    ("files", "classes"),
+    [
+        (  # Tiny ImageNet
+            ("train/n01/images/0.JPEG", "train/n02/images/0.JPEG", "val/images/1.JPEG"),
+            {"train": ["n01", "n02"]},
+        ),
+        (  # Food-101
+            ("images/pie/1.jpg", "images/tart/1.jpg", "meta/classes.txt"),
+            {"train": ["pie", "tart"]},
+        ),
+        (  # Fruits 360
+            ("f/Training/fig/1.jpg", "f/Training/kiwi/1.jpg", "f/Test/fig/2.jpg", "f/papers/a.pdf"),
+            {"train": ["fig", "kiwi"], "test": ["fig"]},
+        ),
+        (  # CUB-200
+            ("CUB/images/1.Finch/1.jpg", "CUB/images/2.Wren/1.jpg", "CUB/parts/parts.txt", "a.txt"),
+            {"train": ["1.Finch", "2.Wren"]},
+        ),
+        (ASL, {"train": ["A", "B"]}),
+        (CATS, {"train": ["cats", "dogs"], "test": ["cats", "dogs"]}),
+    ],
+)
+def test_layouts_that_are_widely_used(tmp_path, files, classes):
+    found, notes = listed(tmp_path, *files)
+    assert classes_of(found) == classes
+    assert notes
+
+
 # Files
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tlkit.data.decode import EXTENSIONS
 from tlkit.data.folder_names import is_plain, part_of, parts_of, says_masks, says_nothing
-from tlkit.data.levels import has_classes, is_flat, only_inner, parts_inside, wrapped
+from tlkit.data.levels import copies, has_classes, is_flat, only_inner, parts_inside, wrapped
 from tlkit.data.names import label_name
 from tlkit.data.sources import Example
 from tlkit.data.tree import Tree, count_others, counted, walk
@@ -255,6 +255,11 @@ class _Reader:
                 f"test, or given by themselves: tlkit train {_typed(trees[0])} --test "
                 f"{_typed(trees[1])}; a CSV file with image and label columns"
             )
+        if found := copies(trees):
+            raise DataError(
+                f"data {level.path}: {self.named(found)} is a copy of the folders beside it, by "
+                "their names; move it. Allowed: each class once"
+            )
         self.say_merged(trees)
 
     def leave_masks(self, classes: list[Tree]) -> None:
@@ -276,10 +281,11 @@ class _Reader:
         merged = [x for t in several for x in t.below() if x.images and x is not t]
         if merged:
             first = self.id(min(tree.path for tree in merged))
+            alone = f"give {_typed(classes[0])}" if len(classes) == 1 else "put them side by side"
             self.notes.append(
                 f"{number(len(merged), 'sub-folder')} merged into "
-                f"{number(len(several), 'class')}, such as {first}; for classes of their own, put "
-                "them side by side into one folder"
+                f"{number(len(several), 'class')}, such as {first}; for classes of their own, "
+                f"{alone}"
             )
 
     def say_left_aside(self, root: Tree, used: Iterable[Tree]) -> None:

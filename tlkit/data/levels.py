@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from tlkit.data.folder_names import part_of, says_nothing
 from tlkit.data.names import label_name
@@ -38,6 +38,17 @@ def has_classes(tree: Tree, known: Collection[str]) -> bool:
         return bool(holding)
     name = holding[0].name
     return not (part_of(name) or name.lower().startswith(("un", "pred")))
+
+
+def copies(trees: Sequence[Tree]) -> list[Tree]:
+    """Return the folders that hold no images but folders called as those beside them are.
+
+    An archive that was packed with its own folder in it gives `rose`, `tulip` and `flowers/rose`,
+    `flowers/tulip` side by side.
+    """
+    names = {tree.name.lower() for tree in trees}
+    inner = [(tree, {child.name.lower() for child in tree.holding()}) for tree in trees]
+    return [tree for tree, own in inner if len(own) > 1 and own <= names and not tree.images]
 
 
 def parts_inside(tree: Tree) -> dict[str, list[Tree]]:
