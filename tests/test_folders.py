@@ -529,6 +529,17 @@ def test_other_files_are_counted(tmp_path, head):
     assert picture_files(tmp_path) == [tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"]
 
 
+@pytest.mark.parametrize("name", ["1.jpg~", "1.jpg.bak", "1.JPG_original", "1.jpg.orig", "1.jpg 2"])
+def test_a_backup_beside_its_image_is_no_second_image(tmp_path, name):
+    lay(tmp_path, *TWO)
+    for label in ("a", "b"):
+        (tmp_path / label / name).write_bytes(JPEG)
+    (tmp_path / "b" / "1.jpg").unlink()
+    found, notes = listed(tmp_path)
+    assert found["train"] == {"a": ["a/1.jpg"], "b": [f"b/{name}"]}
+    assert notes.startswith("files not looked at: 1 .")
+
+
 def test_a_companion_is_never_opened(tmp_path):
     lay(tmp_path, *TWO)
     (tmp_path / "a" / "1.txt").write_bytes(JPEG)

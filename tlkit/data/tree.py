@@ -117,7 +117,7 @@ def walk(folder: str | os.PathLike) -> Tree:
 
 
 def _read(tree: Tree, entries: Iterator[os.DirEntry], root: Tree) -> None:
-    names = set()
+    names, unknown = set(), []
     for entry in entries:
         name = entry.name.lower()
         names.add(name)
@@ -131,19 +131,25 @@ def _read(tree: Tree, entries: Iterator[os.DirEntry], root: Tree) -> None:
             elif _has_images(entry.path):
                 tree.hidden.append(entry.path)
         elif name[0] != "." and name not in SYSTEM:
-            _read_other(tree, entry, os.path.splitext(name)[1])
+            unknown.append(entry)
+    for entry in unknown:
+        _read_other(tree, entry, names)
     # Its pictures are drawings of a training: `tlkit train .` writes them below the data.
     if tree is not root and {"spec.yaml", "checkpoints"} <= names:
         tree.folders, tree.images, tree.links, tree.others = [], [], [], Counter()
 
 
-def _read_other(tree: Tree, entry: os.DirEntry, ending: str) -> None:
-    """Sort in what is neither a folder nor an image by its ending."""
+def _read_other(tree: Tree, entry: os.DirEntry, names: set[str]) -> None:
+    """Sort in what is neither a folder nor an image by its ending; `names` stand beside it."""
+    name = entry.name.lower()
+    ending = os.path.splitext(name)[1]
+    # `rose.jpg~`, `rose.jpg.bak`, `rose.jpg_original` (ExifTool's): the same image once more.
+    backup = any(name[: name.find(e) + len(e)] in names for e in EXTENSIONS if e in name)
     # A link that leads nowhere may have led to a folder: it is to be named, not to vanish.
     lost = not ending and entry.is_symlink() and not os.path.exists(entry.path)
     if entry.is_dir() or lost:
         tree.links.append(entry.path)
-    elif ending not in COMPANIONS and _is_image(entry):
+    elif ending not in COMPANIONS and not backup and _is_image(entry):
         tree.images.append(entry.path)
     else:
         tree.others[ending or NO_ENDING] += 1
