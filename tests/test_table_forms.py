@@ -62,6 +62,8 @@ def refused(path, *settings):
     return str(caught.value)
 
 
+FLAGS = "image,scab,rust\na.png,1,0\nb.png,0,1\nc.png,1,0\nd.png,0,1\n"
+SEVERAL = "task=multilabel"
 FOUR = {"a.png": "Äpfel", "b.png": "Birnen", "c.png": "Äpfel", "d.png": "Birnen"}
 
 
@@ -92,6 +94,11 @@ FOUR = {"a.png": "Äpfel", "b.png": "Birnen", "c.png": "Äpfel", "d.png": "Birne
         (b"sep=;\r\n" + TEXT.replace(",", ";").encode(), "a.csv", "separated by semicolons"),
         (TEXT.replace(",", ";").replace("Äpfel", "Ä,p").encode(), "a.csv", "semicolons"),
         (TEXT.replace("image,label", "Image,LABEL").encode(), "a.csv", "column Image is taken as"),
+        (
+            "Split," + TEXT.replace("\n", "\ntrain,")[:-6],
+            "a.csv",
+            "column Split is taken as split",
+        ),
         (TEXT.replace("image,label\n", "").encode(), "a.csv", "has no header; its columns are"),
         (TEXT.replace("image,label\n", "").replace(",", " ").encode(), "a.txt", "by blanks / .*no"),
         (TEXT.replace("image,label\n", "").replace(",", "\t").encode(), "a.txt", "tabs / .*no hea"),
@@ -101,7 +108,7 @@ FOUR = {"a.png": "Äpfel", "b.png": "Birnen", "c.png": "Äpfel", "d.png": "Birne
 def test_a_table_is_read_in_whatever_form(home, content, name, note):
     source = listed(write(home, content, name))
     expected = {
-        k: v.replace("Äpfel", "Ä,p") if b"\xc3\x84,p" in content else v for k, v in FOUR.items()
+        k: v.replace("Äpfel", "Ä,p") if note == "semicolons" else v for k, v in FOUR.items()
     }
     assert labels(source) == expected
     assert source.outputs == tuple(sorted(set(expected.values())))
@@ -158,11 +165,14 @@ def test_a_separator_that_is_none_is_refused(home, bad):
         ('image,note,label\na.png,"two\nlines",x\nb.png,n,\n', [], "line 4: label is empty"),
         ("image,label\na.png,x\n\n\nb.png,\n", [], "line 5: label is empty"),
         ("id,dx,age\na,x,1\n", [], "Did you mean --set table.image=id --set table.label=dx.*age"),
-        ("image_id,file,label\na,a.png,x\n", [], "Which of image_id, file is image"),
+        ("image_id,file,label\na,a.png,x\n", [], "Which of image_id, file is image. --set"),
         ("id;image_path;species\n1;a.png;x\n", [], "table.image=image_path --set table.label=spec"),
         ("image,label\na.png,x\n", ["table.image=imag"], "column imag. Did you mean 'image'"),
         ("e.png,x\nf.png,y\n", [], "The first line looks like a row: put image,label above it"),
         ("a.png,x,3\nb.png,y,4\n", [], "The first line looks like a row: put image,label above"),
+        (FLAGS, [SEVERAL, "table.targets=scab, rust"], r'set "table.targets=\[scab, rust\]"'),
+        ("sep=;\nimage;label\na.png;x\nb.png;\n", [], "line 4: label is empty"),
+        (TEXT, ["table.encoding=hex"], "table.encoding: unknown"),
         (TEXT, ["table.folder=gone"], "table.folder: must be a folder.*Received: 'gone'"),
     ],
 )  # fmt: skip
@@ -297,9 +307,6 @@ def test_a_folder_that_may_not_be_listed_still_gives_its_files(tmp_path, monkeyp
 # Several labels
 
 
-SEVERAL = "task=multilabel"
-
-
 def test_rows_of_one_image_are_one_image_with_all_labels(home):
     path = write(home, "image,label\na.png,x\na.png,y\nb.png,y|z\nb.png,y|z\n./a.png,z\nc.png,\n")
     source = listed(path, SEVERAL)
@@ -348,9 +355,6 @@ def test_a_separator_that_is_in_use_is_not_questioned(home):
 
 
 # One column a label
-
-
-FLAGS = "image,scab,rust\na.png,1,0\nb.png,0,1\nc.png,1,0\nd.png,0,1\n"
 
 
 def test_one_hot_columns_are_classes_in_their_order(home):

@@ -50,7 +50,7 @@ def _table(spec: Any) -> list[str]:
         problems.append(f"table.targets: names a column twice. Received: {several[0]!r}")
     if len(table.targets) == 1 and spec.task == "classification":
         problems.append(
-            "table.targets: a class needs a column of its own. Allowed: two or more. "
+            "table.targets: a class needs a column of its own. Allowed: two or more, as [a, b]. "
             f"Received: {table.targets}"
         )
     return problems

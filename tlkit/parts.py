@@ -171,6 +171,7 @@ def _as_names(value: Any) -> Any:
     """Take a text for a list of one, and whole numbers, as YAML reads them, for names."""
     if isinstance(value, str | Path):
         return [str(value)]
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy or pandas
     if isinstance(value, list | tuple):
         return [str(x) if isinstance(x, Path) or type(x) is int else x for x in value]
     return value

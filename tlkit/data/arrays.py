@@ -59,6 +59,11 @@ def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[E
     """
     if hasattr(data, "as_numpy_iterator"):
         images, labels = _from_dataset(data)
+    elif isinstance(data, tuple | list) and any(hasattr(x, "as_numpy_iterator") for x in data):
+        raise DataError(
+            "data: is several tf.data sets. Allowed: the one to train on; others as val and test. "
+            f"Received: {len(data)} of them in a {type(data).__name__}"
+        )
     elif isinstance(data, tuple | list) and len(data) == 2:
         images, labels = data
     else:

@@ -64,6 +64,10 @@ def _hint(found: Rows, targets: Targets, missing: Sequence[str]) -> str:
         return f' Its columns seem to be separated otherwise: --set "table.delimiter={name}"'
     if header and re.search(r"\.\w{3,4}$", header[0]):
         return f" The first line looks like a row: put {','.join(missing)} above it."
+    for name in missing:
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and set(parts) <= set(header):
+            return f' Did you mean --set "table.targets=[{", ".join(parts)}]"?'
     table, settings = targets.table, []
     for field in ("image", "label"):
         name = getattr(table, field)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -205,13 +206,28 @@ def prepare(
         for part in ("val", "test")
         if part not in source.parts and not isinstance(share := getattr(spec, part), str)
     }
-    parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare)
+    with _left_out_told(found):
+        parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare)
     source = _with_split(source, parts)
     say_data(spec, source, found, parts, progress)
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def _left_out_told(found: Scan) -> Iterator[None]:
+    """Add to an error of the split which files are missing from it, and why: the likely cause."""
+    try:
+        yield
+    except DataError as error:
+        if not found.left_out:
+            raise
+        id_, reason = next(iter(found.left_out.items()))
+        raise DataError(
+            f"{error}. {len(found.left_out):,} files were left out, such as {id_}: {reason}"
+        ) from error
 
 
 def open_spec(spec: RunSpec, arrays: dict[str, Any]) -> Source:

@@ -56,7 +56,11 @@ class Rows:
 
 
 def read_rows(
-    path: Path, table: TableSpec, wanted: Sequence[str], is_image: Callable[[str], bool]
+    path: Path,
+    table: TableSpec,
+    wanted: Sequence[str],
+    is_image: Callable[[str], bool],
+    also: Sequence[str] = (),
 ) -> Rows:
     """Read a table.
 
@@ -65,6 +69,7 @@ def read_rows(
             by which most of them are found.
         is_image: whether a cell names an image that is there. A first line that begins with one
             and has as many fields as are wanted is no header.
+        also: columns that are read where they are there.
 
     Raises:
         DataError: the file cannot be read or is no text, a quote is not closed, or a row has more
@@ -84,7 +89,7 @@ def read_rows(
         notes.append(f"{path.name}: has no header; its columns are taken as {', '.join(wanted)}")
     else:
         records = records[1:]
-        notes += _in_other_case(path, header, wanted)
+        notes += _in_other_case(path, header, [*wanted, *also])
     rows = [(line, _cells(path, line, fields, header)) for line, fields in records if any(fields)]
     _check_quotes(path, rows, len(header), separator)
     return Rows(header, rows, separator, notes)
@@ -126,21 +131,21 @@ def _decode(path: Path, table: TableSpec) -> tuple[str, list[str]]:
 def _strictly(path: Path, content: bytes, encoding: str, name: str) -> str:
     try:
         return content.decode(encoding).removeprefix("\ufeff")
-    except LookupError as error:
-        raise DataError(
-            "table.encoding: unknown. Allowed: those of Python, such as utf-8, cp1252, utf-16, "
-            f"shift_jis. Received: {encoding!r}"
-        ) from error
     except UnicodeError as error:
         raise DataError(
             f"data {path}: cannot be read as {name}: {error}. Allowed: text; its encoding can be "
             "named with --set table.encoding=NAME"
         ) from error
+    except (LookupError, ValueError) as error:  # the latter: a NUL in the name
+        raise DataError(
+            "table.encoding: unknown. Allowed: those of Python, such as utf-8, cp1252, utf-16, "
+            f"shift_jis. Received: {encoding!r}"
+        ) from error
 
 
 def _told_by_excel(text: str) -> tuple[str, str]:
-    """Take off a first line `sep=;`, by which Excel is told the separator."""
-    found = re.match(r'"?sep=([,;|\t])"?\r?\n', text, re.IGNORECASE)
+    """Empty a first line `sep=;`, by which Excel is told the separator."""
+    found = re.match(r'"?sep=([,;|\t])"?(?=\r?\n)', text, re.IGNORECASE)
     return (text[found.end() :], found[1]) if found else (text, "")
 
 
@@ -222,7 +227,7 @@ def _check_quotes(
     """Refuse a field that holds whole rows: its quote was closed by that of a later row."""
     for line, cells in rows:
         for name, cell in cells.items():
-            inner = _LINES.split(cell)[1:]
+            inner = _LINES.split(cell)[1:] if "\n" in cell or "\r" in cell else []
             if count > 1 and any(x.count(separator) >= count - 1 for x in inner):
                 raise DataError(
                     f"data {path}, line {line}: {name or 'a field'} holds whole rows; a quote that "

@@ -37,7 +37,7 @@ def read_table(path: Path, targets: Targets) -> Listing:
     finder = Finder(bases)
     group = targets.table.group
     wanted = [targets.table.image, *targets.columns(), *([group] if group else [])]
-    found = read_rows(path, targets.table, wanted, lambda text: finder.find(text) is not None)
+    found = read_rows(path, targets.table, wanted, lambda x: finder.find(x) is not None, [SPLIT])
     check_columns(path, found, targets, wanted, also=[SPLIT])
     where = f"data {path}"
     targets, notes = targets.survey([row for _, row in found.rows], found.separator, where)
