@@ -123,7 +123,7 @@ def test_a_table_is_read_in_whatever_form(home, content, name, note):
     [
         (TEXT.replace(",", "#").encode(), ["table.delimiter=#"]),
         (TEXT.replace(",", "\t").encode(), ["table.delimiter=tab"]),
-        (TEXT.replace(",", " ").encode(), ["table.delimiter= "]),
+        (TEXT.replace(",", "  ").encode(), ["table.delimiter=blank"]),
         (TEXT.replace(",", "|").encode(), ["table.delimiter=|"]),
         (TEXT.replace("Ä", "\u0416").encode("cp1251"), ["table.encoding=cp1251"]),
         (TEXT.encode("utf-16-le"), ["table.encoding=utf-16-le"]),

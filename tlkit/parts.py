@@ -180,11 +180,13 @@ def _as_names(value: Any) -> Any:
 Names = Annotated[list[str], BeforeValidator(_as_names)]
 
 
+_SIGNS = {"tab": "\t", "\\t": "\t", "blank": " "}
+
+
 def _separator(value: Any) -> Any:
-    if value in ("tab", "\\t"):
-        return "\t"
+    value = _SIGNS.get(value, value) if isinstance(value, str) else value
     if isinstance(value, str) and (len(value) != 1 or value.isalnum() or value in '"\r\n\0'):
-        raise ValueError(f"separates columns. Allowed: one sign, or tab. Received: {value!r}")
+        raise ValueError(f"separates columns. Allowed: one sign, tab or blank. Received: {value!r}")
     return value
 
 
@@ -223,8 +225,8 @@ class TableSpec(Part):
     )
     delimiter: Annotated[str | None, BeforeValidator(_separator)] = option(
         None,
-        "What stands between columns: one sign, or tab; empty: comma, semicolon, tab or bar, by "
-        "the header.",
+        "What stands between columns: one sign, tab or blank; empty: comma, semicolon, tab or bar, "
+        "by the header.",
     )
     encoding: str | None = option(
         None,
