@@ -239,13 +239,15 @@ def test_images_are_found_where_one_file_alone_is_meant(tmp_path, there, written
         (["X.jpg", "X.JPG"], "image 'x' may be several files"),
         (["part_1/x.jpg", "part_2/y.jpg"], r'--set "table.folder=\[part_1, part_2\]"'),
         (["one/x.jpg", "two/x.jpg"], "in several folders"),
+        (["a/x.jpg", "b/z.jpg"], 'of 3 looked for 1 are in the folder a; .*"table.folder=a"'),
         (["masks/z.jpg"], "none of the 2 files in column image exists. .*tried .*x; beside it"),
         ([], "none of the 2 files in column image exists.*beside it lies labels.csv"),
     ],
 )
 def test_images_that_cannot_be_told_are_refused(tmp_path, there, message):
     touch(tmp_path, *there)
-    assert re.search(message, refused(write(tmp_path, "image,label\nx,a\ny,b\n")))
+    rows = "image,label\nx,a\ny,b\n" + ("w,b\n" if "of 3" in message else "")
+    assert re.search(message, refused(write(tmp_path, rows)))
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
@@ -421,7 +423,7 @@ def test_a_column_without_a_one_is_refused(home):
         (FLAGS.replace("d.png,0", "d.png,1"), [],
          'mean --set "table.targets=[scab, rust]" --set task=multilabel?'),
         (FLAGS.replace("d.png,0", "d.png,-1"), [SEVERAL],
-         '[scab, rust]" --set table.uncertain=negative|positive?'),
+         '[scab, rust]" --set table.uncertain=negative (or positive)?'),
         (FLAGS.replace("rust", "1"), [], """mean --set 'table.targets=[scab, "1"]'?"""),
     ],
 )  # fmt: skip
@@ -584,3 +586,15 @@ def test_rows_of_one_image_are_one_in_training(pictures, tmp_path):
     )
     assert sum(run.metrics["examples"].values()) == 36
     assert run.labels == ("disc", "square", "stripes", "thing")
+
+
+def test_a_class_whose_files_are_gone_is_said_with_that_cause(pictures, tmp_path):
+    rows = ["image,label", "gone1.png,stripes", "gone2.png,stripes"]
+    for file in sorted(pictures.rglob("*0?.png")):
+        if file.parent.name != "stripes":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+            rows.append(f"{file.name},{file.parent.name}")
+    result = CliRunner().invoke(main, ["plan", write(tmp_path, "\n".join(rows))])
+    assert result.exit_code == 2
+    assert "class 'stripes': needs at least 2 usable pictures" in result.stderr
+    assert "2 files were left out, such as gone1.png: cannot be read: No such file" in result.stderr

@@ -69,6 +69,7 @@ def _hint(found: Rows, targets: Targets, missing: Sequence[str]) -> str:
         if len(parts) > 1 and set(parts) <= set(header):
             return f' Did you mean --set "table.targets=[{", ".join(parts)}]"?'
     table, settings = targets.table, []
+    images = table.image
     for field in ("image", "label"):
         name = getattr(table, field)
         usual = _usual(field, name, header) if name in missing else []
@@ -76,8 +77,9 @@ def _hint(found: Rows, targets: Targets, missing: Sequence[str]) -> str:
             return f" Which of {', '.join(usual)} is {field}? --set table.{field}=NAME."
         if usual:
             settings.append(f"--set {_quoted(f'table.{field}={usual[0]}')}")
+            images = usual[0] if field == "image" else images
         elif name in missing and field == "label":
-            settings += _as_flags(found, targets, [s.partition("=")[2] for s in settings])
+            settings += _as_flags(found, targets, images)
     if settings:
         return f" Did you mean {' '.join(settings)}?"
     return next((hint for name in missing if (hint := did_you_mean(name, header))), "")
@@ -93,15 +95,11 @@ def _usual(field: str, name: str, header: Sequence[str]) -> list[str]:
     return [x for x in usual if x.lower() not in ("id", "name")] or usual
 
 
-def _as_flags(found: Rows, targets: Targets, images: Sequence[str]) -> list[str]:
-    """Return settings for a table with a column of 0 and 1 for each label."""
+def _as_flags(found: Rows, targets: Targets, images: str) -> list[str]:
+    """Return settings for a table with a column of 0 and 1 for each label, beside the images'."""
     cells = [row for _, row in found.rows]
-    left = [x for x in found.header if x and x != targets.table.image]
-    columns = [
-        x
-        for x in left
-        if all(x != i.strip('"') for i in images) and cells and are_flags(row[x] for row in cells)
-    ]
+    left = [name for name in found.header if name and name != images]
+    columns = [name for name in left if cells and are_flags(row[name] for row in cells)]
     if len(columns) < 2 or targets.named_by:  # numbers take any column
         return []
     names = ", ".join(
@@ -112,7 +110,7 @@ def _as_flags(found: Rows, targets: Targets, images: Sequence[str]) -> list[str]
     if targets.kind is str and counts != {1}:
         settings.append("--set task=multilabel")
     if any(row[x] in ("", "-1", "-1.0") for row in cells for x in columns):
-        settings.append("--set table.uncertain=negative|positive")
+        settings.append("--set table.uncertain=negative (or positive)")
     return settings
 
 

@@ -182,7 +182,11 @@ def locate(
 def _folder_with(
     unique: Sequence[str], finder: Finder, root: Path, where: str, column: str
 ) -> Path | None:
-    """Return the one folder below `root`, at most two deep, in which most of the images are."""
+    """Return the one folder below `root`, at most two deep, in which most of the images are.
+
+    Raises:
+        DataError: some are in several folders, or less than half in one.
+    """
     sample = unique[:: max(1, len(unique) // SAMPLE)][:SAMPLE]
     level = [root]
     for _ in range(2):
@@ -200,8 +204,15 @@ def _folder_with(
                 f'name those to take: --set "table.folder=[{names}]"'
             )
         if counts:
-            (folder,) = counts
-            return folder if 2 * counts[folder] >= len(sample) else None
+            ((folder, count),) = counts.items()
+            if 2 * count >= len(sample):
+                return folder
+            name = printable(folder.relative_to(root).as_posix())
+            raise DataError(
+                f"{where}: none of the files in column {column} is beside it, and of "
+                f"{len(sample):,} looked for {count:,} are in the folder {name}; to take those: "
+                f'--set "table.folder={name}"'
+            )
     return None
 
 
