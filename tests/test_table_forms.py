@@ -424,6 +424,8 @@ def test_a_column_without_a_one_is_refused(home):
          'mean --set "table.targets=[scab, rust]" --set task=multilabel?'),
         (FLAGS.replace("d.png,0", "d.png,-1"), [SEVERAL],
          '[scab, rust]" --set table.uncertain=negative (or positive)?'),
+        (FLAGS.replace("rust", "no"), [], """mean --set 'table.targets=[scab, "no"]'?"""),
+        (FLAGS.replace("rust", "a: b"), [], """mean --set 'table.targets=[scab, "a: b"]'?"""),
         (FLAGS.replace("rust", "1"), [], """mean --set 'table.targets=[scab, "1"]'?"""),
     ],
 )  # fmt: skip

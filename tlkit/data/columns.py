@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from tlkit.data.flags import are_flags, flagged
 from tlkit.data.rows import SEPARATORS, Rows
 from tlkit.data.targets import Targets
@@ -31,6 +33,7 @@ def check_columns(
     """Refuse a table without the columns that are needed, saying what to type.
 
     Args:
+        needed: columns that must be there.
         also: columns that are read where they are there.
 
     Raises:
@@ -102,9 +105,7 @@ def _as_flags(found: Rows, targets: Targets, images: str) -> list[str]:
     columns = [name for name in left if cells and are_flags(row[name] for row in cells)]
     if len(columns) < 2 or targets.named_by:  # numbers take any column
         return []
-    names = ", ".join(
-        x if re.fullmatch(r"[A-Za-z_][\w .-]*", x) else json.dumps(x) for x in columns
-    )
+    names = ", ".join(map(_as_yaml, columns))
     settings = [f"--set {_quoted(f'table.targets=[{names}]')}"]
     counts = {len(flagged(row, columns, "negative", "")) for row in cells}
     if targets.kind is str and counts != {1}:
@@ -112,6 +113,15 @@ def _as_flags(found: Rows, targets: Targets, images: str) -> list[str]:
     if any(row[x] in ("", "-1", "-1.0") for row in cells for x in columns):
         settings.append("--set table.uncertain=negative (or positive)")
     return settings
+
+
+def _as_yaml(name: str) -> str:
+    """Return a name as a member of a list in YAML: in quotes where it would be something else."""
+    try:
+        plain = yaml.safe_load(f"[{name}]") == [name]
+    except yaml.YAMLError:
+        plain = False
+    return name if plain else json.dumps(name, ensure_ascii=False)
 
 
 def _quoted(setting: str) -> str:
