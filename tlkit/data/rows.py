@@ -195,7 +195,7 @@ def _records(text: str, separator: str, path: Path, count: int) -> Iterator[tupl
         reason = (
             "a quote that opens in this row is never closed"
             if str(error) == "unexpected end of data"
-            else f"is not CSV: {error}"
+            else f"is not CSV: {printable(str(error))}"
         )
         raise DataError(f"data {path}, line {line}: {reason}") from error
 
