@@ -154,6 +154,7 @@ def test_a_separator_that_is_none_is_refused(home, bad):
         (TEXT, ["table.encoding=ascii"], "cannot be read as ascii"),
         (TEXT, ["table.delimiter=;"], 'separated otherwise: --set "table.delimiter=,"'),
         (TEXT.encode("utf-16-le"), [], "NUL bytes.*table.encoding=utf-16-le"),
+        (TEXT.encode() + "e.png,Ä\n".encode("cp1252"), [], "line 6: is not UTF-8, and the rest"),
         (b"PK\3\4 rest", [], "is an Excel workbook or a ZIP archive, no CSV file; save it"),
         (b"\x81\x8d\xff,\n", [], "cannot be read as UTF-8 nor as cp1252"),
         ("image,label\na.png,x,y\n", [], "line 2: needs as many fields.*Allowed: 2. Received: 3"),

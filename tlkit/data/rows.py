@@ -117,7 +117,8 @@ def _decode(path: Path, table: TableSpec) -> tuple[str, list[str]]:
         )
     try:
         text = content.decode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        _check_not_damaged(path, content, error.start)
         text = _strictly(path, content, "cp1252", "UTF-8 nor as cp1252")
         word = next((x for x in re.findall(r"\w+", text) if not x.isascii()), "")
         such = f", such as {word!r}" if word else ""
@@ -126,6 +127,18 @@ def _decode(path: Path, table: TableSpec) -> tuple[str, list[str]]:
             "--set table.encoding=NAME"
         ]
     return text, []
+
+
+def _check_not_damaged(path: Path, content: bytes, start: int) -> None:
+    """Refuse what is UTF-8 but for a few bytes: as cp1252 all its accents would be wrong."""
+    text = content.decode(errors="replace")
+    wrong = text.count("\ufffd")
+    if sum(not x.isascii() for x in text) > 2 * wrong:
+        line = len(_LINES.findall(content[:start].decode())) + 1
+        raise DataError(
+            f"data {path}, line {line}: is not UTF-8, and the rest of the file is. Mend it, or "
+            f"name its encoding with --set table.encoding=NAME. Received: byte {content[start]:#x}"
+        )
 
 
 def _strictly(path: Path, content: bytes, encoding: str, name: str) -> str:
