@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors",
+    "plain_yaml",
     "backbones.row",
     "backbones.families",
     "backbones.catalog",  # a table without code; the spec names its rows

@@ -122,6 +122,7 @@ def _split(spec: Any) -> list[str]:
     problems = [
         f"{name}: is a share of the data or a folder. "
         f"Allowed: {'above 0' if name == 'val' else '0'} to below 1. Received: {share:g}"
+        f"{_folder_hint(share)}"
         for name, share in shares.items()
         if not 0 <= share < 1 or (name == "val" and share == 0)
     ]
@@ -155,6 +156,11 @@ def _groups(spec: Any) -> list[str]:
             f"Received: {spec.rare}"
         )
     return problems
+
+
+def _folder_hint(share: float) -> str:
+    whole = share > 1 and share.is_integer()
+    return f" (a folder of that name is written ./{share:.0f})" if whole else ""
 
 
 def _pictures(spec: Any) -> list[str]:

@@ -101,7 +101,10 @@ def _escape(character: str) -> str:
 
 def received(value: Any) -> str:
     """Return `repr(value)` for a message, cut: ten lines of YAML may stand for gigabytes."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # a whole number of more than 4,300 digits, which Python does not write
+        return f"a {type(value).__name__} of too many digits"
 
 
 _SHORT = reprlib.Repr()

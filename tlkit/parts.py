@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from tlkit.backbones.catalog import CATALOG, GIVEN, is_given
 from tlkit.consistency import OWN
+from tlkit.errors import received
 
 
 def option(
@@ -31,7 +42,42 @@ def option(
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=False, protected_namespaces=())
+    """Options that stand together; numbers are finite, and text is what files can hold."""
+
+    model_config = ConfigDict(
+        extra="forbid", validate_default=False, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _whole_text(cls, value: Any) -> Any:
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and "\0" in text:  # no path, column or layer has one
+                raise ValueError(f"holds a NUL character. Received: {received(text)}")
+            if isinstance(text, str) and _HALF.search(text):
+                raise ValueError(f"holds half a character. Received: {received(text)}")
+        return value
+
+
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates, but those by which Python carries the bytes of a file name (PEP 383)."""
+
+
+def as_path(text: str) -> str:
+    """Return a path with the home folder for a leading `~/`, which a shell replaces only where a
+    word begins: not in `--set out=~/runs`, nor in a recipe.
+
+    A name that this locale cannot write is taken for UTF-8, as the one who wrote it saw it.
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        text = os.fsdecode(text.encode("utf-8", "surrogatepass"))
+    return os.path.expanduser(text) if text.startswith("~/") else text
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(as_path)]
+"""A path, or what stands for one."""
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -58,7 +104,7 @@ def in_seconds(value: Any) -> Any:
 class BackboneSpec(Part):
     """The pretrained network."""
 
-    name: str = option(
+    name: PathText = option(
         "MobileNetV2",
         "The application (`tlkit backbones` lists them), or a model of your own: "
         "path/to/model.keras, or module:function, which is called without arguments.",
@@ -66,7 +112,7 @@ class BackboneSpec(Part):
         enum=list(CATALOG),
         other=GIVEN,
     )
-    weights: str = option(
+    weights: PathText = option(
         "imagenet",
         "`imagenet`, `none` (random), or the path of a weights file; a model of your own brings "
         "its weights: `own`, or `none` if they are random and nothing in it is worth freezing.",
@@ -82,6 +128,7 @@ class BackboneSpec(Part):
         None,
         "In a model of your own, the layer whose output (4-dimensional) the head gets; empty: the "
         "last such layer before global pooling.",
+        min_length=1,
     )
     preprocessing: Literal["none", "tf", "caffe", "torch", "lite"] | None = option(
         None,
@@ -117,7 +164,7 @@ class HeadSpec(Part):
         "generalised mean.",
         source="Lin et al. 2013, section 3.2; gem: Radenovic et al. 2019",
     )
-    hidden: list[Annotated[int, Field(gt=0)]] = option(
+    hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = option(
         list, "Units of each hidden FC layer, such as [256]; empty: a linear classifier."
     )
     activation: Literal[
@@ -193,7 +240,9 @@ def _separator(value: Any) -> Any:
 class TableSpec(Part):
     """How a table (.csv, .tsv, .txt) is read."""
 
-    image: str = option("image", "Column with the paths, relative to the file or to folder.")
+    image: str = option(
+        "image", "Column with the paths, relative to the file or to folder.", min_length=1
+    )
     folder: Names = option(
         list,
         "Folder or folders in which the images are, relative to the file; empty: that of the file, "

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from tlkit.errors import SpecError, did_you_mean, received
+from tlkit.errors import SpecError, did_you_mean, printable, received
+from tlkit.plain_yaml import part_of, read_yaml, typed
 from tlkit.spec import RunSpec
+
+LARGEST = 2**20
+"""Bytes of the largest recipe that is read: all options with their descriptions take a hundredth,
+and the reader takes seconds for it."""
+
+LONGEST = 100
+"""Characters of a name that a message repeats."""
 
 
 def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
@@ -20,10 +28,13 @@ def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
     Raises:
         SpecError: lists every problem with its place, what is allowed and what was received.
     """
+    where = printable(where)
+    if not isinstance(fields, dict):
+        raise SpecError(f"{where}: must be a mapping of options. Received: {received(fields)}")
     try:
         return RunSpec.model_validate(fields)
     except ValidationError as error:
-        problems = _problems(fields, error)
+        problems = list(map(printable, _problems(fields, error)))
     if len(problems) == 1:
         raise SpecError(f"{where}: {problems[0]}")
     raise SpecError("\n  ".join([f"{where}: {len(problems)} problems:", *problems]))
@@ -57,14 +68,14 @@ def _without(fields: dict[str, Any], path: list[Any]) -> dict[str, Any]:
 def _explain(item: dict[str, Any]) -> list[str]:
     """Turn one pydantic error into lines of ours."""
     path = list(item["loc"])
-    place = ".".join(map(str, path))
+    place = _shown(".".join(map(str, path)))
     if item["type"] == "value_error":
         text = str(item["ctx"]["error"])
         return [f"{place}: {text}"] if place else text.split("\n")
     if item["type"] == "extra_forbidden":
         options = _options_at(path[:-1])
         return [
-            f"{place}: unknown option.{did_you_mean(str(path[-1]), options)} "
+            f"{place}: unknown option.{did_you_mean(_shown(str(path[-1])), options)} "
             f"Allowed: {', '.join(options)}. Received: {received(item['input'])}"
         ]
     message = item["msg"].removeprefix("Input ").replace("String should", "should")
@@ -88,64 +99,58 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """Return the fields of a recipe file.
 
     Raises:
-        SpecError: the file is missing, not YAML, or no mapping.
+        SpecError: the file is missing, too large, not YAML, or no mapping.
     """
+    where = printable(f"recipe {path}")
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:  # it may be a pipe: `--recipe <(command)`
+            content = file.read(LARGEST + 1)
     except OSError as error:
-        raise SpecError(f"recipe {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise SpecError(f"recipe {path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(fields, dict):
+        raise SpecError(f"{where}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL character in the path
+        raise SpecError(f"{where}: cannot be read: {error}") from error
+    if len(content) > LARGEST:
         raise SpecError(
-            f"recipe {path}: must be a mapping of options. Received: {type(fields).__name__}"
+            f"{where}: is too large for a recipe. Allowed: {LARGEST:,} bytes. Received: more"
         )
+    try:
+        fields = read_yaml(content, RunSpec)
+    except ValueError as error:
+        raise SpecError(printable(f"{where}: is not YAML: {error}")) from error
+    if not isinstance(fields, dict):
+        raise SpecError(f"{where}: must be a mapping of options. Received: {type(fields).__name__}")
     return fields
 
 
 def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Return `fields` with each `a.b=value` of `settings` put in.
+    """Return `fields` with each `a.b=value` of `settings` put in, the last of a name.
 
-    A value is read as YAML; for an option that takes text, what is not quoted is the text as it
-    stands, so that a separator may be a blank or `|`, and a column may be called `no` or `1`.
+    An option that takes text gets what is behind `=`, so that a separator may be a blank or `|`, and
+    a column may be called `no` or `1`; other values are read as YAML.
 
     Raises:
-        SpecError: a setting has no `=`, or its value is not YAML.
+        SpecError: a setting has no `=`, a name in it is empty, or its value is not YAML.
     """
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
+        path = [name.strip() for name in key.split(".")]
+        if not equals or not all(path):
             raise SpecError(
-                f"--set: write key=value, such as head.dropout=0.5. Received: {setting!r}"
+                "--set: write key=value, such as head.dropout=0.5. "
+                f"Received: {printable(received(setting))}"
             )
-        path = key.strip().split(".")
         try:
-            value = _text(text) if _takes_text(path) else yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise SpecError(
-                f"--set {key}: the value is not YAML. Received: {received(text)}"
-            ) from error
+            value = typed(text, functools.reduce(part_of, path, RunSpec))
+        except ValueError as error:
+            problem = f"--set {_shown(key)}: the value is not YAML: {error}"
+            raise SpecError(printable(f"{problem}. Received: {received(text)}")) from error
         fields = _with(fields, path, value)
     return fields
 
 
-def _takes_text(path: list[str]) -> bool:
-    """Tell whether the option takes text and nothing else, or none."""
-    model: Any = RunSpec
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            return False
-        model = _part_class(field.annotation)
-    return field.annotation in (str, str | None)
-
-
-def _text(text: str) -> Any:
-    """Return a text as it stands; as YAML where that says more: quotes, null, nothing."""
-    bare = text.strip()
-    if text and not bare:
-        return text
-    return yaml.safe_load(text) if bare[:1] in ("", "'", '"', "~") or bare == "null" else bare
+def _shown(name: str) -> str:
+    """Return the name of an option, which may be anything, for a message."""
+    return printable(name if len(name) <= LONGEST else f"{name[:LONGEST]}...")
 
 
 def _with(fields: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The command line, recipes (YAML), `--set` and Python's keyword arguments all end
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,9 @@ from tlkit.parts import (
     Names,
     OptimizerSpec,
     Part,
+    PathText,
     TableSpec,
+    as_path,
     in_seconds,
     option,
 )
@@ -37,9 +40,16 @@ def _share_or_folder(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | str | Path):
         raise ValueError(f"should be a share or a folder. Received: {received(value)}")
     try:
-        return float(value)
+        share = float(value)
     except (TypeError, ValueError):  # the former: a Path
-        return str(value)
+        if str(value):
+            return as_path(str(value))
+        share = math.nan
+    except OverflowError:
+        share = math.inf
+    if not math.isfinite(share):
+        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
+    return share
 
 
 ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
@@ -48,7 +58,7 @@ ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
 class RunSpec(Part):
     """One run, whole: data, backbone, head, freezing, training, machine."""
 
-    data: str | None = option(
+    data: PathText | None = option(
         None,
         "A folder of class folders, one with train / validation (val, valid) / test folders, a zip "
         "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns, "
@@ -90,7 +100,7 @@ class RunSpec(Part):
     near_duplicates: bool = option(
         False, "Warn of pictures much alike that stand in two parts; reading takes longer."
     )
-    out: str | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
+    out: PathText | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
     backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
         BackboneSpec, "The pretrained network, by name or with its arguments."
     )
@@ -99,6 +109,7 @@ class RunSpec(Part):
         "Side of the square that pictures are resized to; empty: the backbone's own.",
         unit="pixels",
         gt=0,
+        le=16_384,
     )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
     normalize: Literal["application", "dataset", "pca"] = option(
@@ -168,7 +179,7 @@ class RunSpec(Part):
         source="King & Zeng 2001",
     )
     epochs: int | None = option(
-        None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0
+        None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0, le=1_000_000
     )
     budget: (
         Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(in_seconds)] | None
@@ -178,7 +189,7 @@ class RunSpec(Part):
         "validation gains and the time lasts; replaces regime, freeze and epochs.",
         unit="seconds, or with s, m, h, such as 2m",
     )
-    batch_size: int = option(32, "Pictures in one training step.", gt=0)
+    batch_size: int = option(32, "Pictures in one training step.", gt=0, le=1_000_000)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
         OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
     )
@@ -188,8 +199,16 @@ class RunSpec(Part):
         "does not fit is computed anew in each epoch.",
         unit="GiB",
         ge=0,
+        le=1_000_000,
     )
-    seed: int = option(0, "Seed of splits, order, augmentation and initialisation.", ge=0)
+    seed: int = option(
+        0,
+        "Seed of splits, order, augmentation and initialisation.",
+        unit="0 to 4294967295",
+        source="numpy.random.seed",
+        ge=0,
+        lt=2**32,
+    )
     device: str = option(
         "auto",
         "auto, cpu, gpu, gpu:N; several GPUs share each batch: gpu:0,1 or gpu:all (cpu:0,1 on "
@@ -233,4 +252,17 @@ class RunSpec(Part):
 
     def to_yaml(self) -> str:
         """Return the whole spec, defaults written out, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with line separators and the like in double quotes, as escapes: PyYAML folds
+    them in any other, and reads something else back."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text_node)

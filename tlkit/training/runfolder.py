@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import yaml
 
 from tlkit.errors import RunFolderError
+from tlkit.plain_yaml import read_yaml
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
 
@@ -124,7 +124,7 @@ class RunFolder:
             RunFolderError: there is no `spec.yaml`, or it is no YAML.
         """
         try:
-            fields = yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8"))
+            fields = read_yaml((self.path / "spec.yaml").read_bytes(), RunSpec)
         except OSError as error:
             problem = (
                 "is no run folder (spec.yaml is missing)"
@@ -134,7 +134,7 @@ class RunFolder:
             raise RunFolderError(
                 f"run {self.path}: {problem}. Allowed: a folder made by tlkit train"
             ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise RunFolderError(f"run {self.path}: spec.yaml is damaged") from error
         return make_spec(fields, f"{self.path}/spec.yaml")
 
