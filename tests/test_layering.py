@@ -13,6 +13,7 @@ ORDER = (
     "backbones.row",
     "backbones.families",
     "backbones.catalog",  # a table without code; the spec names its rows
+    "idle",
     "consistency",  # asked by the spec about itself
     "parts",
     "spec",

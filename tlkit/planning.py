@@ -10,6 +10,7 @@ from tlkit.backbones.build import Built
 from tlkit.consistency import find_problems
 from tlkit.data.prepare import Prepared
 from tlkit.estimate import estimate
+from tlkit.idle import find_idle
 from tlkit.progress import Progress
 from tlkit.training.phases import TrainPlan, make_plan
 
@@ -41,7 +42,20 @@ def planned(
             prepared = dataclasses.replace(prepared, spec=viewed)
             plan = plan_of(prepared, built, callbacks)
             found = estimate(prepared, built, plan, measure)
+    for line in _idle(prepared, plan, callbacks):
+        progress.say("note", line)
     return prepared, dataclasses.replace(plan, estimate=found)
+
+
+def _idle(prepared: Prepared, plan: TrainPlan, callbacks: bool) -> list[str]:
+    """Return what has no effect by the plan; what the spec alone tells has been refused."""
+    spec = prepared.spec
+    if spec.budget is not None:
+        return []
+    chosen = {"regime": plan.regime.value}
+    if plan.phases[-1].freeze.all_frozen:
+        chosen["freeze"] = "all"
+    return find_idle(spec.model_copy(update=chosen), callbacks)
 
 
 def say_plan(plan: TrainPlan, progress: Progress) -> None:

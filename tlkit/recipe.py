@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ValidationError
 
 from tlkit.errors import SpecError, did_you_mean, printable, received
+from tlkit.idle import find_idle
 from tlkit.plain_yaml import part_of, read_yaml, typed
 from tlkit.spec import RunSpec
 
@@ -34,10 +35,31 @@ def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
     try:
         return RunSpec.model_validate(fields)
     except ValidationError as error:
-        problems = list(map(printable, _problems(fields, error)))
+        raise _refusal(where, _problems(fields, error)) from None
+
+
+def asked_spec(
+    fields: dict[str, Any], where: str = "the options", callbacks: bool = False
+) -> RunSpec:
+    """Validate what a person asks for: as `make_spec`, and each option must have an effect.
+
+    Args:
+        callbacks: the person passed Keras callbacks.
+
+    Raises:
+        SpecError: see `make_spec`, and `tlkit.idle`.
+    """
+    spec = make_spec(fields, where)
+    if idle := find_idle(spec, callbacks):
+        raise _refusal(printable(where), idle)
+    return spec
+
+
+def _refusal(where: str, problems: list[str]) -> SpecError:
+    problems = list(map(printable, problems))
     if len(problems) == 1:
-        raise SpecError(f"{where}: {problems[0]}")
-    raise SpecError("\n  ".join([f"{where}: {len(problems)} problems:", *problems]))
+        return SpecError(f"{where}: {problems[0]}")
+    return SpecError("\n  ".join([f"{where}: {len(problems)} problems:", *problems]))
 
 
 def _problems(fields: dict[str, Any], error: ValidationError) -> list[str]:

@@ -24,7 +24,7 @@ from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
 from tlkit.planning import plan_of, planned, say_plan
 from tlkit.progress import Progress, as_progress
-from tlkit.recipe import make_spec
+from tlkit.recipe import asked_spec
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
@@ -63,7 +63,7 @@ def train(
         run = tlkit.train("flowers/", backbone="MobileNetV2")
         run.metrics["test"]["accuracy"]
     """
-    spec, arrays = spec_of(data, val, test, fields)
+    spec, arrays = spec_of(data, val, test, fields, bool(callbacks))
     shown = as_progress(progress)
     set_environment(spec)
     if spec.out:
@@ -220,7 +220,7 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
 
 
 def spec_of(
-    data: Any, val: Any, test: Any, fields: dict[str, Any]
+    data: Any, val: Any, test: Any, fields: dict[str, Any], callbacks: bool = False
 ) -> tuple[RunSpec, dict[str, Any]]:
     """Return the spec, and apart from it what is no text.
 
@@ -246,7 +246,7 @@ def spec_of(
         fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
-    return make_spec(fields), arrays
+    return asked_spec(fields, callbacks=callbacks), arrays
 
 
 def _check_unchanged(prepared: Prepared, run: Run) -> None:

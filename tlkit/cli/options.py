@@ -13,7 +13,7 @@ import click
 
 from tlkit.parts import BackboneSpec
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec, merge, read_recipe
+from tlkit.recipe import asked_spec, merge, read_recipe
 from tlkit.spec import RunSpec
 
 # Options of the command line that stand for a field of the spec; the rest is reached by --set.
@@ -110,7 +110,7 @@ def spec_fields(
         fields = merge(fields, [f"backbone.name={json.dumps(backbone)}"])
     fields = merge(fields, list(settings))
     # A wrong option is answered before TensorFlow's seconds of import.
-    make_spec(fields, f"{recipe} and the options" if recipe else "the options")
+    asked_spec(fields, f"{recipe} and the options" if recipe else "the options")
     return fields
 
 
