@@ -19,10 +19,11 @@ from pydantic import BaseModel
 
 from tlkit.consistency import find_problems
 from tlkit.errors import TlkitError
+from tlkit.places import check_free
 from tlkit.plain_yaml import part_of
 from tlkit.recipe import make_spec, merge, read_recipe
 from tlkit.spec import RunSpec
-from tlkit.training.runfolder import check_free, next_folder
+from tlkit.training.runfolder import next_folder
 
 VALUES = (
     # What YAML 1.1 takes for something else than it looks like.

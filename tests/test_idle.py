@@ -25,7 +25,6 @@ SMALL, MEDIUM = "regime=small", "regime=medium"
         ([SMALL, "head.l2=0.1"], "head.l2", "it is solved"),
         ([SMALL, "head.bias=zeros"], "head.bias", "it is solved"),
         (["freeze=all", "head.initializer=he_normal"], "head.initializer", "it is solved"),
-        ([SMALL, "head.solver=lbfgs", "epochs=3"], "epochs", "it is solved"),
         ([SMALL, "head.solver=lbfgs", "augment=light"], "augment", "it is solved"),
         ([SMALL, "head.solver=lbfgs", "mixup=0.2"], "mixup", "it is solved"),
         (["head.activation=tanh"], "head.activation", "it belongs to hidden layers"),

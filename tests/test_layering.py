@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors",
+    "places",
     "plain_yaml",
     "backbones.row",
     "backbones.families",

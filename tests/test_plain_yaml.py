@@ -107,12 +107,12 @@ def test_a_number_is_what_it_looks_like(name, text, value, tmp_path):
         (f"batch_size={10**30}", "batch_size: "),
         (f"image_size={10**6}", "image_size: should be less than or equal to 16384"),
         (f"head.hidden=[{10**9}]", "head.hidden.0: should be less than or equal to 65536"),
-        ("val=inf", "val: should be a share or a folder. Received: 'inf'"),
-        ("val=nan", "val: should be a share or a folder. Received: 'nan'"),
+        ("val=inf", "val: should be a share or a folder. Received: inf"),
+        ("val=nan", "val: should be a share or a folder. Received: nan"),
         ("val=2024", "Received: 2024 (a folder of that name is written ./2024)"),
         ("val=-0.0", "val: is a share of the data or a folder. Allowed: above 0"),
         ("val=", "val: should be a share or a folder. Received: ''"),
-        ("backbone.weights=", "backbone.weights: should have at least 1 character"),
+        ("backbone.weights=", "backbone.weights: is empty. Allowed: a path. Received: ''"),
         ("out=a\0b", r"out: holds a NUL character. Received: 'a\x00b'"),
         ("table.label=a\ud800b", "table.label: holds half a character"),
         ("=x", "--set: write key=value, such as head.dropout=0.5. Received: '=x'"),
@@ -202,6 +202,13 @@ def test_strange_text_comes_back_from_a_runs_spec(text, tmp_path):
     assert make_spec(yaml.safe_load(written)) == spec
     assert make_spec(recipe(tmp_path, written)) == spec
     assert RunSpec.model_validate(yaml.safe_load(written)) == spec
+
+
+def test_paths_that_are_not_utf8_are_taken():
+    path = "gr\udcfcn"
+    spec = make_spec({"data": path, "out": path, "test": path, "backbone": {"weights": path}})
+    assert (spec.data, spec.out, spec.test, spec.backbone.weights) == (path,) * 4
+    assert make_spec(yaml.safe_load(spec.to_yaml())) == spec
 
 
 @pytest.mark.parametrize("fields", [[], None, "text", 3])

@@ -9,6 +9,7 @@ from tlkit.backbones.given import Given, build_given, open_given
 from tlkit.data.colours import Colours, measure_colours
 from tlkit.data.prepare import Prepared
 from tlkit.environment import precision
+from tlkit.freezing import plan_freeze
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import TASKS
 from tlkit.heads.top import attach
@@ -54,6 +55,16 @@ def assemble(
 def unweighted(spec: RunSpec, given: Given | None) -> Built:
     """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
     return _backbone(spec, given, "none", None)
+
+
+def check_freeze(spec: RunSpec, given: Given | None) -> None:
+    """Answer a wrong freeze rule before the data are read and weights fetched.
+
+    Raises:
+        FreezeError: it cannot be read, or matches nothing.
+    """
+    if spec.freeze != "auto":
+        plan_freeze(unweighted(spec, given).layers, spec.freeze)
 
 
 def _backbone(spec: RunSpec, given: Given | None, weights: str, colours: Colours | None) -> Built:

@@ -6,6 +6,7 @@ else that is raised is a bug and exits with 1.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import reprlib
 from collections.abc import Iterable
@@ -90,6 +91,9 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
+    # Under a locale that is not UTF-8, a name that is comes as one escape a byte.
+    with contextlib.suppress(UnicodeEncodeError):
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 

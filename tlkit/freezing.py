@@ -204,7 +204,7 @@ def _until(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
 
 def _all_but_last(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
     blocks = block_names(layers)
-    if not value.isdecimal() or int(value) >= len(blocks):
+    if not re.fullmatch(r"\d{1,9}", value) or int(value) >= len(blocks):
         raise FreezeError(
             f"freeze rule {rule!r}: last=N takes a number of blocks. "
             f"Allowed: 0 to {len(blocks) - 1}. Received: {value!r}"
@@ -214,7 +214,7 @@ def _all_but_last(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str
 
 
 def _slice(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
-    if not re.fullmatch(r"(-?\d+)?:(-?\d+)?", value):
+    if not re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?", value):
         raise FreezeError(
             f"freeze rule {rule!r}: layers=A:B takes a Python slice such as layers=0:100. "
             f"Received: {value!r}"
@@ -226,7 +226,7 @@ def _slice(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
 def _pattern(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
     try:
         pattern = re.compile(value)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise FreezeError(
             f"freeze rule {rule!r}: {value!r} is not a regular expression: {error}"
         ) from error

@@ -70,7 +70,7 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
     solves = not head.hidden and head.solver != "fit"
     if alone and solves and (head.solver == "lbfgs" or not asked):
         names = [*FITTED, *(name for name in given if name.startswith("optimizer."))]
-        names += ["epochs", "mixup", "cutmix", *(["augment"] if varied else [])]
+        names += ["mixup", "cutmix", *(["augment"] if varied else [])]
         yield (
             names,
             (

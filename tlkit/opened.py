@@ -24,6 +24,7 @@ from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import measure
 from tlkit.evaluate.predictor import predict_items
 from tlkit.evaluate.views import averaging
+from tlkit.evaluate.written import check_targets, write_evaluation
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
 from tlkit.progress import Progress, as_progress
@@ -97,18 +98,29 @@ class Run:
         return averaging(self.model, views, self.spec.mirror)
 
     def evaluate(
-        self, data: Any = None, *, views: int = 1, progress: bool | Progress = True
+        self,
+        data: Any = None,
+        *,
+        views: int = 1,
+        out: str | Path | None = None,
+        csv: str | Path | None = None,
+        progress: bool | Progress = True,
     ) -> dict[str, Any]:
         """Return the task's metrics, all of them, and the files that were left out.
 
         Args:
             data: anything that `train` takes; None: the run's own test part.
             views: see `answering`.
+            out: a new or empty folder for `metrics.json`, `predictions.csv` and the drawing of
+                the task, as in a run folder; None: nothing is written.
+            csv: a file for the predictions alone; one that is there is replaced.
 
         Raises:
-            DataError: nothing to evaluate on, or classes that the run does not know.
-            SpecError: see `answering`.
+            DataError: nothing to evaluate on, classes that the run does not know, or files that
+                cannot be written.
+            RunFolderError, SpecError: see `check_targets` and `answering`.
         """
+        check_targets(out, csv)
         shown, model = as_progress(progress), self.answering(views)
         examples, notes = (
             (self._own_test(), [])
@@ -126,7 +138,9 @@ class Run:
         answers = outputs(model, pictures, len(usable), shown, "evaluate")
         metrics = measure(self.task, targets, answers)
         left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
-        return {**metrics, "left_out": left_out}
+        result = {**metrics, "left_out": left_out}
+        write_evaluation(self.task, result, usable, targets, answers, out, csv)
+        return result
 
     def predict(
         self, items: Any, *, views: int = 1, progress: bool | Progress = False

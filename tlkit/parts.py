@@ -68,7 +68,13 @@ def as_path(text: str) -> str:
     word begins: not in `--set out=~/runs`, nor in a recipe.
 
     A name that this locale cannot write is taken for UTF-8, as the one who wrote it saw it.
+
+    Raises:
+        ValueError: the text is empty. (pydantic's own `min_length` refuses names that are not
+            UTF-8.)
     """
+    if not text:
+        raise ValueError("is empty. Allowed: a path. Received: ''")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
@@ -76,7 +82,7 @@ def as_path(text: str) -> str:
     return os.path.expanduser(text) if text.startswith("~/") else text
 
 
-PathText = Annotated[str, Field(min_length=1), AfterValidator(as_path)]
+PathText = Annotated[str, AfterValidator(as_path)]
 """A path, or what stands for one."""
 
 

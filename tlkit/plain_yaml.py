@@ -65,7 +65,7 @@ def typed(text: str, kind: Any) -> Any:
     opens = bare[:1] if bare[:1] in ("'", '"') else ""
     opens = "[" if bare[:1] == "[" and any(map(_is_list, alternatives(kind))) else opens
     if not opens:
-        return bare or text
+        return _plain(bare or text, kind)
     try:
         return read_yaml(bare, kind)
     except ValueError:
@@ -156,14 +156,20 @@ def _scalar(node: yaml.ScalarNode, kind: Any) -> Any:
     text, tag = node.value, _check_tag(node, _SCALARS)
     if node.style in ("'", '"', "|", ">") or tag == "str":
         # Quoted; or plain text, which may still be a number that YAML 1.1 does not see: 1e-3.
-        return text if node.style or _takes_text(kind) else _number(text)
+        return text if node.style else _plain(text, kind)
     if text in _NULL and (not _takes_text(kind) or types.NoneType in alternatives(kind)):
         return None
     if _takes_text(kind):
-        return text
+        return _plain(text, kind)
     if tag == "bool":
         return yaml.SafeLoader.bool_values.get(text.lower(), text)
     return _number(text)
+
+
+def _plain(text: str, kind: Any) -> int | float | str:
+    """Return text that stands without quotes; a number where an option takes one."""
+    text_alone = _takes_text(kind) and not {int, float} & set(alternatives(kind))
+    return text if text_alone else _number(text)
 
 
 def _number(text: str) -> int | float | str:

@@ -6,6 +6,7 @@ or switch it off. In a notebook rich draws the same bars.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,15 @@ from tlkit.errors import printable
 
 LABEL_WIDTH = 10
 
+UNFOLDED = 10_000
+"""Characters that a line may have in a file or a pipe: a folded path is no path."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the caller end: rich would end the process with exit code 1."""
+        raise  # rich calls this while it handles the BrokenPipeError
+
 
 class Progress:
     """Prints `label  text` lines and progress bars; silent with `quiet=True`."""
@@ -24,11 +34,17 @@ class Progress:
     def __init__(self, quiet: bool = False, stderr: bool = False):
         # No markup: a class may be called `[/b]`, or `:cat:`.
         plain = {"highlight": False, "markup": False, "emoji": False}
-        self.console = Console(stderr=stderr, quiet=quiet, soft_wrap=True, **plain)
+        self.console = _Console(stderr=stderr, quiet=quiet, soft_wrap=True, **plain)
+        if not (self.console.is_terminal or self.console.is_jupyter or "COLUMNS" in os.environ):
+            self.console.width = UNFOLDED
 
     def say(self, label: str, text: str) -> None:
         """Print one line; `label` is the step's name, at most ten characters."""
-        self.console.print(f"{label:<{LABEL_WIDTH}}{printable(text)}", markup=False)
+        # A stream that is not UTF-8 gets escapes for what it has no characters for.
+        line = f"{label:<{LABEL_WIDTH}}{printable(text)}"
+        encoding = self.console.encoding
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+        self.console.print(line, markup=False)
 
     @contextmanager
     def bar(self, label: str, what: str, total: int) -> Iterator[Advance]:

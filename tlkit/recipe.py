@@ -147,8 +147,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """Return `fields` with each `a.b=value` of `settings` put in, the last of a name.
 
-    An option that takes text gets what is behind `=`, so that a separator may be a blank or `|`, and
-    a column may be called `no` or `1`; other values are read as YAML.
+    An option that takes text gets what is behind `=`, so that a separator may be a blank or `|`,
+    and a column may be called `no` or `1`; other values are read as YAML.
 
     Raises:
         SpecError: a setting has no `=`, a name in it is empty, or its value is not YAML.

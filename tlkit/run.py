@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tlkit.assembly import assemble, open_backbone, unweighted
+from tlkit.assembly import assemble, check_freeze, open_backbone, unweighted
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.arrays import class_names_of
 from tlkit.data.prepare import Prepared, prepare
@@ -22,6 +22,7 @@ from tlkit.interruption import Start, disk_full_told, interrupted, starting
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
+from tlkit.places import check_free
 from tlkit.planning import plan_of, planned, say_plan
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import asked_spec
@@ -29,7 +30,7 @@ from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan
-from tlkit.training.runfolder import RunFolder, check_free
+from tlkit.training.runfolder import RunFolder
 from tlkit.training.state import read_state
 from tlkit.training.trainer import Trainer
 
@@ -72,10 +73,8 @@ def train(
     start = Start()
     try:
         with starting(start, arrays):
+            check_freeze(spec, given)
             prepared = prepare(spec, arrays, shown, start.create)
-            if spec.freeze != "auto":
-                # A wrong rule, before weights are fetched.
-                plan_of(prepared, unweighted(spec, given))
             devices = machine(spec)
             task, built, model = assemble(prepared, given, devices)
             prepared, plan = planned(prepared, built, shown, bool(callbacks))
@@ -105,6 +104,7 @@ def plan(
     spec, arrays = spec_of(data, val, test, fields)
     spec, given = open_backbone(spec, arrays.get("backbone"))
     shown = as_progress(progress)
+    check_freeze(spec, given)
     prepared = prepare(spec, arrays, shown)
     return planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
 

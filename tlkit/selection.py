@@ -25,6 +25,7 @@ from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.footprint import latency, saved_megabytes
 from tlkit.evaluate.metrics import measure
 from tlkit.heads.task import Task
+from tlkit.places import check_free
 from tlkit.planning import plan_of
 from tlkit.probing import probe
 from tlkit.progress import Progress, as_progress
@@ -32,7 +33,7 @@ from tlkit.run import spec_of
 from tlkit.spec import RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase, TrainPlan
-from tlkit.training.runfolder import RunFolder, check_free
+from tlkit.training.runfolder import RunFolder
 from tlkit.training.timing import Deadline
 from tlkit.training.trainer import Trainer
 
@@ -84,7 +85,7 @@ def compare(
     """
     start = time.monotonic() if started is None else started
     if out is not None:
-        check_free(Path(out))
+        check_free(Path(out), resumable=False)
     limit = read_seconds(budget)
     candidates = read_candidates(backbones)
     spec, arrays = spec_of(data, val, test, fields)

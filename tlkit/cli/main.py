@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
 import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
@@ -25,7 +31,39 @@ COMMANDS = {
     "cache": ("tlkit.cli.cache", "List or clear the frozen features kept on disk."),
     "schema": ("tlkit.cli.catalog", "Print every option of a recipe as JSON schema."),
 }
-BUG, INTERRUPTED = 1, 130
+BUG, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
+"""Exit codes; the last is what a shell gives of a process that SIGPIPE ends."""
+
+
+def _in_utf8() -> None:
+    """Start Python anew in its UTF-8 mode (PEP 540) where the locale is not UTF-8.
+
+    There a class folder `grün` would have another name, and a run would not be found again.
+    """
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8") and os.name == "posix":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _escaping() -> None:
+    """Have what a stream cannot write (PYTHONIOENCODING=latin-1, say) written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _pipe_closed() -> Iterator[None]:
+    """End quietly where the reader of a pipe has gone: `tlkit data scan flowers/ | head -1`."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:  # closed by the shell: `>&-`
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer would be tried, and complained of, at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
 
 
 class _LazyGroup(click.Group):
@@ -53,10 +91,22 @@ class _LazyGroup(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
+        """Run as a program, with names of files and text as UTF-8 whatever the locale is."""
+        if args is None:
+            _in_utf8()
+            _escaping()
+        return super().main(args, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _pipe_closed():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context):
         """Run the command; a `TlkitError` becomes one message and its exit code."""
         try:
-            return super().invoke(ctx)
+            with _pipe_closed():
+                return super().invoke(ctx)
         except TlkitError as error:
             lines = [printable(line) for line in f"tlkit: {error}".split("\n")]
             click.echo("\n".join(lines), err=True)

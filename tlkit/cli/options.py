@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tlkit.parts import BackboneSpec
+from tlkit.places import check_there
 from tlkit.progress import Progress
 from tlkit.recipe import asked_spec, merge, read_recipe
 from tlkit.spec import RunSpec
@@ -106,11 +107,13 @@ def spec_fields(
     if data is not None:
         fields["data"] = data
     if backbone is not None:
-        # Quoted: a path may hold what means something in YAML.
-        fields = merge(fields, [f"backbone.name={json.dumps(backbone)}"])
+        fields = merge(fields, [f"backbone.name={backbone}"])
     fields = merge(fields, list(settings))
-    # A wrong option is answered before TensorFlow's seconds of import.
-    asked_spec(fields, f"{recipe} and the options" if recipe else "the options")
+    # A wrong option or path is answered before TensorFlow's seconds of import.
+    spec = asked_spec(fields, f"{recipe} and the options" if recipe else "the options")
+    for name in (spec.data, spec.val, spec.test):
+        if isinstance(name, str):
+            check_there(name)
     return fields
 
 
@@ -125,8 +128,9 @@ def output(as_json: bool) -> Iterator[tuple[Progress, Callable[[Any], None]]]:
     if not as_json:
         yield Progress(), lambda value: click.echo(value, file=real)
         return
+    escaped = str(real.encoding).lower() not in ("utf-8", "utf8")
     with contextlib.redirect_stdout(sys.stderr):
         yield (
             Progress(stderr=True),
-            lambda value: click.echo(json.dumps(value, ensure_ascii=False), file=real),
+            lambda value: click.echo(json.dumps(value, ensure_ascii=escaped), file=real),
         )

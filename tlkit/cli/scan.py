@@ -11,6 +11,7 @@ import click
 from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
+from tlkit.places import check_there
 from tlkit.progress import Progress
 
 SHOWN = 3
@@ -45,6 +46,7 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
     from tlkit.recipe import make_spec, merge
 
     spec = make_spec(merge({"data": source}, list(settings)))
+    check_there(source)
     if sheet and (sheet.suffix.lower() != ".png" or sheet.is_dir() or not sheet.parent.is_dir()):
         raise SpecError(f"--sheet: must be a PNG file in a folder that exists. Received: {sheet}")
     with output(as_json) as (progress, show):

@@ -10,6 +10,7 @@ import click
 from tlkit.cli.options import output, spec_fields, spec_options
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
+from tlkit.places import check_free
 from tlkit.progress import Progress
 
 
@@ -58,6 +59,8 @@ def train(
 
 
 def _train(fields: dict[str, Any], progress: Progress):
+    if fields.get("out"):
+        check_free(Path(fields["out"]))
     import_tensorflow()
     from tlkit import run
 

@@ -11,6 +11,7 @@ import click
 from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import DataError, RunFolderError, SpecError
+from tlkit.places import check_csv, check_free, check_there
 from tlkit.progress import Progress
 
 views_option = click.option(
@@ -22,23 +23,57 @@ views_option = click.option(
 )
 
 
-@click.command(epilog="Examples: tlkit evaluate runs/first   |   tlkit evaluate runs/first new/")
+@click.command(
+    epilog="Examples: tlkit evaluate runs/first   |   "
+    "tlkit evaluate runs/first new/ --out measured/"
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data", required=False)
 @views_option
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
-def evaluate(run: Path, data: str | None, views: int, as_json: bool) -> None:
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write id, truth, prediction and probabilities.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder for metrics.json, predictions.csv and a drawing.",
+)
+def evaluate(
+    run: Path,
+    data: str | None,
+    views: int,
+    as_json: bool,
+    csv_file: Path | None,
+    out: Path | None,
+) -> None:
     """Measure RUN on its own test part, or on DATA (its test part, where it has one)."""
     _check_run(run)
+    if csv_file:
+        check_csv(csv_file)
+    if out:
+        check_free(out, resumable=False)
+    if data is not None:
+        check_there(data)
     with output(as_json) as (progress, show):
         import_tensorflow()
         import tlkit
 
-        metrics = tlkit.open_run(run).evaluate(data, views=views, progress=progress)
+        written = {"out": out, "csv": csv_file}
+        metrics = tlkit.open_run(run).evaluate(data, views=views, progress=progress, **written)
         if as_json:
             show(metrics)
         else:
             _show_metrics(metrics, progress)
+        for path in (csv_file, out):
+            if path is not None:
+                names = sorted(file.name for file in path.iterdir()) if path == out else ()
+                progress.say("written", f"{path}{': ' if names else ''}{', '.join(names)}")
 
 
 def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
@@ -100,10 +135,8 @@ def predict(
     """
     if as_json and csv_file:
         raise SpecError("--json, --csv: choose one of them")
-    if csv_file and not csv_file.resolve().parent.is_dir():
-        raise SpecError(f"--csv {csv_file}: its folder does not exist")
-    if csv_file and csv_file.is_dir():
-        raise SpecError(f"--csv {csv_file}: is a folder. Allowed: a file")
+    if csv_file:
+        check_csv(csv_file)
     _check_run(model, export=True)
     if views > 1 and _is_export(model):
         raise SpecError(

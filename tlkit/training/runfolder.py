@@ -18,6 +18,7 @@ from typing import Any
 import keras
 
 from tlkit.errors import RunFolderError
+from tlkit.places import check_free
 from tlkit.plain_yaml import read_yaml
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
@@ -204,28 +205,6 @@ class RunFolder:
             return []
         with self.log.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
-
-
-def check_free(path: Path) -> None:
-    """Check that a run folder can be made at `path`.
-
-    Raises:
-        RunFolderError: it holds something already, or a parent is a file.
-    """
-    try:
-        if path.is_dir() and any(path.iterdir()):
-            raise RunFolderError(
-                f"--out {path}: is not empty. Allowed: a new or empty folder, or --resume {path}"
-            )
-        for parent in (path, *path.parents):
-            if parent.exists():
-                if not parent.is_dir():
-                    raise RunFolderError(
-                        f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
-                    )
-                return
-    except OSError as error:  # a name that is too long, a folder that may not be read
-        raise RunFolderError(f"--out {path}: cannot be made: {error.strerror}") from error
 
 
 def next_folder(data: str, backbone: str, root: Path = Path("runs")) -> Path:

@@ -1,0 +1,66 @@
+"""Whether what a person names is there to be read, or free to be written; asked before any work."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tlkit.errors import DataError, RunFolderError, SpecError
+
+
+def check_there(data: str) -> None:
+    """Check that `data` is there, as far as it is a path: not `tfds:NAME`, say.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if re.match(r"\w+:", data) or data.startswith("<"):
+        return
+    try:
+        os.stat(data)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"data {data}: does not exist. Allowed: a folder of class folders, a CSV file, or what "
+            f"else README lists. Received: {data}"
+        ) from None
+    except OSError:  # a folder that may not be read, say: told by who reads it
+        return
+
+
+def check_csv(path: Path) -> None:
+    """Check that a table can be written to `path`.
+
+    Raises:
+        SpecError: it is a folder, or its folder does not exist.
+    """
+    if not path.resolve().parent.is_dir():
+        raise SpecError(f"--csv {path}: its folder does not exist")
+    if path.is_dir():
+        raise SpecError(f"--csv {path}: is a folder. Allowed: a file")
+
+
+def check_free(path: Path, resumable: bool = True) -> None:
+    """Check that a folder can be made at `path`.
+
+    Args:
+        resumable: it is for a run, with which one could go on if it is there already.
+
+    Raises:
+        RunFolderError: it holds something already, or a parent is a file.
+    """
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            more = f", or --resume {path}" if resumable else ""
+            raise RunFolderError(
+                f"--out {path}: is not empty. Allowed: a new or empty folder{more}"
+            )
+        for parent in (path, *path.parents):
+            if parent.exists():
+                if not parent.is_dir():
+                    raise RunFolderError(
+                        f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
+                    )
+                return
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise RunFolderError(f"--out {path}: cannot be made: {error.strerror}") from error
