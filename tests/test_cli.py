@@ -16,6 +16,7 @@ from conftest import CLASSES, PER_CLASS, TINY, write_pictures
 
 from tlkit.backbones.catalog import CATALOG
 from tlkit.cli.main import COMMANDS, main
+from tlkit.errors import RunFolderError
 from tlkit.spec import RunSpec
 
 QUICK = ("--backbone", "MobileNet", "--image-size", "32")
@@ -293,9 +294,69 @@ def test_json_and_csv_exclude_each_other(here):
     assert "--json, --csv: choose one of them" in said
 
 
-def test_csv_into_a_folder_that_does_not_exist(here):
-    said = refusal(here, "predict", "run", "a.jpg", "--csv", "absent/out.csv")
+@pytest.mark.parametrize("command", [("predict", "run", "a.jpg"), ("evaluate",)])
+def test_csv_into_a_folder_that_does_not_exist(here, command, tiny_run):
+    command = command if len(command) > 1 else (*command, tiny_run.folder)
+    said = refusal(here, *command, "--csv", "absent/out.csv")
     assert "--csv absent/out.csv: its folder does not exist" in said
+    assert "--csv .: is a folder. Allowed: a file" in refusal(here, *command, "--csv", ".")
+
+
+def test_evaluate_out_is_a_new_or_empty_folder(here, tiny_run):
+    (here / "full").mkdir()
+    (here / "full" / "notes.txt").touch()
+    (here / "file").touch()
+    said = refusal(here, "evaluate", tiny_run.folder, "--out", "full")
+    assert said == "tlkit: --out full: is not empty. Allowed: a new or empty folder\n"
+    said = refusal(here, "evaluate", tiny_run.folder, "--out", "file/x")
+    assert "--out file/x: file is a file. Allowed: a new or empty folder" in said
+    with pytest.raises(RunFolderError, match="--out full: is not empty"):
+        tiny_run.evaluate(out="full")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([name, "nowhere"] for name in ("train", "plan", "lr-find")),
+        ["compare", "nowhere", "--backbones", "MobileNet"],
+        ["data", "scan", "nowhere"],
+        ["data", "preview", "nowhere"],
+        ["data", "prepare", "nowhere", "prepared"],
+        ["train", "digits.csv"],
+        ["train", ".", "--val", "nowhere"],
+        ["plan", ".", "--test", "file/below"],
+    ],
+    ids=" ".join,
+)
+def test_data_that_are_not_there_are_missed_before_tensorflow_is_imported(
+    here, monkeypatch, command
+):
+    (here / "file").touch()
+    for module in ("train", "lrfind", "compare", "scan", "preview", "prepare"):
+        late = fail_with(AssertionError("TensorFlow is imported"))
+        monkeypatch.setattr(f"tlkit.cli.{module}.import_tensorflow", late)
+    assert "does not exist. Allowed: a folder of class folders" in refusal(here, *command)
+
+
+def test_out_is_checked_before_tensorflow_is_imported(here, pictures, monkeypatch):
+    (here / "file").touch()
+    late = fail_with(AssertionError("TensorFlow is imported"))
+    monkeypatch.setattr("tlkit.cli.train.import_tensorflow", late)
+    assert "--out file: file is a file" in refusal(here, "train", pictures, "--out", "file")
+
+
+def test_a_freeze_rule_is_checked_before_the_data_are_read(here, pictures, monkeypatch):
+    monkeypatch.setattr("tlkit.run.prepare", fail_with(AssertionError("read")))
+    for command in ("train", "plan"):
+        said = refusal(here, command, pictures, "--freeze", "until=blok_12", *QUICK)
+        assert "Did you mean 'block_12'?" in said
+
+
+@pytest.mark.parametrize(
+    "rule", ["last=" + "9" * 5000, "layers=:" + "9" * 5000, "re=a{99999999999}"]
+)
+def test_a_freeze_rule_of_too_many_digits(here, pictures, rule):
+    assert "freeze rule" in refusal(here, "plan", pictures, "--freeze", rule, *QUICK)
 
 
 @pytest.mark.parametrize("arguments", [["predict", "run"], ["predict"], ["evaluate"], ["export"]])
@@ -608,6 +669,68 @@ def test_predict_answers_in_the_order_given_and_names_what_is_broken(here, pictu
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     table = call("predict", tiny_run.folder, *files)
     assert "2 of 4 files could not be used" in table.stdout
+
+
+def test_evaluate_writes_what_it_measured(here, tiny_run):
+    done = call("evaluate", tiny_run.folder, "--out", "measured", "--csv", "rows.csv")
+    assert done.exit_code == 0, done.output
+    assert "written   rows.csv\n" in done.stdout
+    assert "written   measured: confusion.png, metrics.json, predictions.csv\n" in done.stdout
+    rows = (here / "rows.csv").read_text()
+    assert rows == (here / "measured" / "predictions.csv").read_text()
+    assert rows == (tiny_run.folder / "predictions.csv").read_text()
+    metrics = json.loads((here / "measured" / "metrics.json").read_text())
+    assert metrics["accuracy"] == tiny_run.metrics["test"]["accuracy"]
+    assert contents(here).keys() == {
+        *("measured", "measured/confusion.png", "measured/metrics.json"),
+        *("measured/predictions.csv", "rows.csv"),
+    }
+
+
+def test_a_closed_pipe_ends_a_command_quietly(here, messy, tiny_run):
+    commands = [
+        "schema",
+        "data scan messy",
+        "data scan messy --json",
+        f"predict {tiny_run.folder} messy --json",
+    ]
+    for command in commands:
+        line = f"{sys.executable} -m tlkit {command} | true; exit ${{PIPESTATUS[0]}}"
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=here, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 141, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "BrokenPipe" not in done.stderr
+
+
+def test_paths_are_not_folded_where_nobody_looks_on(here, pictures, tiny_run):
+    deep = here.joinpath(*["a-long-name-of-a-folder"] * 6)
+    deep.mkdir(parents=True)
+    picture = shutil.copy(pictures / "disc" / "disc00.png", deep / "disc.png")
+    result = call("predict", tiny_run.folder, picture)
+    (line,) = [line for line in result.stdout.splitlines() if "disc.png" in line]
+    assert str(picture) in line
+    assert " disc " in line
+
+
+def test_a_run_made_under_another_locale_is_found_again(here, tmp_path):
+    data = write_pictures(tmp_path / "bilder", labels=("disc", "square"), count=6)
+    (data / "disc").rename(data / "grün")
+    (data / "square").rename(data / "日本")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    arguments = ("train", data, "--regime", "small", "--out", "läufe", *QUICK)
+    done = subprocess.run(
+        [sys.executable, "-m", "tlkit", *map(str, arguments)],
+        **{"cwd": here, "env": {**os.environ, **locale}, "capture_output": True, "check": False},
+    )
+    assert done.returncode == 0, done.stderr
+    run = here / "läufe"
+    assert json.loads((run / "labels.json").read_text(encoding="utf-8")) == ["grün", "日本"]
+    result = call("evaluate", run, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["examples"] == 2
 
 
 def test_evaluate_json_and_text_say_the_same(here, tiny_run):

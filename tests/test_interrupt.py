@@ -31,7 +31,14 @@ PATIENCE = 120
 def start(pictures, out):
     settings = [part for key, value in OPTIONS.items() for part in ("--set", f"{key}={value}")]
     command = [*TRAIN, str(pictures), "--out", str(out), *settings]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts a job in the background with Ctrl-C ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def epochs_logged(out):

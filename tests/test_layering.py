@@ -22,6 +22,7 @@ ORDER = (
     "candidates",
     "rules",
     "progress",
+    "lettering",
     "data",
     "backbones",
     "heads",

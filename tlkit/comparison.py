@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from tlkit.lettering import lettering
 from tlkit.training.runfolder import RunFolder
 
 
@@ -233,6 +234,11 @@ def _dominates(one: Entry, other: Entry) -> bool:
 def draw_pareto(entries: Sequence[Entry], metric: str, path: Path) -> None:
     """Draw the metric against the latency, the front as a line."""
     done = [entry for entry in entries if not entry.left_out]
+    with lettering(entry.label for entry in done) as shown:
+        _pareto(done, metric, shown, path)
+
+
+def _pareto(done: list[Entry], metric: str, shown: Callable[[str], str], path: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     front = sorted((e for e in done if e.front), key=lambda e: e.latency)
@@ -242,7 +248,7 @@ def draw_pareto(entries: Sequence[Entry], metric: str, path: Path) -> None:
         colour, above = "tab:blue" if entry.front else "tab:gray", number % 2 == 0
         axes.scatter([entry.latency], [entry.value], color=colour, zorder=2)
         axes.annotate(
-            _lines(entry.label),
+            shown(_lines(entry.label)),
             (entry.latency, entry.value),
             xytext=(4, 5 if above else -5),
             textcoords="offset points",

@@ -139,7 +139,7 @@ class Run:
         metrics = measure(self.task, targets, answers)
         left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
         result = {**metrics, "left_out": left_out}
-        write_evaluation(self.task, result, usable, targets, answers, out, csv)
+        write_evaluation(self.task, result, usable, targets, answers, out, csv, shown)
         return result
 
     def predict(

@@ -70,7 +70,7 @@ def measure_run(
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
         "val": best,
-        "test": _test_metrics(prepared, task, answer, folder) if counts["test"] else None,
+        "test": _test_metrics(prepared, task, answer, folder, progress) if counts["test"] else None,
         "seconds": {
             "total": 0.0,
             "scan": round(prepared.seconds, 3),
@@ -126,14 +126,15 @@ def _tuned(prepared: Prepared, task: Multilabel, answer: Answerer, folder: RunFo
 
 
 def _test_metrics(
-    prepared: Prepared, task: Task, answer: Answerer, folder: RunFolder
+    prepared: Prepared, task: Task, answer: Answerer, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
     test, part = prepared.split.test, prepared.examples("test", task.encode)
     answers = answer(part, "test")
     rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
     folder.write_text("predictions.csv", rows)
     metrics = measure(task, part.targets, answers)
-    draw_metrics(task, metrics, part.targets, answers, folder.path)
+    if note := draw_metrics(task, metrics, part.targets, answers, folder.path):
+        progress.say("note", note)
     return metrics
 
 

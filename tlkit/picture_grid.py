@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -19,6 +19,7 @@ from tlkit.data.prepare import Prepared
 from tlkit.errors import DataError, SpecError
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import TASKS
+from tlkit.lettering import lettering, missing_note
 from tlkit.progress import Progress
 
 MOST = 50
@@ -77,9 +78,12 @@ def draw_preview(
             columns += [(np.asarray(x), np.asarray(y)) for x, y in source]
             advance(1)
     try:
-        _draw(task, columns, spec.size).savefig(path, format="png", dpi=100)
+        with lettering(task.outputs) as shown:
+            _draw(task, columns, spec.size, shown).savefig(path, format="png", dpi=100)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    if note := missing_note(task.outputs, path.name):
+        progress.say("note", note)
     progress.say("preview", f"{path}: {_what(prepared)}")
 
 
@@ -96,7 +100,12 @@ def _what(prepared: Prepared) -> str:
     return ", ".join(words)
 
 
-def _draw(task: Task, columns: list[tuple[np.ndarray, np.ndarray]], size: int) -> Figure:
+def _draw(
+    task: Task,
+    columns: list[tuple[np.ndarray, np.ndarray]],
+    size: int,
+    shown: Callable[[str], str],
+) -> Figure:
     rows = len(columns[0][0])
     # At least two inches a picture, so that two lines of text stand under it.
     inch = max(2.0, size / 100)
@@ -108,12 +117,8 @@ def _draw(task: Task, columns: list[tuple[np.ndarray, np.ndarray]], size: int) -
             axis.imshow(np.clip(images[i] / 255, 0, 1))
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.set_xlabel(describe_target(task, targets[i]), fontsize=8, parse_math=False)
+            axis.set_xlabel(shown(describe_target(task, targets[i])), fontsize=8)
         axes[0, j].set_title("as it is" if j == 0 else f"draw {j}", fontsize=9)
-    with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; that is no news to anyone.
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.canvas.draw()
     return figure
 
 

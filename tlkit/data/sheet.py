@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tlkit.data.sources import Example
 from tlkit.errors import DataError
+from tlkit.lettering import one_font
 
 TILE = 128
 """Side of a picture on the sheet in pixels."""
@@ -40,7 +41,8 @@ def write_sheet(summary: dict[str, Any], examples: list[Example], path: Path) ->
     rows = _rows(summary)
     height = sum(_height(len(tiles)) for _, tiles in rows) + 2 * _LINE
     sheet = Image.new("RGB", (COLUMNS * _STEP[0] + _GAP, height), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    file, shown = one_font([e.id for e in examples])
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(file, 11)
     by_id, y = {e.id: e for e in examples}, _GAP
     if not rows:
         pen.text((_GAP, y), "nothing suspicious", _INK, font)
@@ -49,7 +51,7 @@ def write_sheet(summary: dict[str, Any], examples: list[Example], path: Path) ->
         for i, (id_, text, whole) in enumerate(tiles):
             at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
             picture = _thumbnail(by_id[id_]) if whole else None
-            _draw_tile(sheet, at, picture, [*_wrapped(id_, font, 2), text], font)
+            _draw_tile(sheet, at, picture, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
     try:
         sheet.save(path, "PNG")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from matplotlib.figure import Figure
 
 from tlkit.evaluate.cells import csv_cell
 from tlkit.heads.task import Task
+from tlkit.lettering import lettering, missing_note
 
 LABELLED = 30
 """Up to this many classes the confusion matrix carries numbers and names."""
+
+Shown = Callable[[str], str]
+"""From a name to what a drawing can write of it."""
 
 
 def predictions_csv(
@@ -55,15 +59,24 @@ def predictions_csv(
 
 def draw_metrics(
     task: Task, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, folder: Path
-) -> None:
-    """Draw what a person would look at: confusion.png, labels.png or scatter.png."""
-    with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called `$`
-        if task.name == "multilabel":
-            draw_labels(metrics["per_class"], folder / "labels.png")
-        elif task.name == "regression":
-            draw_scatter(targets, outputs, task.outputs, folder / "scatter.png")
-        else:
-            draw_confusion(metrics["confusion"], task.outputs, folder / "confusion.png")
+) -> str:
+    """Draw what a person would look at: confusion.png, labels.png or scatter.png.
+
+    Returns:
+        What is to be said of names that no font can write, or "".
+    """
+    if task.name == "multilabel":
+        file = folder / "labels.png"
+        draw_labels(metrics["per_class"], file)
+    elif task.name == "regression":
+        file = folder / "scatter.png"
+        draw_scatter(targets, outputs, task.outputs, file)
+    else:
+        file = folder / "confusion.png"
+        draw_confusion(metrics["confusion"], task.outputs, file)
+        if len(task.outputs) > LABELLED:
+            return ""
+    return missing_note(task.outputs, file.name)
 
 
 def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
@@ -76,16 +89,24 @@ def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
         f1 = per_class[name]["f1"]
         return -2.0 if f1 is None else -f1
 
-    def shown(name: str) -> str:
-        return _shortened(name) + (" (does not occur)" if per_class[name]["f1"] is None else "")
-
     names = sorted(per_class, key=place)
+    with lettering(names) as shown:
+        _labels(per_class, names, shown, path)
+
+
+def _labels(
+    per_class: dict[str, dict[str, Any]], names: list[str], shown: Shown, path: Path
+) -> None:
+    def text(name: str) -> str:
+        absent = per_class[name]["f1"] is None
+        return _shortened(shown(name)) + (" (does not occur)" if absent else "")
+
     figure = Figure(figsize=(7, 1.5 + 0.4 * len(names)), layout="constrained")
     axes = figure.subplots()
     for shift, key in ((0.2, "f1"), (-0.2, "average_precision")):
         values = [per_class[name][key] or 0 for name in names]
         axes.barh(np.arange(len(names)) + shift, values, height=0.38, label=key.replace("_", " "))
-    axes.set_yticks(range(len(names)), map(shown, names))
+    axes.set_yticks(range(len(names)), map(text, names))
     axes.set_xlim(0, 1)
     axes.legend(loc="lower left")
     _save(figure, path)
@@ -100,6 +121,11 @@ def draw_scatter(
     targets: np.ndarray, outputs: np.ndarray, names: Sequence[str], path: Path
 ) -> None:
     """Draw predicted against true numbers, one square for each, with the line of equality."""
+    with lettering(names) as shown:
+        _scatter(targets, outputs, list(map(shown, names)), path)
+
+
+def _scatter(targets: np.ndarray, outputs: np.ndarray, names: list[str], path: Path) -> None:
     figure = Figure(figsize=(4.5 * len(names), 4.5), layout="constrained")
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for i, (axes, name) in enumerate(zip(grid, names, strict=True)):
@@ -113,16 +139,20 @@ def draw_scatter(
 
 def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
     """Draw rows of true classes against columns of predicted ones, shaded by share of the row."""
+    with lettering(labels) as shown:
+        _confusion(confusion, [_shortened(shown(label)) for label in labels], path)
+
+
+def _confusion(confusion: Sequence[Sequence[int]], names: list[str], path: Path) -> None:
     counts = np.asarray(confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = min(14.0, 3.5 + 0.45 * len(labels))
+    side = min(14.0, 3.5 + 0.45 * len(names))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if len(labels) <= LABELLED:
-        names = [_shortened(label) for label in labels]
+    if len(names) <= LABELLED:
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axes.set_yticks(range(len(names)), names)
         for (i, j), count in np.ndenumerate(counts):

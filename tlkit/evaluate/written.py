@@ -13,6 +13,7 @@ from tlkit.errors import DataError
 from tlkit.evaluate.report import draw_metrics, predictions_csv
 from tlkit.heads.task import Task
 from tlkit.places import check_csv, check_free
+from tlkit.progress import Progress
 from tlkit.training.runfolder import RunFolder
 
 
@@ -41,6 +42,7 @@ def write_evaluation(
     answers: np.ndarray,
     out: str | Path | None,
     csv: str | Path | None,
+    progress: Progress,
 ) -> None:
     """Write what `Run.evaluate` measured where `check_targets` was asked for.
 
@@ -63,7 +65,9 @@ def write_evaluation(
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.write_json("metrics.json", metrics)
             folder.write_text("predictions.csv", rows)
-            draw_metrics(task, metrics, targets, answers, folder.path)
+            note = draw_metrics(task, metrics, targets, answers, folder.path)
+            if note:
+                progress.say("note", note)
     except OSError as error:
         where = error.filename or out or csv
         raise DataError(f"{where}: cannot be written: {error.strerror}") from error
