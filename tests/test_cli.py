@@ -338,6 +338,33 @@ def test_data_that_are_not_there_are_missed_before_tensorflow_is_imported(
     assert "does not exist. Allowed: a folder of class folders" in refusal(here, *command)
 
 
+def test_what_is_replaced_on_the_command_line_is_said(here):
+    several = ("--epochs", 3, "--set", "epochs=4", "--set", "seed=1", "--set", "epochs=5")
+    said = call("plan", "nowhere", *several).stderr
+    assert "note      --epochs 3: replaced by --set epochs=4\n" in said
+    assert "note      --set epochs=4: replaced by --set epochs=5\n" in said
+    assert said.count("note") == 2
+    assert "note" not in call("plan", "nowhere", "--seed", 3, "--set", "seed=3").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data", "scna", "x"], "scan"),
+        (["cache", "lst"], "list"),
+        (["weights", "ftech"], "fetch"),
+        (["train", "a", "b"], "Got unexpected extra argument (b)"),
+        (["evaluate", "run", "a", "b"], "Got unexpected extra argument (b)"),
+        (["lr-find"], "data: is missing"),
+        (["compare", "--backbones", "MobileNet"], "data: is missing"),
+        (["data", "preview"], "data: is missing"),
+        (["data", "scan"], "Missing argument 'DATA'"),
+    ],
+)
+def test_slips_of_the_command_line(here, arguments, words):
+    assert words in refusal(here, *arguments)
+
+
 def test_out_is_checked_before_tensorflow_is_imported(here, pictures, monkeypatch):
     (here / "file").touch()
     late = fail_with(AssertionError("TensorFlow is imported"))

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from tlkit.errors import DataError, printable
 from tlkit.parts import BackboneSpec
 from tlkit.places import check_there
 from tlkit.progress import Progress
@@ -101,6 +102,7 @@ def spec_fields(
     data: str | None, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
 ) -> dict[str, Any]:
     """Merge recipe, options and `--set`, the later over the earlier, into the spec's fields."""
+    _say_replaced(options, settings)
     fields = read_recipe(recipe) if recipe else {}
     backbone = options.pop("backbone", None)
     fields |= {name: value for name, value in options.items() if value is not None}
@@ -111,10 +113,27 @@ def spec_fields(
     fields = merge(fields, list(settings))
     # A wrong option or path is answered before TensorFlow's seconds of import.
     spec = asked_spec(fields, f"{recipe} and the options" if recipe else "the options")
+    if spec.data is None:
+        raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     for name in (spec.data, spec.val, spec.test):
         if isinstance(name, str):
             check_there(name)
     return fields
+
+
+def _say_replaced(options: dict[str, Any], settings: tuple[str, ...]) -> None:
+    """Say what stands twice on the command line with two values: the last counts."""
+    last = {
+        name: (f"{flag} {value}", str(value))
+        for flag, name in _FIELDS.items()
+        if (value := options.get(name)) is not None
+    }
+    for setting in settings:
+        name, _, value = (part.strip() for part in setting.partition("="))
+        before, worth = last.get(name, ("", value))
+        last[name] = (f"--set {name}={value}", value)
+        if worth != value:
+            click.echo(printable(f"{'note':<10}{before}: replaced by {last[name][0]}"), err=True)
 
 
 @contextlib.contextmanager
