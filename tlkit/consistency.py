@@ -158,11 +158,6 @@ def _groups(spec: Any) -> list[str]:
     return problems
 
 
-def _folder_hint(share: float) -> str:
-    whole = share > 1 and share.is_integer()
-    return f" (a folder of that name is written ./{share:.0f})" if whole else ""
-
-
 def _pictures(spec: Any) -> list[str]:
     """What the training pictures' classes allow to be done with them."""
     problems = []
@@ -198,6 +193,11 @@ def _views(spec: Any) -> list[str]:
             f"{', '.join(given)}"
         )
     return problems
+
+
+def _folder_hint(share: float) -> str:
+    whole = share > 1 and share.is_integer()
+    return f" (a folder of that name is written ./{share:.0f})" if whole else ""
 
 
 def _row(spec: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,6 @@ from tlkit.lettering import lettering, missing_note
 
 LABELLED = 30
 """Up to this many classes the confusion matrix carries numbers and names."""
-
-Shown = Callable[[str], str]
-"""From a name to what a drawing can write of it."""
 
 
 def predictions_csv(
@@ -65,17 +62,19 @@ def draw_metrics(
     Returns:
         What is to be said of names that no font can write, or "".
     """
-    if task.name == "multilabel":
-        file = folder / "labels.png"
-        draw_labels(metrics["per_class"], file)
-    elif task.name == "regression":
-        file = folder / "scatter.png"
-        draw_scatter(targets, outputs, task.outputs, file)
-    else:
-        file = folder / "confusion.png"
-        draw_confusion(metrics["confusion"], task.outputs, file)
-        if len(task.outputs) > LABELLED:
-            return ""
+    with lettering(task.outputs) as shown:
+        names = list(map(shown, task.outputs))
+        if task.name == "multilabel":
+            file = folder / "labels.png"
+            draw_labels({shown(name): row for name, row in metrics["per_class"].items()}, file)
+        elif task.name == "regression":
+            file = folder / "scatter.png"
+            draw_scatter(targets, outputs, names, file)
+        else:
+            file = folder / "confusion.png"
+            draw_confusion(metrics["confusion"], names, file)
+            if len(names) > LABELLED:
+                return ""
     return missing_note(task.outputs, file.name)
 
 
@@ -89,18 +88,11 @@ def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
         f1 = per_class[name]["f1"]
         return -2.0 if f1 is None else -f1
 
-    names = sorted(per_class, key=place)
-    with lettering(names) as shown:
-        _labels(per_class, names, shown, path)
-
-
-def _labels(
-    per_class: dict[str, dict[str, Any]], names: list[str], shown: Shown, path: Path
-) -> None:
     def text(name: str) -> str:
         absent = per_class[name]["f1"] is None
-        return _shortened(shown(name)) + (" (does not occur)" if absent else "")
+        return _shortened(name) + (" (does not occur)" if absent else "")
 
+    names = sorted(per_class, key=place)
     figure = Figure(figsize=(7, 1.5 + 0.4 * len(names)), layout="constrained")
     axes = figure.subplots()
     for shift, key in ((0.2, "f1"), (-0.2, "average_precision")):
@@ -121,11 +113,6 @@ def draw_scatter(
     targets: np.ndarray, outputs: np.ndarray, names: Sequence[str], path: Path
 ) -> None:
     """Draw predicted against true numbers, one square for each, with the line of equality."""
-    with lettering(names) as shown:
-        _scatter(targets, outputs, list(map(shown, names)), path)
-
-
-def _scatter(targets: np.ndarray, outputs: np.ndarray, names: list[str], path: Path) -> None:
     figure = Figure(figsize=(4.5 * len(names), 4.5), layout="constrained")
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for i, (axes, name) in enumerate(zip(grid, names, strict=True)):
@@ -139,20 +126,16 @@ def _scatter(targets: np.ndarray, outputs: np.ndarray, names: list[str], path: P
 
 def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
     """Draw rows of true classes against columns of predicted ones, shaded by share of the row."""
-    with lettering(labels) as shown:
-        _confusion(confusion, [_shortened(shown(label)) for label in labels], path)
-
-
-def _confusion(confusion: Sequence[Sequence[int]], names: list[str], path: Path) -> None:
     counts = np.asarray(confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = min(14.0, 3.5 + 0.45 * len(names))
+    side = min(14.0, 3.5 + 0.45 * len(labels))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if len(names) <= LABELLED:
+    if len(labels) <= LABELLED:
+        names = [_shortened(label) for label in labels]
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axes.set_yticks(range(len(names)), names)
         for (i, j), count in np.ndenumerate(counts):
