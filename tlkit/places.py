@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from tlkit.errors import DataError, RunFolderError, SpecError
+from tlkit.errors import DataError, RunFolderError, SpecError, printable
 
 
 def check_there(data: str) -> None:
@@ -19,10 +19,10 @@ def check_there(data: str) -> None:
         return
     try:
         os.stat(data)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a NUL character
         raise DataError(
-            f"data {data}: does not exist. Allowed: a folder of class folders, a CSV file, or what "
-            f"else README lists. Received: {data}"
+            f"data {printable(data)}: does not exist. Allowed: a folder of class folders, one with "
+            "train, validation (val, valid) and test folders, a CSV file, tfds:NAME or example:NAME"
         ) from None
     except OSError:  # a folder that may not be read, say: told by who reads it
         return
