@@ -65,7 +65,7 @@ def _elpv(folder: Path) -> None:
             "pip install 'tlkit[quickstart]'"
         )
     root = Path(found.submodule_search_locations[0]) / "data"
-    for line in (root / "labels.csv").read_text().splitlines():
+    for line in (root / "labels.csv").read_text(encoding="utf-8").splitlines():
         file, probability, _cell_type = line.split()
         label = "defective" if float(probability) > DEFECTIVE else "intact"
         (folder / label).mkdir(exist_ok=True)
