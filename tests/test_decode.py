@@ -43,11 +43,16 @@ def encode(image: Image.Image, form: str, **options) -> bytes:
 
 
 def as_pillow(encoded: bytes) -> np.ndarray:
-    """What Pillow shows upright, RGB; of 16-bit grey the upper byte, where Pillow would clip."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+    """What Pillow shows upright, on white; of 16-bit grey the upper byte, where it would clip."""
+    image = Image.open(io.BytesIO(encoded))
+    bmp, image = image.format == "BMP", ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
-    return np.asarray(image.convert("RGB"))
+    if bmp:  # its fourth byte is none
+        return np.asarray(image.convert("RGB"))
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return np.asarray(Image.alpha_composite(white, layer).convert("RGB"))
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -225,7 +230,8 @@ def test_first_gif_frame_keeps_its_place_on_the_canvas():
     image = decode(encoded).numpy()
     assert image.shape == (7, 9, 3)
     np.testing.assert_array_equal(image[1:4, 2:6], as_pillow(frame))
-    assert image.sum() == image[1:4, 2:6].sum()
+    image[1:4, 2:6] = 255
+    assert (image == 255).all()
 
 
 def test_format_is_told_by_the_bytes_and_others_raise_in_the_graph():
@@ -402,7 +408,7 @@ def test_difficult_files_decode_as_in_pillow_or_say_why(path):
     [
         ("16bit.cropped.tif", "TIFF is not supported"),
         ("cut_short.jpg", "truncated or corrupt JPEG"),
-        ("decompression_bomb.gif", "too large: Image size (4364696535 pixels) exceeds limit"),
+        ("decompression_bomb.gif", "too large: 65535 x 66601 pixels, at most"),
         ("decompression_bomb.ico", "ICO is not supported"),
         ("hopper_16bit.pgm", "PPM is not supported"),
         ("text.jpg", "not an image: starts with b'"),

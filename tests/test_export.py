@@ -238,11 +238,11 @@ def test_a_model_with_other_weights_than_the_run_is_not_exported(run, tmp_path, 
     """As if the draft had been written from another model: caught through both signatures."""
     write = savedmodel.write_savedmodel
 
-    def write_another(model, labels, path):
+    def write_another(model, *rest):
         other = tlkit.open_run(run.folder).model
         kernel, bias = other.get_layer("predictions").get_weights()
         other.get_layer("predictions").set_weights([kernel[:, ::-1], bias])
-        write(other, labels, path)
+        write(other, *rest)
 
     monkeypatch.setattr(exporter, "write_savedmodel", write_another)
     with pytest.raises(ParityError, match="serving_default"):

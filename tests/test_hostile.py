@@ -155,7 +155,7 @@ def test_one_large_picture_at_a_time_is_looked_at(pictures, monkeypatch):
     from tlkit.data import look
 
     inside, most = [], []
-    real = look.why_undecodable
+    real = look.pixels_as_stored
 
     def watch(*arguments):
         inside.append(1)
@@ -164,9 +164,9 @@ def test_one_large_picture_at_a_time_is_looked_at(pictures, monkeypatch):
         inside.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(look, "why_undecodable", watch)
+    monkeypatch.setattr(look, "pixels_as_stored", watch)
     monkeypatch.setattr(look, "LARGE", 100)
-    monkeypatch.setattr(scan.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(scan, "CORES", 8)
     monkeypatch.setattr(scan.Verdicts, "get", lambda *_: None)
     scanned(pictures)
     assert max(most) == 1

@@ -207,10 +207,10 @@ def test_grey_arrays_become_rgb():
             np.testing.assert_array_equal(examples[2].pixels[..., channel], grey()[2])
 
 
-def test_alpha_is_dropped():
+def test_alpha_is_kept_for_the_pipeline_to_blend():
     rgba = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 4), dtype=np.uint8)
     examples = array_examples((rgba, LABELS), ONE_CLASS)
-    np.testing.assert_array_equal(examples[3].pixels, rgba[3, ..., :3])
+    np.testing.assert_array_equal(examples[3].pixels, rgba[3])
 
 
 def test_pictures_of_different_sizes():

@@ -40,7 +40,7 @@ def looks(monkeypatch):
     """The ids of all examples that were looked at, in a list that tests may clear."""
     seen = []
     real = scanning.look
-    monkeypatch.setattr(scanning, "look", lambda e, near: seen.append(e.id) or real(e, near))
+    monkeypatch.setattr(scanning, "look", lambda e, *rest: seen.append(e.id) or real(e, *rest))
     return seen
 
 

@@ -14,8 +14,10 @@ import keras
 import numpy as np
 
 from tlkit.data.decode import traced_decode_and_resize
+from tlkit.data.facts import say_pixels
 from tlkit.data.pipeline import batches
 from tlkit.data.prepare import open_spec
+from tlkit.data.rendering import Rendering, rendering_of
 from tlkit.data.scan import scan
 from tlkit.data.sources import Example, open_labelled
 from tlkit.data.targets import targets_of
@@ -77,6 +79,11 @@ class Run:
         return task_from_json(self.files.read_json("task.json"))
 
     @property
+    def rendering(self) -> Rendering:
+        """How pictures are decoded for this run's model, decided at its start."""
+        return rendering_of(self.spec)
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
         return self.files.read_json("metrics.json")
@@ -129,12 +136,14 @@ class Run:
         )
         for note in notes:
             shown.say("note", note)
-        found = scan(examples, shown)
+        found = scan(examples, shown, rendering=self.rendering)
+        say_pixels(found, self.rendering, shown)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
         targets = self.task.encode([e.label for e in usable])
-        pictures = batches(usable, targets, self.spec.size, self.spec.batch_size)
+        size, batch = self.spec.size, self.spec.batch_size
+        pictures = batches(usable, targets, size, batch, rendering=self.rendering)
         answers = outputs(model, pictures, len(usable), shown, "evaluate")
         metrics = measure(self.task, targets, answers)
         left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
@@ -157,7 +166,7 @@ class Run:
             `values: {name: x}` instead; `error` says why the others are None.
         """
         answer = self._answerer(self.answering(views))
-        return predict_items(answer, self.task, items, as_progress(progress))
+        return predict_items(answer, self.task, items, as_progress(progress), self.rendering)
 
     def export(
         self,
@@ -184,13 +193,13 @@ class Run:
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
         model, pictures = self.answering(views), self._parity_pictures()
-        answer = self._answerer(model)
-        export_checked(model, self.task, out, pictures, answer, as_progress(progress))
+        answer, shown = self._answerer(model), as_progress(progress)
+        export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
         return out
 
     def _answerer(self, model: keras.Model) -> Callable[[list[bytes]], np.ndarray]:
         """Return what answers encoded pictures by `model`, through the pipeline's own decoding."""
-        decode = traced_decode_and_resize(self.spec.size)
+        decode = traced_decode_and_resize(self.spec.size, self.rendering)
 
         def answer(encoded: list[bytes]) -> np.ndarray:
             pictures = [decode(item).numpy() for item in encoded]

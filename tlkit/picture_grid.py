@@ -70,8 +70,9 @@ def draw_preview(
         len(group),
         augment=augmenter(spec.augment_level, spec.mirror),
         mix=mixer(spec.mixup, spec.cutmix),
+        rendering=prepared.scan.rendering,
     )
-    plain = batches(group, targets, spec.size, len(group))
+    plain = batches(group, targets, spec.size, len(group), rendering=prepared.scan.rendering)
     columns = []
     with progress.bar("preview", "drawing", draws + 1) as advance:
         for source in [plain] + [seen] * draws:

@@ -176,7 +176,7 @@ class _Comparer:
         self.progress.say("probe", f"{entry.label}: {values}, {size}; {entry.seconds:.0f} s")
 
     def _assemble(self, spec: RunSpec):
-        same = {name: getattr(self.prepared.spec, name) for name in ("data", "val", "test")}
+        same = {name: getattr(self.prepared.spec, name) for name in ("data", "val", "test", "bits")}
         keras.utils.set_random_seed(spec.seed)  # as a run of its own begins
         spec, given = open_backbone(spec.model_copy(update=same))
         prepared = dataclasses.replace(self.prepared, spec=spec)

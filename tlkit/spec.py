@@ -112,6 +112,17 @@ class RunSpec(Part):
         le=16_384,
     )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
+    alpha: Literal["white", "black", "drop"] = option(
+        "white",
+        "What stands behind transparent pixels; drop: nothing, the colour stored under them is "
+        "shown, which is often black.",
+    )
+    bits: Literal["auto", 8, 10, 12, 14, 16] = option(
+        "auto",
+        "Low bits that are used of the samples of 16-bit PNG; values above are white. auto: the "
+        "fewest that hold the largest sample of the training data; in spec.yaml stands which.",
+        unit="bits",
+    )
     normalize: Literal["application", "dataset", "pca"] = option(
         "application",
         "Input normalisation: the application's own, mean and deviation of the training pictures "

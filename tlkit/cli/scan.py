@@ -28,7 +28,7 @@ SHOWN = 3
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task, a field of table, group, backbone.name or image_size, as for train.",
+    help="Set task, a field of table, group, backbone.name, image_size, alpha or bits, as for train.",
 )
 @click.option(
     "--sheet",
@@ -51,15 +51,17 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
         raise SpecError(f"--sheet: must be a PNG file in a folder that exists. Received: {sheet}")
     with output(as_json) as (progress, show):
         import_tensorflow()
+        from tlkit.data.rendering import rendering_of
         from tlkit.data.scan import scan_source
         from tlkit.data.sheet import write_sheet
         from tlkit.data.targets import targets_of
 
         size = spec.image_size if spec.backbone.given else spec.size
-        targets = targets_of(spec)
-        summary, examples = scan_source(source, progress, targets, size, spec.group)
+        targets, asked = targets_of(spec), rendering_of(spec)
+        found = scan_source(source, progress, targets, size, asked, spec.group)
+        summary, examples, shown = found
         if sheet:
-            tiles = write_sheet(summary, examples, sheet)
+            tiles = write_sheet(summary, examples, sheet, shown)
         if as_json:
             show(summary)
         else:
@@ -69,6 +71,8 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
 
 
 def _show(summary: dict[str, Any], progress: Progress) -> None:
+    from tlkit.data.facts import say_facts
+
     for note in summary["notes"]:
         progress.say("note", note)
     _show_classes(summary, progress)
@@ -86,6 +90,7 @@ def _show(summary: dict[str, Any], progress: Progress) -> None:
         shown = ", ".join(f"{count:,} {value}" for value, count in summary[name].items())
         if shown:
             progress.say(name, shown)
+    say_facts(summary, files["usable"], progress)
     _show_suspicious(summary, progress)
 
 

@@ -168,7 +168,8 @@ def _predict(
     if not _is_export(model):
         return open_run(model).predict(items, views=views, progress=progress)
     exported = SavedModel(model)
-    return predict_items(exported.predict_bytes, exported.task, items, progress)
+    answer, shown = exported.predict_bytes, exported.rendering
+    return predict_items(answer, exported.task, items, progress, shown)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:

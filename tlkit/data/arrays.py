@@ -76,7 +76,7 @@ def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[E
             "data: needs as many labels as images, and at least one. "
             f"Received: {len(images)} images, {len(labels)} labels"
         )
-    pictures = [rgb(np.asarray(image)) for image in images]
+    pictures = [colours(np.asarray(image)) for image in images]
     _check_range(pictures)
     _check_alike(labels)
     return [
@@ -117,8 +117,8 @@ def _from_dataset(dataset: Any) -> tuple[list[np.ndarray], list[Any]]:
     return [image for image, _ in pairs], [label for _, label in pairs]
 
 
-def rgb(image: np.ndarray) -> np.ndarray:
-    """Return `image` as (height, width, 3): grey is repeated, alpha dropped."""
+def colours(image: np.ndarray) -> np.ndarray:
+    """Return `image` as (height, width, 3), or 4 with alpha (0-255, too): grey is repeated."""
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
@@ -126,13 +126,22 @@ def rgb(image: np.ndarray) -> np.ndarray:
             "data: a picture must have the shape (height, width), (height, width, 1), (..., 3) or "
             f"(..., 4). Received: {image.shape}"
         )
-    image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
+def value_range(pictures: list[np.ndarray]) -> tuple[float, float]:
+    """Return the least and largest value: of the colours, of alpha alone where all are black.
+
+    A black shape on transparent ground has no other; one with colours of 0 to 1 is told apart.
+    """
+    low = min(float(picture.min(initial=255)) for picture in pictures)
+    high = max(float(picture[..., :3].max(initial=0)) for picture in pictures)
+    return low, high or max(float(picture.max(initial=0)) for picture in pictures)
+
+
 def _check_range(pictures: list[np.ndarray]) -> None:
-    low = min(float(picture.min()) for picture in pictures)
-    high = max(float(picture.max()) for picture in pictures)
+    low, high = value_range(pictures)
     # Pictures that never exceed 1 were scaled already: trained on, they would all look black.
     if not (low >= 0 and 1 < high <= 255):
         raise DataError(

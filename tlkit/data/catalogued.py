@@ -15,7 +15,7 @@ import numpy as np
 
 from tlkit.data.arrays import array_examples
 from tlkit.data.records import IMAGE, Records
-from tlkit.data.sources import PARTS, Example
+from tlkit.data.sources import PARTS, Example, Facts
 from tlkit.data.targets import TARGETS, Label, Targets
 from tlkit.errors import DataError, did_you_mean
 
@@ -148,10 +148,11 @@ def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     labels: dict[Any, Label] = {}  # each label once in memory, not once an example
     examples = []
     for number, row in enumerate(_index_rows(index_file(folder, split))):
-        id_, label, digest, group = row
+        id_, label, digest, group, facts = row
         label = tuple(label) if isinstance(label, list) else label
         label = labels.setdefault(label, label)
-        examples.append(Example(id_, label, None, None, records, number, digest, group))
+        known = {"digest": digest, "group": group, "facts": facts}
+        examples.append(Example(id_, label, records=records, number=number, **known))
     if records is None or len(examples) != len(records):
         raise DataError(
             f"data {folder}: the index of {split} does not fit its records; prepare it anew. "
@@ -160,13 +161,13 @@ def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     return sorted(examples, key=lambda example: example.id)
 
 
-def _index_rows(path: Path) -> Iterator[tuple[str, Any, str, str | None]]:
+def _index_rows(path: Path) -> Iterator[tuple[str, Any, str, str | None, Facts | None]]:
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                id_, label, digest, *group = json.loads(line)
-                (group,) = group or [None]
-                yield id_, label, digest, group
+                id_, label, digest, *more = json.loads(line)
+                group, facts = (*more, None, None)[:2]
+                yield id_, label, digest, group, Facts(*facts) if facts else None
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"data {path}: is missing or damaged; prepare it anew") from error
 

@@ -1,10 +1,12 @@
 """The one picture decoder of tlkit: training, prediction and the exported SavedModel share it.
 
-Everything but `why_undecodable` is TensorFlow graph code without Python callbacks, so it runs in
-eager mode, under `tf.data`, in `tf.map_fn` and inside a SavedModel, and answers the same pixels in
-each. JPEG is decoded with the accurate integer transform, which is what Pillow shows; 16-bit
-samples give their upper byte; palettes are looked up; alpha is dropped, not blended; of an
-animation the first frame counts; the EXIF orientation is applied.
+All that takes a tensor is TensorFlow graph code without Python callbacks, so it runs in eager mode,
+under `tf.data`, in `tf.map_fn` and in a SavedModel, and answers the same pixels in each. Of JPEG
+the accurate integer transform is taken, which is what Pillow shows; palettes are looked up;
+transparent pixels and 16-bit samples are shown as a `Rendering` says, by default on white and by
+their upper byte; of an animation the first frame counts; the EXIF orientation is applied. The
+fourth byte of a 32-bit BMP is no alpha: most writers leave it 0. A picture of more than
+`MAX_PIXELS` pixels by its header is refused before it is decoded.
 
 Example:
     >>> image = decode(tf.io.read_file("rose.jpg"))      # uint8 (height, width, 3), RGB
@@ -18,10 +20,12 @@ from __future__ import annotations
 import functools
 import threading
 
+import numpy as np
 import tensorflow as tf
 
 from tlkit.data import exif, pixels
-from tlkit.data.header import FORMATS, MAGIC, MAGIC_LENGTH, Header, read_header
+from tlkit.data.header import FORMATS, MAGIC, MAGIC_LENGTH, Header, damaged, is_deep, read_header
+from tlkit.data.rendering import PLAIN, Rendering, blend_array
 
 # What counts as a picture when a folder is listed. Those that no decoder here takes are listed
 # too: they have to be named as left out rather than be overlooked.
@@ -35,24 +39,26 @@ UNDECODABLE = (tf.errors.OpError, UnicodeDecodeError)
 """What decoding raises. The latter: some messages quote the file, which need not be UTF-8."""
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor, rendering: Rendering = PLAIN) -> tf.Tensor:
     """Decode a picture and turn it upright.
 
     Args:
         encoded: the file's bytes, a scalar string tensor: JPEG, PNG, GIF, BMP or WebP, recognised
             by its first bytes, whatever its name says.
+        rendering: how transparency and 16-bit samples are shown.
 
     Returns:
         A uint8 tensor (height, width, 3), RGB, 0 to 255.
 
     Raises:
-        tf.errors.InvalidArgumentError: when run, for another format or a damaged file.
+        tf.errors.InvalidArgumentError: when run, for another format, a damaged file, or one
+            of more than `MAX_PIXELS` pixels.
     """
     # Strings live on the CPU; left to the placer, each small integer of the walk through the
     # file would travel to the GPU and back.
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
-        return exif.apply_orientation(_pixels(encoded), orientation(encoded))
+        return exif.apply_orientation(_pixels(encoded, rendering), orientation(encoded))
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -100,8 +106,8 @@ def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(made, (size, size, 3))
 
 
-def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Return `resize(decode(encoded), size)`: float32 (size, size, 3), 0 to 255.
+def decode_and_resize(encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN) -> tf.Tensor:
+    """Return `resize(decode(encoded, rendering), size)`: float32 (size, size, 3), 0 to 255.
 
     A stretched square may as well be turned after it has become small, which spares a third of the
     time on a phone's portrait and changes no value by more than rounding (below 0.01).
@@ -110,18 +116,21 @@ def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
-        image = exif.apply_orientation(resize(_pixels(encoded), size), orientation(encoded))
+        image = resize(_pixels(encoded, rendering), size)
+        image = exif.apply_orientation(image, orientation(encoded))
     return tf.ensure_shape(image, (size, size, 3))
 
 
 @functools.cache
-def traced_decode_and_resize(size: int) -> tf.types.experimental.PolymorphicFunction:
-    """Return `decode_and_resize` for one size as a graph function, traced once.
+def traced_decode_and_resize(
+    size: int, rendering: Rendering = PLAIN
+) -> tf.types.experimental.PolymorphicFunction:
+    """Return `decode_and_resize` for one size and rendering as a graph function, traced once.
 
     Every pipeline that traced it anew would take a second of computing before its first picture.
     """
     return tf.function(
-        functools.partial(decode_and_resize, size=size),
+        functools.partial(decode_and_resize, size=size, rendering=rendering),
         [tf.TensorSpec((), tf.string)],
         autograph=False,
     )
@@ -136,18 +145,51 @@ def why_undecodable(encoded: bytes, header: Header | None = None) -> str | None:
     Args:
         header: what `read_header` says of `encoded`, where it has been asked already.
     """
-    name, problem, *_ = header or read_header(encoded)
-    if problem:
-        return problem
+    header = header or read_header(encoded)
+    if header.problem:
+        return header.problem
+    try:
+        pixels_as_stored(encoded, header, PLAIN)
+    except UNDECODABLE:
+        return damaged(encoded, header.format)
+    return None
+
+
+def pixels_as_stored(encoded: bytes, header: Header, rendering: Rendering) -> np.ndarray:
+    """Decode to uint8 (height, width, 3) without turning it upright; any number of threads may.
+
+    Args:
+        header: of `encoded`, without a problem: it is what holds the picture within the limits.
+
+    Raises:
+        UNDECODABLE: a damaged file.
+    """
     # These two, nearly all there are, need no graph: tracing it takes a second, and each call of it
     # is three times as slow. EXIF, however broken, makes no picture unusable.
-    check = {"JPEG": _jpeg, "PNG": _png}.get(name) or _graph_decoder()
-    try:
-        with tf.device("/CPU:0"):
-            check(tf.constant(encoded))
-    except UNDECODABLE:
-        return _why_damaged(encoded, name)
-    return None
+    plain = {"JPEG": pixels.jpeg_pixels, "PNG": pixels.png_pixels}.get(header.format)
+    if header.format == "PNG" and (header.layered or header.deep):
+        return blend_array(samples(encoded), rendering)
+    with tf.device("/CPU:0"):
+        content = tf.constant(encoded)
+        return (plain or _graph_decoder(rendering))(content).numpy()
+
+
+def upright(image: np.ndarray, encoded: bytes) -> np.ndarray:
+    """Turn what `pixels_as_stored` gave by the file's EXIF orientation."""
+    with tf.device("/CPU:0"):
+        turned = _orientation_function()(tf.constant(encoded))
+        return exif.apply_orientation(tf.constant(image), turned).numpy()
+
+
+def samples(encoded: bytes) -> np.ndarray:
+    """Return a PNG's samples as stored, (height, width, 4): RGBA, uint8 or, of 16 bits, uint16.
+
+    Raises:
+        UNDECODABLE: a damaged file.
+    """
+    kind = tf.uint16 if is_deep(encoded) else tf.uint8
+    with tf.device("/CPU:0"):
+        return tf.io.decode_png(tf.constant(encoded), channels=4, dtype=kind).numpy()
 
 
 def _by_format(encoded: tf.Tensor, branches: dict, otherwise) -> tf.Tensor:
@@ -161,30 +203,21 @@ def _by_format(encoded: tf.Tensor, branches: dict, otherwise) -> tf.Tensor:
     return tf.switch_case(index, [*(branches.get(name, otherwise) for name in MAGIC), otherwise])
 
 
-def _pixels(encoded: tf.Tensor) -> tf.Tensor:
+def _pixels(encoded: tf.Tensor, rendering: Rendering) -> tf.Tensor:
     """Decode to uint8 (height, width, 3) RGB as stored, the orientation not applied."""
 
     image = _by_format(
         encoded,
         {
-            "JPEG": lambda: _jpeg(encoded),
-            "PNG": lambda: _png(encoded),
-            "GIF": lambda: pixels.gif(encoded),
+            "JPEG": lambda: pixels.jpeg(encoded),
+            "PNG": lambda: pixels.png(encoded, rendering),
+            "GIF": lambda: pixels.gif(encoded, rendering),
             "BMP": lambda: pixels.bmp(encoded),
-            "WebP": lambda: pixels.webp(encoded),
+            "WebP": lambda: pixels.webp(encoded, rendering),
         },
         lambda: _refuse(encoded),
     )
     return tf.ensure_shape(image, (None, None, 3))
-
-
-def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    # TensorFlow's own choice, INTEGER_FAST, is up to 8 levels off what Pillow decodes.
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-
-def _png(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_png(encoded, channels=3)
 
 
 def _refuse(encoded: tf.Tensor) -> tf.Tensor:
@@ -199,33 +232,26 @@ def _refuse(encoded: tf.Tensor) -> tf.Tensor:
 _decoder_lock = threading.Lock()
 
 
-def _graph_decoder() -> tf.types.experimental.PolymorphicFunction:
+def _graph_decoder(rendering: Rendering) -> tf.types.experimental.PolymorphicFunction:
     with _decoder_lock:
-        return _traced_decoder()
+        return _traced_decoder(rendering)
+
+
+def _orientation_function() -> tf.types.experimental.PolymorphicFunction:
+    with _decoder_lock:
+        return _traced_orientation()
 
 
 @functools.cache
-def _traced_decoder() -> tf.types.experimental.PolymorphicFunction:
-    decoder = tf.function(decode, [tf.TensorSpec((), tf.string)], autograph=False)
+def _traced_orientation() -> tf.types.experimental.PolymorphicFunction:
+    reader = tf.function(orientation, [tf.TensorSpec((), tf.string)], autograph=False)
+    reader.get_concrete_function()
+    return reader
+
+
+@functools.cache
+def _traced_decoder(rendering: Rendering) -> tf.types.experimental.PolymorphicFunction:
+    as_stored = functools.partial(_pixels, rendering=rendering)
+    decoder = tf.function(as_stored, [tf.TensorSpec((), tf.string)], autograph=False)
     decoder.get_concrete_function()
     return decoder
-
-
-def _why_damaged(encoded: bytes, name: str) -> str:
-    if name == "JPEG" and _jpeg_precision(encoded) == 12:
-        return "12-bit JPEG is not supported"
-    if name == "BMP":
-        return "truncated or corrupt BMP, or not of 1, 4, 8, 24 or 32 bits uncompressed"
-    return f"truncated or corrupt {name}"
-
-
-def _jpeg_precision(encoded: bytes) -> int | None:
-    """Return the bits a sample in the frame header (T.81, B.2.2), None if there is no header."""
-    position = 2
-    while position + 5 <= len(encoded) and encoded[position] == 0xFF:
-        marker = encoded[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # DHT, JPG, DAC
-            return encoded[position + 4]
-        length = int.from_bytes(encoded[position + 2 : position + 4], "big")
-        position += 1 if marker == 0xFF else 2 + length
-    return None

@@ -5,7 +5,12 @@ side. Everything here is graph code: it runs under `tf.data`, `tf.map_fn` and in
 
 Sources: CIPA DC-008 (EXIF 2.32) for the tag and for the APP1 segment, TIFF 6.0 section 2 for the
 directory, ITU-T T.81 annex B for JPEG markers, the PNG specification (third edition, 11.3.2.1) for
-`eXIf`, RFC 9649 section 2.7 for WebP. An orientation in XMP only is not read.
+`eXIf`, RFC 9649 section 2.7 for WebP.
+
+It is the orientation by which Pillow's `ImageOps.exif_transpose` turns (13.0), but for what is not
+worth the time of every picture: one that stands in XMP alone, or, in PNG, in a text chunk; EXIF
+spread over several APP1 segments, of which the first counts here; BigTIFF; values that are no
+integers of 2 or 4 bytes, or more of them than their directory entry holds.
 """
 
 from __future__ import annotations
@@ -13,19 +18,21 @@ from __future__ import annotations
 import tensorflow as tf
 
 ORIENTATION_TAG = 0x0112  # CIPA DC-008, 4.6.5.1.5; TIFF 6.0, p. 36
-_SHORT, _LONG = 3, 4  # TIFF 6.0, p. 15: the 2- and 4-byte unsigned field types
+_SHORTS, _LONGS = (3, 8), (4, 9)  # TIFF 6.0, p. 15-16: 2 and 4 bytes, unsigned and signed
 _ENTRY = 12  # bytes of a directory entry: tag 2, type 2, count 4, value 4 (TIFF 6.0, p. 14)
 
 # The identifiers that lead an EXIF block in JPEG and in PNG. A file without them has no EXIF, and
 # one pass of a compiled expression says so in less time than one step of a loop takes. `\C` is
 # RE2's "any byte": `.` would stop at bytes that are not UTF-8.
-_MAY_HOLD_EXIF = r"(?s)\C*(Exif\x00|eXIf)\C*"
+_MAY_HOLD_EXIF = r"(?s)\C*(Exif\x00\x00|eXIf)\C*"
+_IDENTIFIER = r"^(Exif\x00\x00){1,2}"  # some writers put it where none belongs, some twice
 
 # Far more segments or chunks than a camera or an editor writes; it bounds the time that a file
 # made of empty ones can take.
 _MAX_STEPS = 20_000
 
-_APP1, _SOS, _FILL = 0xFFE1, 0xFFDA, 0xFFFF  # T.81, table B.1 and B.1.1.2
+# T.81, table B.1, B.1.1.2 and B.1.1.3: of the markers RST0 to SOI none has a length.
+_APP1, _SOS, _FILL, _RST0, _SOI = 0xFFE1, 0xFFDA, 0xFFFF, 0xFFD0, 0xFFD8
 _EX, _IF = 0x4578, 0x6966  # "Ex", "if"
 _PNG_EXIF = int.from_bytes(b"eXIf", "big")
 _WEBP_EXIF = int.from_bytes(b"EXIF", "little")
@@ -152,16 +159,17 @@ def _jpeg_block(encoded: tf.Tensor) -> tf.Tensor:
     """Return the TIFF block behind `Exif\\0\\0` in an APP1 segment before the first scan."""
 
     def read_head(position):
-        head = integers(encoded, position, 8, tf.uint16, little_endian=False)
-        marker, length, ex, if_ = tf.unstack(tf.cast(head, tf.int64))
-        found = (marker == _APP1) & (ex == _EX) & (if_ == _IF)
-        # A marker may be led by any number of 0xFF; anything below 0xFF00 is not a marker.
-        broken = (marker < 0xFF00) | (marker == _SOS)
-        following = tf.where(broken, position, position + 2 + length)
-        following = tf.where(marker == _FILL, position + 1, following)
-        return found, position + 10, length - 8, following
+        head = integers(encoded, position, 10, tf.uint16, little_endian=False)
+        marker, length, ex, if_, zeros = tf.unstack(tf.cast(head, tf.int64))
+        found = (marker == _APP1) & (ex == _EX) & (if_ == _IF) & (zeros == 0)
+        alone = (marker == 0xFF00) | ((marker >= _RST0) & (marker <= _SOI))
+        step = tf.where(alone, 2, 2 + length)
+        # A marker may be led by any number of 0xFF, and decoders step over bytes that are none.
+        step = tf.where((marker < 0xFF00) | (marker == _FILL), 1, step)
+        following = position + tf.where(marker == _SOS, 0, step)
+        return found, position + 4, length - 2, following
 
-    return _walk(encoded, 2, read_head)
+    return _without_identifier(_walk(encoded, 2, read_head))
 
 
 def _png_block(encoded: tf.Tensor) -> tf.Tensor:
@@ -187,7 +195,11 @@ def _webp_block(encoded: tf.Tensor) -> tf.Tensor:
         following = tf.where(length < 0, position, position + 8 + padded)
         return tf.equal(kind, _WEBP_EXIF), position + 8, length, following
 
-    return tf.strings.regex_replace(_walk(encoded, 12, read_head), r"^Exif\x00\x00", "")
+    return _without_identifier(_walk(encoded, 12, read_head))
+
+
+def _without_identifier(block: tf.Tensor) -> tf.Tensor:
+    return tf.strings.regex_replace(block, _IDENTIFIER, "")
 
 
 # Three formats hold it: a function of its own is traced once.
@@ -195,11 +207,13 @@ def _webp_block(encoded: tf.Tensor) -> tf.Tensor:
 def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
     """Return the orientation in the first directory of a TIFF block, 1 if it tells none.
 
-    Only a single SHORT or LONG from 1 to 8 counts, and the last entry of the tag, as in Pillow;
+    Integers from 1 to 8 count, the first of several, and the last entry of the tag, as in Pillow;
     offsets and counts that point outside the block find nothing.
     """
     magic = tf.strings.substr(tiff, 0, 4)
-    big = tf.equal(magic, b"MM\x00*")
+    # The magic number in the other byte order is no TIFF, but there are writers of it.
+    big = tf.equal(magic, b"MM\x00*") | tf.equal(magic, b"MM*\x00")
+    little = tf.equal(magic, b"II*\x00") | tf.equal(magic, b"II\x00*")
     powers = tf.constant([1, 1 << 8, 1 << 16, 1 << 24], tf.int64)
 
     def number(octets):
@@ -213,10 +227,13 @@ def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
         table = tf.io.decode_raw(substring(tiff, directory + 2, count * _ENTRY), tf.uint8)
         entries = tf.reshape(table[: tf.size(table) // _ENTRY * _ENTRY], [-1, _ENTRY])
         kind = number(entries[:, 2:4])
-        value = tf.where(kind == _LONG, number(entries[:, 8:12]), number(entries[:, 8:10]))
-        told = (number(entries[:, 0:2]) == ORIENTATION_TAG) & (number(entries[:, 4:8]) == 1)
-        told &= (kind == _SHORT) | (kind == _LONG)
+        long = (kind == _LONGS[0]) | (kind == _LONGS[1])
+        short = (kind == _SHORTS[0]) | (kind == _SHORTS[1])
+        value = tf.where(long, number(entries[:, 8:12]), number(entries[:, 8:10]))
+        values = number(entries[:, 4:8])
+        told = (number(entries[:, 0:2]) == ORIENTATION_TAG) & (long | short)
+        told &= (values == 1) | (short & (values == 2))
         last = tf.concat([[tf.constant(1, tf.int64)], value[told]], axis=0)[-1]
         return tf.cast(tf.where((last >= 1) & (last <= 8), last, 1), tf.int32)
 
-    return tf.cond(big | tf.equal(magic, b"II*\x00"), read, _upright)
+    return tf.cond(big | little, read, _upright)

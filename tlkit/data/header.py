@@ -15,7 +15,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tlkit.data.pixels import MAX_PIXELS
+from tlkit.data.sizes import jpeg_frames, size_of, too_large
 
 # How a file of each format begins, `?` standing for any byte: T.81 B.1.1.3, PNG 5.2, GIF89a 17,
 # the BITMAPFILEHEADER, RFC 9649 2.4.
@@ -63,8 +63,10 @@ class Header(NamedTuple):
         format: one of `FORMATS`, or None.
         problem: why the picture is not to be decoded, or None.
         mode: one of `MODES`; None where Pillow cannot read the header.
-        width, height: in pixels, as stored; 0 where Pillow cannot read the header.
+        width, height: in pixels, as stored; 0 where there is no such header.
         several: whether further pictures follow the first (GIF, APNG and WebP animations).
+        deep: whether it is a PNG of 16 bits a sample.
+        layered: whether pixels of it may be transparent.
     """
 
     format: str | None
@@ -73,37 +75,59 @@ class Header(NamedTuple):
     width: int = 0
     height: int = 0
     several: bool = False
+    deep: bool = False
+    layered: bool = False
 
 
 def read_header(encoded: bytes) -> Header:
     """Read the header of an encoded picture; may be called from several threads.
 
-    More than `MAX_PIXELS` pixels are a problem: such a picture is never to be decoded.
+    More than `MAX_PIXELS` pixels are a problem, and so are more scans of a JPEG than `MAX_SCANS`:
+    such a picture is never to be decoded, nor one that does not tell its size.
     """
     if not encoded:
         return Header(None, "empty file")
     name = match(encoded, MAGIC.items())
     if name is None:
         return Header(None, _why_no_format(encoded))
+    size = size_of(encoded, name)
+    if size is None or 0 in size:
+        return Header(name, damaged(encoded, name))
+    deep = is_deep(encoded)
+    problem, mode, several = too_large(encoded, name, size), "16-bit" if deep else None, False
+    if not problem:
+        mode, several = _asked(encoded, name, mode)
+    return Header(name, problem, mode, *size, several, deep, _is_layered(encoded, name))
+
+
+def _asked(encoded: bytes, name: str, mode: str | None) -> tuple[str | None, bool]:
+    """Return the mode and whether it is an animation, as far as Pillow can tell."""
     try:
-        # The plugin itself, since `Image.open` would refuse a bomb without telling its size.
         with _PLUGINS[name](io.BytesIO(encoded)) as image:
-            width, height = image.size
-            mode = "16-bit" if _is_deep(encoded, name) else _MODES.get(image.mode)
-            if width * height > MAX_PIXELS:
-                limit = f"at most {MAX_PIXELS:,} are allowed"
-                problem = f"too large: {width} x {height} pixels, {limit}"
-                return Header(name, problem, mode, width, height)
-            return Header(name, None, mode, width, height, getattr(image, "is_animated", False))
-    except Image.DecompressionBombError as bomb:
-        # The GIF plugin looks at its frames' extent by itself; the rest is advice to developers.
-        return Header(name, f"too large: {str(bomb).partition(',')[0]}")
+            mode = mode or _MODES.get(image.mode)
+            return mode, getattr(image, "is_animated", False)
     except Exception:  # the header may be one that only TensorFlow reads: the decoder decides
-        return Header(name, None)
+        return mode, False
 
 
-def _is_deep(encoded: bytes, name: str) -> bool:
-    return name == "PNG" and encoded[24:25] == b"\x10"  # the bit depth in IHDR: PNG 11.2.1
+def is_deep(encoded: bytes) -> bool:
+    """Tell whether a file is a PNG of 16 bits a sample (IHDR: PNG 11.2.1)."""
+    return encoded.startswith(MAGIC["PNG"]) and encoded[24:25] == b"\x10"
+
+
+def _is_layered(encoded: bytes, name: str) -> bool:
+    if name == "PNG":
+        return encoded[25:26] in (b"\4", b"\6") or b"tRNS" in encoded
+    return name in ("GIF", "WebP")
+
+
+def damaged(encoded: bytes, name: str) -> str:
+    """Say of a file of this format that it cannot be decoded."""
+    if name == "JPEG" and any(frame.precision == 12 for frame in jpeg_frames(encoded)):
+        return "12-bit JPEG is not supported"
+    if name == "BMP":
+        return "truncated or corrupt BMP, or not of 1, 4, 8, 24 or 32 bits uncompressed"
+    return f"truncated or corrupt {name}"
 
 
 def match(encoded: bytes, magic: Iterable[tuple[str, bytes]]) -> str | None:

@@ -14,6 +14,7 @@ from tlkit.data.augment import Augmenter
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.mix import Mixer
+from tlkit.data.rendering import PLAIN, Rendering, blend_array
 from tlkit.data.sources import Example
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -38,6 +39,7 @@ def batches(
     balance: Balance = UNBALANCED,
     epochs: range = range(1),
     seeds: np.ndarray | None = None,
+    rendering: Rendering = PLAIN,
 ) -> tf.data.Dataset:
     """Return batches of images (n, size, size, 3), 0-255, of their targets, and weights.
 
@@ -54,12 +56,13 @@ def batches(
         epochs: the epochs to give, one after the other. Order and draws depend on the seed and
             the epoch alone, so that a run that is resumed sees what it would have seen.
         seeds: int32 (n, 2), what `augment` draws by for each picture; below 0: it stays as it is.
+        rendering: how transparency and 16-bit samples are shown.
     """
     drawn = (augment and seeds is None) or mix
     rows = [tf.constant(targets)]
     if balance.weights is not None:
         rows.append(tf.constant(balance.weights))
-    load, load_resized = _loaders(examples, size)
+    load, load_resized = _loaders(examples, size, rendering)
 
     @tf.autograph.experimental.do_not_convert
     def make(i, seed=None):
@@ -171,21 +174,21 @@ def _order(count: int, seed: int | None, epoch: tf.Tensor, balance: Balance) -> 
     return tf.ensure_shape(tf.numpy_function(draw, [epoch], tf.int64), (count,))
 
 
-def _loaders(examples: list[Example], size: int):
+def _loaders(examples: list[Example], size: int, rendering: Rendering):
     """Return two graph functions of an index: the decoded picture, and the resized one.
 
     The resized one is the exported graph's own `decode_and_resize`, so that the same file gives
     the same pixels at training and at serving time, to the bit.
     """
     if all(example.pixels is None for example in examples):
-        resized, encoded = traced_decode_and_resize(size), _reader(examples)
+        resized, encoded = traced_decode_and_resize(size, rendering), _reader(examples)
         return (
-            lambda i: decode(encoded(i)),
+            lambda i: decode(encoded(i), rendering),
             lambda i: resized(encoded(i)),
         )
 
     def fetch(i: np.int64) -> np.ndarray:
-        return examples[i].pixels.astype(np.float32)
+        return blend_array(examples[i].pixels, rendering).astype(np.float32)
 
     def load(i):
         image = tf.numpy_function(fetch, [i], tf.float32, stateful=False)

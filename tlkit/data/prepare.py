@@ -13,9 +13,11 @@ import numpy as np
 
 from tlkit.data.augment import augmenter
 from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.facts import say_pixels
 from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches, seed_of
+from tlkit.data.rendering import rendering_of
 from tlkit.data.say import say_data
 from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Example, Source, open_source
@@ -35,7 +37,7 @@ class Examples:
     """One part of the data as training sees it.
 
     Attributes:
-        digests: content hash of each picture, in order.
+        digests: content hash of each picture, in order, with how it is shown where that matters.
         targets: a row for each, as the task encodes it.
         pictures: makes a pipeline of (images, targets) of the pictures with these indices,
             unchanged and in order.
@@ -116,7 +118,7 @@ class Prepared:
             f"{digest}-{spec.augment_level}{'' if spec.mirror else '-same-side'}-{spec.seed}-{view}"
             if view
             else digest
-            for digest, view in ((self.scan.digests[e.id], view) for e, view in seen)
+            for digest, view in ((self.scan.variant(e.id), view) for e, view in seen)
         ]
 
         def pictures(chosen: Sequence[int]) -> Batches:
@@ -129,6 +131,7 @@ class Prepared:
                 spec.batch_size,
                 augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
                 seeds=np.array(seeds, np.int32) if changed else None,
+                rendering=self.scan.rendering,
             )
 
         groups = np.array([self.split.units[e.id] for e, _ in seen])
@@ -155,6 +158,7 @@ class Prepared:
                 mix=mix,
                 balance=balance,
                 epochs=epochs,
+                rendering=self.scan.rendering,
             )
 
         seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)
@@ -200,7 +204,9 @@ def prepare(
     source = open_spec(spec, arrays)
     listed(_with_full_paths(spec), source)
     examples = [example for part in source.parts.values() for example in part]
-    found = scan(examples, progress, spec.strict, spec.near_duplicates)
+    asked, deciding = rendering_of(spec), source.parts["train"]
+    found = scan(examples, progress, spec.strict, spec.near_duplicates, asked, deciding)
+    spec = spec.model_copy(update={"bits": found.rendering.bits})
     shares = {
         part: share
         for part in ("val", "test")
@@ -211,6 +217,7 @@ def prepare(
     source = _with_split(source, parts)
     say_data(spec, source, found, parts, progress)
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
+    say_pixels(found, asked, progress)
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)

@@ -24,7 +24,7 @@ from PIL import Image
 from tlkit.data.catalogued import ABOUT, FORMAT, index_file
 from tlkit.data.prepare import Prepared
 from tlkit.data.records import IMAGE
-from tlkit.data.sources import PARTS, Example, content_digest
+from tlkit.data.sources import PARTS, Example, Facts, content_digest
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 
@@ -88,6 +88,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
         if (group := getattr(prepared.split, part))
     }
     found = {key: value for key, value in prepared.scan_json().items() if key != "splits"}
+    facts = {id_: look.facts for id_, look in prepared.scan.findings.items() if look.facts}
     prepared.scan.findings.clear()  # told; some hundred bytes a picture
     label, encode = _label_feature(prepared)
     features = {IMAGE: tfds.features.Image(), "label": label, "id": tfds.features.Text()}
@@ -106,7 +107,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
     writer.initialize_splits(list(parts))
     for split, group in parts.items():
         with progress.bar("prepare", f"writing {split}", len(group)) as advance:
-            for rows in _chunks(group, prepared.scan.digests, index_file(folder, split)):
+            for rows in _chunks(group, prepared.scan.digests, facts, index_file(folder, split)):
                 examples = [
                     {IMAGE: content, "label": encode(e.label), "id": e.id} for e, content in rows
                 ]
@@ -119,7 +120,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
 
 
 def _chunks(
-    group: list[Example], digests: dict[str, str], index: Path
+    group: list[Example], digests: dict[str, str], facts: dict[str, Facts], index: Path
 ) -> Iterator[list[tuple[Example, bytes]]]:
     """Yield examples with their encoded pictures, and write the index as they go."""
     with index.open("w", encoding="utf-8") as file:
@@ -128,7 +129,8 @@ def _chunks(
             for example in group[start : start + CHUNK]:
                 content = _encoded(example, digests[example.id])
                 # The order of the records is that of the scanned digests; an array's own is new.
-                row = (example.id, example.label, content_digest(content), example.group)
+                row = [example.id, example.label, content_digest(content), example.group]
+                row += [known] if (known := facts.get(example.id)) else []
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 rows.append((example, content))
             yield rows

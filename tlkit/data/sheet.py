@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageFont
 
+from tlkit.data.decode import UNDECODABLE, decode
+from tlkit.data.rendering import Rendering, blend_array
 from tlkit.data.sources import Example
 from tlkit.errors import DataError
 from tlkit.lettering import one_font
@@ -27,13 +31,16 @@ Tile = tuple[str, str, bool]
 """Id, what is said below it, and whether the picture is to be shown."""
 
 
-def write_sheet(summary: dict[str, Any], examples: list[Example], path: Path) -> int:
+def write_sheet(
+    summary: dict[str, Any], examples: list[Example], path: Path, rendering: Rendering
+) -> int:
     """Write a contact sheet of the suspicious files in `summary`; return how many tiles it has.
 
     Args:
         summary: from `summarise`.
         examples: all that were scanned.
         path: a PNG file; replaced if it is there.
+        rendering: how pictures are shown, as training would.
 
     Raises:
         DataError: it cannot be written.
@@ -50,7 +57,7 @@ def write_sheet(summary: dict[str, Any], examples: list[Example], path: Path) ->
         pen.text((_GAP, y), heading, _INK, font)
         for i, (id_, text, whole) in enumerate(tiles):
             at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
-            picture = _thumbnail(by_id[id_]) if whole else None
+            picture = _thumbnail(by_id[id_], rendering) if whole else None
             _draw_tile(sheet, at, picture, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
     try:
@@ -90,6 +97,11 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
             [(id_, "", True) for id_ in summary["several"]],
         ),
         (
+            "of one colour once decoded",
+            summary["flat"]["count"],
+            [(id_, "", True) for id_ in summary["flat"]["ids"]],
+        ),
+        (
             f"smaller than the model's input of {small['input']} pixels",
             small["count"],
             [(id_, "", True) for id_ in small["smallest"]],
@@ -108,18 +120,17 @@ def _height(tiles: int) -> int:
     return _LINE + 2 * _GAP + -(-tiles // COLUMNS) * _STEP[1]
 
 
-def _thumbnail(example: Example) -> Image.Image | None:
-    """Return a picture small enough for its tile, None if Pillow cannot show it."""
+def _thumbnail(example: Example, rendering: Rendering) -> Image.Image | None:
+    """Return a picture as training sees it, small enough for its tile; None if it has changed."""
     try:
         if example.pixels is not None:
-            picture = Image.fromarray(example.pixels.astype("uint8"))
+            pixels = blend_array(example.pixels, rendering).astype("uint8")
         else:
-            picture = Image.open(example.path)
-            picture.draft("RGB", (2 * TILE, 2 * TILE))
-            picture = ImageOps.exif_transpose(picture).convert("RGB")
-        picture.thumbnail((TILE, TILE))
-    except Exception:  # the file may have changed, or be one that only TensorFlow reads
+            pixels = decode(tf.constant(example.read()), rendering).numpy()
+    except (OSError, *UNDECODABLE):
         return None
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((TILE, TILE))
     return picture
 
 

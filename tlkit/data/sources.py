@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,16 @@ ALLOWED = (
 )
 
 
+class Facts(NamedTuple):
+    """What is known of a picture's pixels without decoding it: see `look.Finding`."""
+
+    transparent: bool
+    largest: int
+    flat: bool
+    alpha: str | None
+    bits: int | None
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Example:
     """One picture with its label: a file, a record or an array.
@@ -49,12 +59,14 @@ class Example:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
         label: the class; for other tasks a tuple of labels or of numbers.
         path: the file, or None for others.
-        pixels: uint8 or float32 RGB, (height, width, 3), 0-255; None for others.
+        pixels: uint8 or float32, 0-255, RGB (height, width, 3) or with alpha (..., 4); None for
+            others.
         records, number: the data set whose record of this number holds the picture.
         digest: content hash of the picture, where it is known without reading it; then it is known
             to be decodable too.
         group: name of what it belongs to with others, such as a patient or a clip; they stay on
             one side of every split. None: to nothing.
+        facts: of its pixels, where `digest` is known and there is anything to say.
     """
 
     id: str
@@ -65,6 +77,7 @@ class Example:
     number: int = 0
     digest: str | None = None
     group: str | None = None
+    facts: Facts | None = None
 
     def read(self) -> bytes:
         """Return the bytes that tell this picture's content from another's.

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tlkit.data.decode import EXTENSIONS
+from tlkit.data.facts import pixel_facts
 from tlkit.data.header import MODES
 from tlkit.data.near import MOST, NO_HASH, near_pairs
 from tlkit.data.scan import Scan
@@ -46,6 +47,7 @@ def summarise(
         `near_duplicates`, where hashes were computed: see there; `misnamed`: id, the format its
         name says and the one it has; `several`: ids of animations; `small`: pictures with a side
         below `size`, how many and the smallest;
+        those of `pixel_facts`;
         `imbalance`: largest and smallest class, their ratio, and a hint from `IMBALANCE` on.
     """
     examples = [e for part in parts.values() for e in part]
@@ -72,6 +74,7 @@ def summarise(
         "misnamed": _misnamed(usable, looks),
         "several": sorted(id_ for id_, look in looks.items() if look.several),
         "small": _small(looks, size),
+        **pixel_facts(found),
         "imbalance": imbalance(count_labels(usable)),
     }
     if any(look.near is not None for look in looks.values()):

@@ -30,7 +30,7 @@ from tlkit.data.files import MAX_BYTES
 from tlkit.data.look import Finding
 from tlkit.data.pixels import MAX_PIXELS
 
-FORMAT = 2
+FORMAT = 3
 """Number of this layout; raised when files written before could be misread."""
 
 MADE_BY = [FORMAT, tf.__version__, PIL.__version__, MAX_PIXELS, MAX_BYTES]

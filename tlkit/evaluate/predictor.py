@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkit.data.arrays import rgb
-from tlkit.data.decode import UNDECODABLE, why_undecodable
+from tlkit.data.arrays import colours, value_range
+from tlkit.data.decode import UNDECODABLE, samples, why_undecodable
 from tlkit.data.files import read_file
-from tlkit.data.header import read_header
+from tlkit.data.header import is_deep, read_header
+from tlkit.data.rendering import PLAIN, Rendering
 from tlkit.data.sources import picture_files
 from tlkit.errors import DataError, printable
 from tlkit.heads.task import Task
@@ -31,12 +32,14 @@ def predict_items(
     task: Task,
     items: Any,
     progress: Progress,
+    rendering: Rendering = PLAIN,
 ) -> list[dict[str, Any]]:
     """Predict pictures in the order given; a bad one never stops the others.
 
     Args:
         answer: from a list of encoded pictures to the model's outputs (n, outputs).
         items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
+        rendering: how `answer` decodes; where 16-bit samples do not fit it, that is said.
 
     Returns:
         For each picture a dict with `path`, the fields of `task.decode` (for classification
@@ -47,13 +50,35 @@ def predict_items(
     """
     found = _listed(items)
     results: list[dict[str, Any]] = []
+    deep: dict[str, int] = {}
     with progress.bar("predict", "pictures", len(found)) as advance:
         for batch in _batches(found):
             answers = _answer_usable(answer, batch)
             for picture, row in zip(batch, answers, strict=True):
                 results.append(_prediction(picture.name, row, task, picture.error))
+            deep.update(_depths(batch))
             advance(len(batch))
+    _say_depths(deep, rendering, progress)
     return results
+
+
+def _depths(batch: list[_Picture]) -> dict[str, int]:
+    """Return the largest sample of each 16-bit picture that was answered."""
+    deep = (p for p in batch if p.error is None and is_deep(p.content))
+    return {p.name: int(samples(p.content)[..., :3].max()) for p in deep}
+
+
+def _say_depths(deep: dict[str, int], rendering: Rendering, progress: Progress) -> None:
+    """Say of 16-bit pictures that they are lighter or darker than the model can see."""
+    clipped = [name for name, largest in deep.items() if largest > rendering.top]
+    black = [name for name, largest in deep.items() if largest < (rendering.top + 1) // 256]
+    read = f"read as {rendering.bits} bits, as in training"
+    if clipped:
+        text = f"{len(clipped):,} images have values above {rendering.top:,}, which are white"
+        progress.say("16-bit", f"{text} ({read}), such as {clipped[0]}")
+    if black:
+        text = f"{len(black):,} images have no value above {rendering.top // 256:,}: they are black"
+        progress.say("16-bit", f"{text} ({read}), such as {black[0]}")
 
 
 @dataclass
@@ -134,8 +159,8 @@ def _read(name: str, item: Any) -> _Picture:
 
 
 def _as_png(pixels: np.ndarray) -> bytes:
-    picture = rgb(pixels)
-    low, high = (float(f(picture, initial=0)) for f in (np.min, np.max))
+    picture = colours(pixels)
+    low, high = value_range([picture])
     # Values up to 1 were scaled already: answered as they are, they would all look black.
     if picture.dtype != np.uint8 and not (low >= 0 and high <= 255 and (high > 1 or high == 0)):
         raise DataError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tlkit.data.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.parity import check_parity
 from tlkit.export.savedmodel import SavedModel, write_savedmodel
@@ -22,6 +23,7 @@ FORMATS = ("savedmodel",)
 def export_checked(
     model: keras.Model,
     task: Task,
+    rendering: Rendering,
     out: Path,
     encoded: Sequence[bytes],
     answer: Callable[[Sequence[bytes]], np.ndarray],
@@ -30,6 +32,7 @@ def export_checked(
     """Write a SavedModel to `out` if it answers as the run does.
 
     Args:
+        rendering: how the run decodes transparency and 16-bit samples.
         out: a new or empty folder.
         encoded: bytes of picture files to compare on.
         answer: the run's own outputs (n, outputs) for encoded pictures.
@@ -41,7 +44,7 @@ def export_checked(
     draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         progress.say("export", f"{out}: writing")
-        write_savedmodel(model, task, draft)
+        write_savedmodel(model, task, rendering, draft)
         difference = check_parity(SavedModel(draft), encoded, answer(encoded))
         draft.chmod(0o755)
         if out.is_dir():

@@ -51,7 +51,10 @@ def check_parity(exported: SavedModel, encoded: Sequence[bytes], expected: np.nd
     answers = {
         "serving_default": exported.predict_bytes(encoded),
         "serve_pixels": np.concatenate(
-            [exported.predict_pixels(decode(item).numpy()[None]) for item in encoded]
+            [
+                exported.predict_pixels(decode(item, exported.rendering).numpy()[None])
+                for item in encoded
+            ]
         ),
     }
     worst, scale = 0.0, max(1.0, float(np.abs(expected).max()))

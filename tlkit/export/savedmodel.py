@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.data.decode import decode_and_resize, resize
+from tlkit.data.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
@@ -18,15 +19,17 @@ from tlkit.heads.tasks import task_from_json
 
 LABELS_FILE = Path("assets.extra") / "labels.json"
 TASK_FILE = Path("assets.extra") / "task.json"
+RENDERING_FILE = Path("assets.extra") / "rendering.json"
 """TensorFlow Serving's place for files that belong to a model but are not read by its graph."""
 
 
-def write_savedmodel(model: keras.Model, task: Task, path: Path) -> None:
+def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path: Path) -> None:
     """Write `model` as a SavedModel that needs nothing but TensorFlow.
 
     Signatures:
         serving_default(image_bytes: string (n,)): encoded pictures (JPEG, PNG, GIF, BMP, WebP),
-            decoded, turned upright and resized inside the graph.
+            decoded as `rendering` says, turned upright and resized inside the graph, which refuses
+            pictures of more than `MAX_PIXELS` pixels before it decodes them.
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
         Both give, for classification, probabilities float32 (n, classes), label string (n,) and
         score float32 (n,); for multi-label also given bool (n, labels); for regression values
@@ -46,7 +49,7 @@ def write_savedmodel(model: keras.Model, task: Task, path: Path) -> None:
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(
             tf.map_fn(
-                lambda encoded: decode_and_resize(encoded, size),
+                lambda encoded: decode_and_resize(encoded, size, rendering),
                 image_bytes,
                 fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
             )
@@ -71,7 +74,11 @@ def write_savedmodel(model: keras.Model, task: Task, path: Path) -> None:
     )
     archive.write_out(str(path), verbose=False)
     (path / LABELS_FILE).parent.mkdir(exist_ok=True)
-    for file, content in ((LABELS_FILE, list(task.outputs)), (TASK_FILE, task.to_json())):
+    for file, content in (
+        (LABELS_FILE, list(task.outputs)),
+        (TASK_FILE, task.to_json()),
+        (RENDERING_FILE, rendering._asdict()),
+    ):
         (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
@@ -92,6 +99,13 @@ def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, t
     return answer
 
 
+def _rendering(file: Path) -> Rendering:
+    """Return how an export decodes; those without this file dropped alpha."""
+    if not file.is_file():
+        return Rendering("drop")
+    return Rendering(**json.loads(file.read_text(encoding="utf-8")))
+
+
 class SavedModel:
     """A SavedModel on disk, answering as a client of a model server would be answered."""
 
@@ -99,10 +113,11 @@ class SavedModel:
         try:
             about = json.loads((path / TASK_FILE).read_text(encoding="utf-8"))
             self.task = task_from_json(about)
+            self.rendering = _rendering(path / RENDERING_FILE)
             loaded = tf.saved_model.load(str(path))
             self._bytes = loaded.signatures["serving_default"]
             self._pixels = loaded.signatures["serve_pixels"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExportError(
                 f"export {path}: is not a SavedModel written by tlkit export: {error}"
             ) from error

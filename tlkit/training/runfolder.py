@@ -137,6 +137,8 @@ class RunFolder:
             ) from error
         except ValueError as error:
             raise RunFolderError(f"run {self.path}: spec.yaml is damaged") from error
+        if isinstance(fields, dict):  # of a version that knew neither: it decoded like this
+            fields = {"alpha": "drop", "bits": 16} | fields
         return make_spec(fields, f"{self.path}/spec.yaml")
 
     def load_model(self) -> keras.Model:

@@ -1,0 +1,93 @@
+"""What a scan says of pixels: transparency, 16-bit samples, pictures of one colour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tlkit.data.rendering import PLAIN, Rendering
+from tlkit.data.scan import Scan
+from tlkit.progress import Progress
+
+SHOWN = 3
+"""Ids that are named in a line."""
+
+LISTED = 1000
+"""Ids in a list of `pixel_facts`; beside it stands how many there are in all."""
+
+MOSTLY = 0.9
+"""Share of flat pictures from which the line is a warning: hardly anything is left to learn."""
+
+
+def pixel_facts(found: Scan) -> dict[str, Any]:
+    """Return what was found, ready for JSON, of usable pictures.
+
+    Returns:
+        `transparent`: those with transparent pixels, and `alpha`, what these are shown on;
+        `sixteen_bit`: those of 16 bits, their `largest` sample, the `bits` they are read with, and
+        those `clipped`, with samples above; `flat`: those of one colour once decoded. Of each their
+        `count` and `ids`.
+    """
+    looks = {id_: found.findings[id_] for id_ in sorted(found.digests) if id_ in found.findings}
+    deep = {id_: look.largest for id_, look in looks.items() if look.largest}
+    clipped = [id_ for id_, largest in deep.items() if largest > found.rendering.top]
+    transparent = [id_ for id_, look in looks.items() if look.transparent]
+    return {
+        "transparent": {**_counted(transparent), "alpha": found.rendering.alpha},
+        "sixteen_bit": {
+            **_counted(list(deep)),
+            "largest": max(deep.values(), default=0),
+            "bits": found.rendering.bits,
+            "clipped": _counted(clipped),
+        },
+        "flat": _counted([id_ for id_, look in looks.items() if look.flat]),
+    }
+
+
+def _counted(ids: list[str]) -> dict[str, Any]:
+    return {"count": len(ids), "ids": ids[:LISTED]}
+
+
+def say_pixels(found: Scan, asked: Rendering, progress: Progress) -> None:
+    """Print `pixel_facts`, as far as there is anything to say.
+
+    Args:
+        asked: what the spec says; its bits may be open, its alpha without effect.
+    """
+    facts = pixel_facts(found)
+    say_facts(facts, len(found.digests), progress)
+    if not facts["transparent"]["count"] and asked.alpha != PLAIN.alpha:
+        progress.say("alpha", f"{asked.alpha}: no image has transparent pixels; it changes nothing")
+    if not facts["sixteen_bit"]["count"] and asked.bits not in (None, PLAIN.bits):
+        progress.say("16-bit", f"bits={asked.bits}: no image has 16 bits; it changes nothing here")
+
+
+def say_facts(facts: dict[str, Any], usable: int, progress: Progress) -> None:
+    """Print what `pixel_facts` returned; `usable`: of how many pictures."""
+    transparent, deep, flat = (facts[name] for name in ("transparent", "sixteen_bit", "flat"))
+    if count := transparent["count"]:
+        alpha = transparent["alpha"]
+        how = "are not heeded" if alpha == "drop" else f"are shown on {alpha}"
+        others = ", ".join(name for name in ("white", "black", "drop") if name != alpha)
+        text = f"transparent pixels of {_images(count)} {how} (--set alpha=...: {others})"
+        progress.say("alpha", text)
+    if deep["count"]:
+        progress.say("16-bit", _deep(deep))
+    if count := flat["count"]:
+        few = ": hardly anything is left to learn from" if count >= MOSTLY * usable else ""
+        shown = ", ".join(flat["ids"][:SHOWN])
+        is_ = "is" if count == 1 else "are"
+        text = f"{_images(count)} {is_} of one colour once decoded (scan.json), such as {shown}"
+        progress.say("flat", text + few)
+
+
+def _deep(deep: dict[str, Any]) -> str:
+    bits, clipped = deep["bits"], deep["clipped"]["count"]
+    whole = "" if bits == 16 else " (--set bits=16 for the whole range)"
+    text = f"{_images(deep['count'])}, values up to {deep['largest']:,}: read as {bits} bits{whole}"
+    if clipped:
+        text += f"; values above {2**bits - 1:,} are white, in {_images(clipped)}"
+    return text
+
+
+def _images(count: int) -> str:
+    return f"{count:,} images" if count != 1 else "1 image"
