@@ -2,10 +2,10 @@
 
 Each is a generated image (and, where it lies beside the checkout, one of ../shared/data/nasty) with
 some bytes changed, taken out, put in or doubled, or numbers of its header set to extremes. It is
-looked at as a scan does and, unless it is refused by its header, decoded in the graph that training
-and exports share. Of each, held against each other: nothing raises but what a decoder raises;
-what the scan takes, the graph takes, with the same pixels; what is above the limits, both refuse.
-The image at work lies in a file whose path is printed, so that one that ends the process is at hand.
+looked at as a scan does and decoded in the graph that training and exports share. Of each, held
+against each other: nothing raises but what a decoder raises; what the scan takes, the graph takes;
+what is above the limits, both refuse. The image at work lies in a file whose path is printed, so
+that one that ends the process is at hand.
 
     python benchmarks/mutated_images.py
     python benchmarks/mutated_images.py --images 30000 --seed 1

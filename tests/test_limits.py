@@ -124,9 +124,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_each_format_is_refused_before_it_is_decoded(name):
     assert why_undecodable(LARGE[name]).startswith("too large: ")
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match="is too large"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is too large"):
         decode(LARGE[name])
 
 

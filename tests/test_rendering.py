@@ -76,7 +76,8 @@ def test_transparent_pixels_are_blended_as_pillow_does(name, ground):
     encoded = LAYERED[name]
     got = shown(encoded, alpha=ground).astype(int)
     assert np.abs(got - on(ground, encoded)).max() <= 1
-    assert np.abs(got - shown(encoded, alpha="drop")).max() > 50
+    other = "black" if ground == "white" else "white"
+    assert np.abs(got - shown(encoded, alpha=other)).max() > 50
     assert why_undecodable(encoded) is None
 
 
@@ -306,13 +307,14 @@ def test_bits_are_said_and_kept_in_the_run(deep_run):
 def test_prediction_and_export_decode_as_the_run_did(deep_run, deep, tmp_path, capsys):
     run, _ = deep_run
     light = tmp_path / "light.png"
-    light.write_bytes(deep_png(RAMP * 16))
+    light.write_bytes(deep_png(RAMP * 16))  # up to 65,520
     dark = tmp_path / "dark.png"
     dark.write_bytes(deep_png(RAMP // 4096 + 3))
     files = [*sorted((deep / "disc").iterdir())[:2], light, dark]
     rows = run.predict(files, progress=True)
     text = said(capsys.readouterr().out)
-    assert "1 images have values above 4,095, which are white (read as 12 bits" in text
+    assert "4 images, values up to 65,520: read as 12 bits, as in training" in text
+    assert "values above 4,095 are white, in 1 image" in text
     exported = SavedModel(run.export(tmp_path / "served", progress=False))
     assert exported.rendering == Rendering("white", 12)
     answers = exported.predict_bytes([file.read_bytes() for file in files])
@@ -353,6 +355,19 @@ def test_logos_are_seen_on_white_and_flat_ones_are_told(logos, tmp_path, capsys)
     assert "flat 16 images are of one colour once decoded (scan.json), such as disc/disc00" in text
     assert "hardly anything is left to learn from" in text
     assert "transparent pixels of 16 images are not heeded" in text
+
+
+def test_a_range_that_is_too_wide_is_said(deep, deep_run, tmp_path, capsys):
+    tlkit.plan(deep, bits=16, **FIELDS)
+    text = said(capsys.readouterr().out)
+    assert "read as 16 bits; they are dark, since that range goes to 65,535 (--set bits=12)" in text
+    run, _ = deep_run
+    dark = write_logos(tmp_path / "dark", top=200)
+    run.evaluate(dark)
+    text = said(capsys.readouterr().out)
+    assert "read as 12 bits, as in training; they are dark, since that range goes to 4,095" in text
+    run.predict(dark / "disc", progress=True)
+    assert "8 images, values up to 200: read as 12 bits" in said(capsys.readouterr().out)
 
 
 def test_options_without_effect_are_said(pictures, capsys):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tlkit.data.decode import traced_decode_and_resize
-from tlkit.data.facts import say_pixels
+from tlkit.data.facts import pixel_facts, say_facts
 from tlkit.data.pipeline import batches
 from tlkit.data.prepare import open_spec
 from tlkit.data.rendering import Rendering, rendering_of
@@ -137,7 +137,7 @@ class Run:
         for note in notes:
             shown.say("note", note)
         found = scan(examples, shown, rendering=self.rendering)
-        say_pixels(found, self.rendering, shown)
+        say_facts(pixel_facts(found), len(found.digests), shown, options=False)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")

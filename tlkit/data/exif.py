@@ -163,10 +163,11 @@ def _jpeg_block(encoded: tf.Tensor) -> tf.Tensor:
         marker, length, ex, if_, zeros = tf.unstack(tf.cast(head, tf.int64))
         found = (marker == _APP1) & (ex == _EX) & (if_ == _IF) & (zeros == 0)
         alone = (marker == 0xFF00) | ((marker >= _RST0) & (marker <= _SOI))
-        step = tf.where(alone, 2, 2 + length)
+        nothing, one = tf.zeros_like(position), tf.ones_like(position)
+        step = 2 + tf.where(alone, nothing, length)
         # A marker may be led by any number of 0xFF, and decoders step over bytes that are none.
-        step = tf.where((marker < 0xFF00) | (marker == _FILL), 1, step)
-        following = position + tf.where(marker == _SOS, 0, step)
+        step = tf.where((marker < 0xFF00) | (marker == _FILL), one, step)
+        following = position + tf.where(marker == _SOS, nothing, step)
         return found, position + 4, length - 2, following
 
     return _without_identifier(_walk(encoded, 2, read_head))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tlkit.data.rendering import PLAIN, Rendering
+from tlkit.data.rendering import PLAIN, Rendering, smallest_bits
 from tlkit.data.scan import Scan
 from tlkit.progress import Progress
 
@@ -48,45 +48,62 @@ def _counted(ids: list[str]) -> dict[str, Any]:
 
 
 def say_pixels(found: Scan, asked: Rendering, progress: Progress) -> None:
-    """Print `pixel_facts`, as far as there is anything to say.
+    """Print what a scan before training found of pixels, and what `asked` does not change.
 
     Args:
         asked: what the spec says; its bits may be open, its alpha without effect.
     """
     facts = pixel_facts(found)
-    say_facts(facts, len(found.digests), progress)
+    say_facts(facts, len(found.digests), progress, " (scan.json)")
     if not facts["transparent"]["count"] and asked.alpha != PLAIN.alpha:
         progress.say("alpha", f"{asked.alpha}: no image has transparent pixels; it changes nothing")
     if not facts["sixteen_bit"]["count"] and asked.bits not in (None, PLAIN.bits):
         progress.say("16-bit", f"bits={asked.bits}: no image has 16 bits; it changes nothing here")
 
 
-def say_facts(facts: dict[str, Any], usable: int, progress: Progress) -> None:
-    """Print what `pixel_facts` returned; `usable`: of how many pictures."""
-    transparent, deep, flat = (facts[name] for name in ("transparent", "sixteen_bit", "flat"))
+def say_facts(
+    facts: dict[str, Any], usable: int, progress: Progress, where: str = "", options: bool = True
+) -> None:
+    """Print what `pixel_facts` returned.
+
+    Args:
+        usable: of how many pictures.
+        where: where all of them are listed.
+        options: whether it may still be chosen otherwise.
+    """
+    transparent, flat = facts["transparent"], facts["flat"]
     if count := transparent["count"]:
         alpha = transparent["alpha"]
         how = "are not heeded" if alpha == "drop" else f"are shown on {alpha}"
         others = ", ".join(name for name in ("white", "black", "drop") if name != alpha)
-        text = f"transparent pixels of {_images(count)} {how} (--set alpha=...: {others})"
-        progress.say("alpha", text)
-    if deep["count"]:
-        progress.say("16-bit", _deep(deep))
+        other = f" (--set alpha=...: {others})" if options else ""
+        progress.say("alpha", f"transparent pixels of {_images(count)} {how}{other}")
+    say_deep(facts["sixteen_bit"], progress, options)
     if count := flat["count"]:
         few = ": hardly anything is left to learn from" if count >= MOSTLY * usable else ""
         shown = ", ".join(flat["ids"][:SHOWN])
         is_ = "is" if count == 1 else "are"
-        text = f"{_images(count)} {is_} of one colour once decoded (scan.json), such as {shown}"
-        progress.say("flat", text + few)
+        text = f"{_images(count)} {is_} of one colour once decoded{where}, such as {shown}"
+        progress.say("flat", text + (few if options else ""))
 
 
-def _deep(deep: dict[str, Any]) -> str:
-    bits, clipped = deep["bits"], deep["clipped"]["count"]
-    whole = "" if bits == 16 else " (--set bits=16 for the whole range)"
-    text = f"{_images(deep['count'])}, values up to {deep['largest']:,}: read as {bits} bits{whole}"
-    if clipped:
-        text += f"; values above {2**bits - 1:,} are white, in {_images(clipped)}"
-    return text
+def say_deep(deep: dict[str, Any], progress: Progress, options: bool) -> None:
+    """Print what `pixel_facts` returned of 16-bit pictures; `options` as for `say_facts`."""
+    count, largest, bits = (deep[name] for name in ("count", "largest", "bits"))
+    if not count:
+        return
+    top, fewest = 2**bits - 1, smallest_bits(largest)
+    text = f"{_images(count)}, values up to {largest:,}: read as {bits} bits"
+    if not options:
+        text += ", as in training"
+    elif bits != 16:
+        text += " (--set bits=16 for the whole range)"
+    if clipped := deep["clipped"]["count"]:
+        text += f"; values above {top:,} are white, in {_images(clipped)}"
+    elif fewest < bits:
+        text += f"; they are dark, since that range goes to {top:,}"
+        text += f" (--set bits={fewest})" if options else ""
+    progress.say("16-bit", text)
 
 
 def _images(count: int) -> str:

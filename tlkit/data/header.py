@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tlkit.data.sizes import jpeg_frames, size_of, too_large
+from tlkit.data.sizes import gif_boxes, jpeg_frames, size_of, too_large
 
 # How a file of each format begins, `?` standing for any byte: T.81 B.1.1.3, PNG 5.2, GIF89a 17,
 # the BITMAPFILEHEADER, RFC 9649 2.4.
@@ -38,6 +39,8 @@ _UNSUPPORTED_MAGIC = (
     ("AVIF", b"????ftypavif"),
     ("SVG", b"<svg"),
 )
+
+_CONTROL_GIF = re.compile(rb"!\xf9\x04(.)", re.DOTALL)  # the extension, and its flags
 
 _PLUGINS = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -118,7 +121,15 @@ def is_deep(encoded: bytes) -> bool:
 def _is_layered(encoded: bytes, name: str) -> bool:
     if name == "PNG":
         return encoded[25:26] in (b"\4", b"\6") or b"tRNS" in encoded
-    return name in ("GIF", "WebP")
+    if name == "WebP":  # RFC 9649: VP8X's flags for alpha and animation, VP8L's alpha_is_used
+        where = {b"VP8X": (20, 0x12), b"VP8L": (24, 0x10)}.get(encoded[12:16])
+        return where is not None and bool(encoded[where[0]] & where[1])
+    if name == "GIF":  # GIF89a, section 23: the flag of the transparent colour; or a bare canvas
+        canvas, frame = gif_boxes(encoded)
+        return frame != (0, 0, *canvas) or any(
+            flags[0] & 1 for flags in _CONTROL_GIF.findall(encoded)
+        )
+    return False
 
 
 def damaged(encoded: bytes, name: str) -> str:

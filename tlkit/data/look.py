@@ -143,12 +143,9 @@ def _look_at_pixels(content: bytes, header: Header, near: bool, rendering: Rende
     else:
         pixels = pixels_as_stored(content, header, rendering)
     if header.layered and header.format != "PNG":
-        # What depends on the ground is transparent.
-        white, black = (
-            pixels_as_stored(content, header, rendering._replace(alpha=ground))
-            for ground in ("white", "black")
-        )
-        transparent = not np.array_equal(white, black)
+        other = rendering._replace(alpha="black" if rendering.alpha == "white" else "white")
+        on_other = pixels_as_stored(content, header, other)
+        transparent = not np.array_equal(pixels, on_other)  # it depends on the ground
     hash_ = perceptual_hash(upright(pixels, content)) if near else None
     kind = (rendering.alpha if transparent else None, rendering.bits if largest else None)
     return hash_, transparent, largest, _is_flat(pixels), *kind

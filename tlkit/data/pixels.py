@@ -160,14 +160,15 @@ def _grounded(encoded, start, packed, index, rendering: Rendering) -> tf.Tensor:
 def _data_end(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     """Return the end of the blocks of an image's data, which start at `data` + 1."""
     size = tf.strings.length(encoded)
-    octets = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    octets = tf.io.decode_raw(encoded, tf.uint8)
     # The run of full blocks at once: one by one they would take as long as decoding them.
     leading = octets[data + 1 :: _FULL + 1]
     full = tf.concat([tf.cast(leading == _FULL, tf.int32), [0]], axis=0)
     position = data + 1 + (_FULL + 1) * tf.argmin(full, output_type=tf.int32)
 
     def step(position, _):
-        length = tf.where(position < size, octets[tf.minimum(position, size - 1)], 0)
+        octet = tf.cast(octets[tf.minimum(position, size - 1)], tf.int32)
+        length = tf.where(position < size, octet, 0)
         return position + 1 + length, length > 0
 
     position, _ = tf.while_loop(

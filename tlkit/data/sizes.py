@@ -76,7 +76,12 @@ def _png(encoded: bytes) -> tuple[int, int] | None:
     return struct.unpack_from(">II", encoded, 16) if encoded[12:16] == b"IHDR" else None
 
 
-def _gif(encoded: bytes) -> tuple[int, int] | None:
+def gif_boxes(encoded: bytes) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return (width, height) of a GIF's canvas and (left, top, width, height) of its first frame.
+
+    Raises:
+        struct.error: it ends within its header.
+    """
     width, height, packed = struct.unpack_from("<HHB", encoded, 6)
     position = 13 + (3 * 2 ** ((packed & 7) + 1) if packed & 0x80 else 0)
     while encoded[position : position + 1] == b"\x21":  # GIF89a, section 23 to 26: extensions
@@ -86,7 +91,14 @@ def _gif(encoded: bytes) -> tuple[int, int] | None:
         position += 1
     if encoded[position : position + 1] != b"\x2c":
         return None
-    left, top, own_width, own_height = struct.unpack_from("<HHHH", encoded, position + 1)
+    return (width, height), struct.unpack_from("<HHHH", encoded, position + 1)
+
+
+def _gif(encoded: bytes) -> tuple[int, int] | None:
+    boxes = gif_boxes(encoded)
+    if boxes is None:
+        return None
+    (width, height), (left, top, own_width, own_height) = boxes
     return max(width, left + own_width), max(height, top + own_height)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tlkit.data.arrays import colours, value_range
 from tlkit.data.decode import UNDECODABLE, samples, why_undecodable
+from tlkit.data.facts import say_deep
 from tlkit.data.files import read_file
 from tlkit.data.header import is_deep, read_header
 from tlkit.data.rendering import PLAIN, Rendering
@@ -69,16 +70,10 @@ def _depths(batch: list[_Picture]) -> dict[str, int]:
 
 
 def _say_depths(deep: dict[str, int], rendering: Rendering, progress: Progress) -> None:
-    """Say of 16-bit pictures that they are lighter or darker than the model can see."""
-    clipped = [name for name, largest in deep.items() if largest > rendering.top]
-    black = [name for name, largest in deep.items() if largest < (rendering.top + 1) // 256]
-    read = f"read as {rendering.bits} bits, as in training"
-    if clipped:
-        text = f"{len(clipped):,} images have values above {rendering.top:,}, which are white"
-        progress.say("16-bit", f"{text} ({read}), such as {clipped[0]}")
-    if black:
-        text = f"{len(black):,} images have no value above {rendering.top // 256:,}: they are black"
-        progress.say("16-bit", f"{text} ({read}), such as {black[0]}")
+    """Say how 16-bit pictures were read, where there were any."""
+    clipped = sum(largest > rendering.top for largest in deep.values())
+    facts = {"count": len(deep), "largest": max(deep.values(), default=0), "bits": rendering.bits}
+    say_deep({**facts, "clipped": {"count": clipped}}, progress, options=False)
 
 
 @dataclass
