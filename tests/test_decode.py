@@ -63,7 +63,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 def tiff(order: str = "<", tag: int = 0x0112, kind: int = 3, count: int = 1, value: int = 6):
     """A TIFF block with one entry; `order` as in `struct`."""
     number = struct.pack(
-        order + ("HH" if kind == 3 else "I"), *([value, 0][: 2 if kind == 3 else 1])
+        order + ("HH" if kind in (3, 8) else "I"), *([value, 0][: 2 if kind in (3, 8) else 1])
     )
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
     return head + struct.pack(order + "HHHI", 1, tag, kind, count) + number + bytes(4)
@@ -103,8 +103,8 @@ def test_every_orientation_is_applied_as_pillow_does(form, options, value):
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", [3, 4])
-def test_both_byte_orders_and_both_integer_types_are_read(order, kind):
+@pytest.mark.parametrize("kind", [3, 4, 8, 9, 13])
+def test_both_byte_orders_and_all_integer_types_are_read(order, kind):
     encoded = jpeg_with(app1(tiff(order, kind=kind, value=8)))
     assert int(orientation(encoded)) == 8
     assert difference(decode(encoded).numpy(), as_pillow(encoded)) < 0.5
@@ -117,11 +117,22 @@ def test_both_byte_orders_and_both_integer_types_are_read(order, kind):
         jpeg_with(segment(0xFFE2, bytes(65_000)), segment(0xFFE2, bytes(65_000)), app1(tiff())),
         jpeg_with(b"\xff\xff\xff" + app1(tiff())),
         jpeg_with(segment(0xFFE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), app1(tiff())),
+        jpeg_with(b"stray" + app1(tiff())),
+        jpeg_with(b"\0\xff\0\xff\xd0" + app1(tiff())),
+        jpeg_with(segment(0xFFE1, b"Exif\0\1" + tiff(value=3)), app1(tiff())),
+        jpeg_with(app1(b"Exif\0\0" + tiff())),
+        jpeg_with(app1(tiff(count=2))),
+        jpeg_with(app1(b"II\0*" + tiff()[4:])),
     ],
-    ids=["behind JFIF and comment", "behind 130 kB of ICC", "behind fill bytes", "behind XMP"],
+    ids=[
+        *("behind JFIF and comment", "behind 130 kB of ICC", "behind fill bytes", "behind XMP"),
+        *("behind stray bytes", "behind a restart", "behind a wrong identifier"),
+        *("twice identified", "of two values", "of a magic number turned round"),
+    ],
 )
-def test_jpeg_exif_is_found_behind_other_segments(encoded):
+def test_jpeg_exif_is_found_as_pillow_finds_it(encoded):
     assert int(orientation(encoded)) == 6
+    assert Image.open(io.BytesIO(encoded)).getexif()[0x0112] == 6
 
 
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
@@ -152,7 +163,11 @@ def test_webp_exif_is_read_with_and_without_the_jpeg_identifier(prefix):
         jpeg_with(app1(tiff()[:15])),
         jpeg_with(app1(tiff(value=0))),
         jpeg_with(app1(tiff(value=9))),
-        jpeg_with(app1(tiff(count=2))),
+        jpeg_with(app1(tiff(count=0))),
+        jpeg_with(app1(tiff(kind=1))),
+        jpeg_with(app1(tiff(kind=2))),
+        jpeg_with(app1(tiff(kind=11))),
+        jpeg_with(app1(tiff(kind=99))),
         jpeg_with(app1(tiff(kind=4, value=2**32 - 1))),
         jpeg_with(app1(tiff(tag=0x0113))),
         jpeg_with(app1(b"II*\0" + b"\xff" * 4)),

@@ -10,7 +10,7 @@ directory, ITU-T T.81 annex B for JPEG markers, the PNG specification (third edi
 It is the orientation by which Pillow's `ImageOps.exif_transpose` turns (13.0), but for what is not
 worth the time of every picture: one that stands in XMP alone, or, in PNG, in a text chunk; EXIF
 spread over several APP1 segments, of which the first counts here; BigTIFF; values that are no
-integers of 2 or 4 bytes, or more of them than their directory entry holds.
+integers, or more of them than their directory entry holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 ORIENTATION_TAG = 0x0112  # CIPA DC-008, 4.6.5.1.5; TIFF 6.0, p. 36
-_SHORTS, _LONGS = (3, 8), (4, 9)  # TIFF 6.0, p. 15-16: 2 and 4 bytes, unsigned and signed
+# TIFF 6.0, p. 15-16: bytes of a value of the types 0 to 13, where it is an integer: SHORT and LONG,
+# signed ones, the signed byte, and 13, an offset (Adobe PageMaker 6.0 TIFF Technical Notes).
+_SIZES = (0, 0, 0, 2, 4, 0, 1, 0, 2, 4, 0, 0, 0, 4, 0)
 _ENTRY = 12  # bytes of a directory entry: tag 2, type 2, count 4, value 4 (TIFF 6.0, p. 14)
 
 # The identifiers that lead an EXIF block in JPEG and in PNG. A file without them has no EXIF, and
@@ -228,12 +230,13 @@ def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
         table = tf.io.decode_raw(substring(tiff, directory + 2, count * _ENTRY), tf.uint8)
         entries = tf.reshape(table[: tf.size(table) // _ENTRY * _ENTRY], [-1, _ENTRY])
         kind = number(entries[:, 2:4])
-        long = (kind == _LONGS[0]) | (kind == _LONGS[1])
-        short = (kind == _SHORTS[0]) | (kind == _SHORTS[1])
-        value = tf.where(long, number(entries[:, 8:12]), number(entries[:, 8:10]))
+        # Bytes of a value by its type, 0 for types that hold no orientation.
+        size = tf.gather(tf.constant(_SIZES, tf.int64), tf.minimum(kind, len(_SIZES) - 1))
+        value = tf.where(size == 4, number(entries[:, 8:12]), number(entries[:, 8:10]))
+        value = tf.where(size == 1, tf.cast(entries[:, 8], tf.int64), value)
         values = number(entries[:, 4:8])
-        told = (number(entries[:, 0:2]) == ORIENTATION_TAG) & (long | short)
-        told &= (values == 1) | (short & (values == 2))
+        told = (number(entries[:, 0:2]) == ORIENTATION_TAG) & (size > 0)
+        told &= (values >= 1) & (values * size <= 4)  # more stand elsewhere
         last = tf.concat([[tf.constant(1, tf.int64)], value[told]], axis=0)[-1]
         return tf.cast(tf.where((last >= 1) & (last <= 8), last, 1), tf.int32)
 

@@ -56,7 +56,7 @@ def jpeg(encoded: tf.Tensor) -> tf.Tensor:
     """Decode a JPEG with the accurate integer transform."""
     # libjpeg's own reading of the header, which is what the decoder goes by.
     shape = tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64)
-    pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=SCAN, maxsplit=-1).shape[0]
+    pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=SCAN, maxsplit=-1).shape[1]
     scans = pieces - 1 - tf.cast(tf.strings.length(encoded), tf.int64) // SCAN_BYTES
     few = (scans <= MAX_SCANS) & (scans * shape[0] * shape[1] <= MAX_SCANNED)
     message = ["JPEG has too many scans:", scans]
