@@ -122,12 +122,16 @@ def test_both_byte_orders_and_all_integer_types_are_read(order, kind):
         jpeg_with(segment(0xFFE1, b"Exif\0\1" + tiff(value=3)), app1(tiff())),
         jpeg_with(app1(b"Exif\0\0" + tiff())),
         jpeg_with(app1(tiff(count=2))),
+        jpeg_with(app1(tiff(count=3, value=26)[:-4] + b"\6\0" * 3)),
+        jpeg_with(app1(tiff(kind=4, count=2, value=26)[:-4] + b"\6\0\0\0" * 2)),
+        jpeg_with(app1(b""), app1(tiff())),
         jpeg_with(app1(b"II\0*" + tiff()[4:])),
     ],
     ids=[
         *("behind JFIF and comment", "behind 130 kB of ICC", "behind fill bytes", "behind XMP"),
         *("behind stray bytes", "behind a restart", "behind a wrong identifier"),
-        *("twice identified", "of two values", "of a magic number turned round"),
+        *("twice identified", "of two values", "of three values", "of two long values"),
+        *("behind an empty one", "of a magic number turned round"),
     ],
 )
 def test_jpeg_exif_is_found_as_pillow_finds_it(encoded):

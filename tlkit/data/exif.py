@@ -10,7 +10,7 @@ directory, ITU-T T.81 annex B for JPEG markers, the PNG specification (third edi
 It is the orientation by which Pillow's `ImageOps.exif_transpose` turns (13.0), but for what is not
 worth the time of every picture: one that stands in XMP alone, or, in PNG, in a text chunk; EXIF
 spread over several APP1 segments, of which the first counts here; BigTIFF; values that are no
-integers, or more of them than their directory entry holds.
+integers.
 """
 
 from __future__ import annotations
@@ -163,10 +163,10 @@ def _jpeg_block(encoded: tf.Tensor) -> tf.Tensor:
     def read_head(position):
         head = integers(encoded, position, 10, tf.uint16, little_endian=False)
         marker, length, ex, if_, zeros = tf.unstack(tf.cast(head, tf.int64))
-        found = (marker == _APP1) & (ex == _EX) & (if_ == _IF) & (zeros == 0)
+        found = (marker == _APP1) & (ex == _EX) & (if_ == _IF) & (zeros == 0) & (length > 8)
         alone = (marker == 0xFF00) | ((marker >= _RST0) & (marker <= _SOI))
         nothing, one = tf.zeros_like(position), tf.ones_like(position)
-        step = 2 + tf.where(alone, nothing, length)
+        step = 2 + tf.where(alone, nothing, tf.maximum(length, 2))
         # A marker may be led by any number of 0xFF, and decoders step over bytes that are none.
         step = tf.where((marker < 0xFF00) | (marker == _FILL), one, step)
         following = position + tf.where(marker == _SOS, nothing, step)
@@ -220,7 +220,7 @@ def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
     powers = tf.constant([1, 1 << 8, 1 << 16, 1 << 24], tf.int64)
 
     def number(octets):
-        """Read the last axis (2 or 4 octets) as one unsigned number in the block's byte order."""
+        """Read the last axis (1, 2 or 4 octets) as one unsigned number in the block's byte order."""
         ordered = tf.cond(big, lambda: tf.reverse(octets, [-1]), lambda: octets)
         return tf.reduce_sum(tf.cast(ordered, tf.int64) * powers[: octets.shape[-1]], axis=-1)
 
@@ -229,15 +229,18 @@ def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
         count = number(integers(tiff, directory, 2, tf.uint8))
         table = tf.io.decode_raw(substring(tiff, directory + 2, count * _ENTRY), tf.uint8)
         entries = tf.reshape(table[: tf.size(table) // _ENTRY * _ENTRY], [-1, _ENTRY])
-        kind = number(entries[:, 2:4])
-        # Bytes of a value by its type, 0 for types that hold no orientation.
+        entries = tf.pad(entries, [[1, 0], [0, 0]])  # the first, of no type, where there is no tag
+        kind, values = number(entries[:, 2:4]), number(entries[:, 4:8])
         size = tf.gather(tf.constant(_SIZES, tf.int64), tf.minimum(kind, len(_SIZES) - 1))
-        value = tf.where(size == 4, number(entries[:, 8:12]), number(entries[:, 8:10]))
-        value = tf.where(size == 1, tf.cast(entries[:, 8], tf.int64), value)
-        values = number(entries[:, 4:8])
-        told = (number(entries[:, 0:2]) == ORIENTATION_TAG) & (size > 0)
-        told &= (values >= 1) & (values * size <= 4)  # more stand elsewhere
-        last = tf.concat([[tf.constant(1, tf.int64)], value[told]], axis=0)[-1]
-        return tf.cast(tf.where((last >= 1) & (last <= 8), last, 1), tf.int32)
+        # Of what does not fit into four bytes the entry holds the place.
+        place = number(entries[:, 8:12])
+        inside = (values * size <= 4) | (place + values * size <= _length(tiff))
+        told = (number(entries[:, 0:2]) == ORIENTATION_TAG) & (size > 0) & (values > 0) & inside
+        at = tf.concat([[tf.constant(0, tf.int64)], tf.where(told)[:, 0]], axis=0)[-1]
+        own = directory + 2 + (at - 1) * _ENTRY + 8
+        octets = integers(tiff, tf.where((values * size)[at] <= 4, own, place[at]), 4, tf.uint8)
+        byte, short, long = (number(octets[:n]) for n in (1, 2, 4))
+        value = tf.gather(tf.stack([0 * byte, byte, short, 0 * byte, long]), size[at])
+        return tf.cast(tf.where((value >= 1) & (value <= 8), value, 1), tf.int32)
 
     return tf.cond(big | little, read, _upright)
