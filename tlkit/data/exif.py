@@ -220,7 +220,7 @@ def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
     powers = tf.constant([1, 1 << 8, 1 << 16, 1 << 24], tf.int64)
 
     def number(octets):
-        """Read the last axis (1, 2 or 4 octets) as one unsigned number in the block's byte order."""
+        """Read the last axis (1, 2 or 4 octets) as one unsigned number in the block's order."""
         ordered = tf.cond(big, lambda: tf.reverse(octets, [-1]), lambda: octets)
         return tf.reduce_sum(tf.cast(ordered, tf.int64) * powers[: octets.shape[-1]], axis=-1)
 
