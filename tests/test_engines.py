@@ -270,7 +270,14 @@ def test_kept_features_that_are_not_the_model_s_measure_nothing(train, tmp_path,
         data.write_bytes(rows.tobytes())
         sidecar = data.with_suffix(".json")
         about = json.loads(sidecar.read_text())
-        sidecar.write_text(json.dumps({**about, "checksum": cache_module._checksum(rows)}))
+        sidecar.write_text(
+            json.dumps(
+                {
+                    **about,
+                    "checksum": cache_module._checksum(sidecar.parent, about["digests"], rows),
+                }
+            )
+        )
     run = train("second", progress=True)
     assert "kept features answer otherwise than the model" in capsys.readouterr().out
     again = run.evaluate(progress=False)

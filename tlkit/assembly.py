@@ -41,7 +41,8 @@ def assemble(
     # Balanced classes are equally frequent: all biases start at zero.
     frequencies = spec.head.bias == "frequencies" and spec.balance == "none"
     bias = task.bias(train.targets) if frequencies else None
-    colours = None if spec.normalize == "application" else measure_colours(train)
+    with prepared.reading.told():
+        colours = None if spec.normalize == "application" else measure_colours(train)
     with machine.scope():  # its weights, on each device
         with precision(spec):
             built = _backbone(spec, given, spec.backbone.weights, colours)

@@ -125,7 +125,7 @@ def lr_find(
             f"lr-find: {plan.regime.value} ({plan.regime.reason}) solves the head, which has no "
             "learning rate. Allowed: a run with a fitted phase, such as --regime medium"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, prepared.reading.told():
         files = RunFolder(Path(folder) / "run")
         files.create(spec)
         parts = (

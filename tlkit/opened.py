@@ -143,8 +143,10 @@ class Run:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
         targets = self.task.encode([e.label for e in usable])
         size, batch = self.spec.size, self.spec.batch_size
-        pictures = batches(usable, targets, size, batch, rendering=self.rendering)
-        answers = outputs(model, pictures, len(usable), shown, "evaluate")
+        with found.reading.told():
+            how = {"rendering": self.rendering, "reading": found.reading}
+            pictures = batches(usable, targets, size, batch, **how)
+            answers = outputs(model, pictures, len(usable), shown, "evaluate")
         metrics = measure(self.task, targets, answers)
         left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
         result = {**metrics, "left_out": left_out}

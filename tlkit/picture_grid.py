@@ -71,10 +71,15 @@ def draw_preview(
         augment=augmenter(spec.augment_level, spec.mirror),
         mix=mixer(spec.mixup, spec.cutmix),
         rendering=prepared.scan.rendering,
+        reading=prepared.reading,
     )
-    plain = batches(group, targets, spec.size, len(group), rendering=prepared.scan.rendering)
+    how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
+    plain = batches(group, targets, spec.size, len(group), **how)
     columns = []
-    with progress.bar("preview", "drawing", draws + 1) as advance:
+    with (
+        prepared.reading.told(),
+        progress.bar("preview", "drawing", draws + 1) as advance,
+    ):
         for source in [plain] + [seen] * draws:
             columns += [(np.asarray(x), np.asarray(y)) for x, y in source]
             advance(1)

@@ -287,7 +287,8 @@ def _execute(
         state,
     )
     checkpoints = trainer.checkpoints
-    with disk_full_told(folder):
+    again = f"put it back and go on with: tlkit train --resume {folder.path}, or train anew"
+    with disk_full_told(folder), prepared.reading.told(again):
         results = trainer.run(plan)
         metrics = measure_run(
             prepared, task, plan, model, results, trainer.store, folder, progress, checkpoints.best

@@ -99,17 +99,19 @@ def compare(
     set_environment(spec)
     prepared = prepare(specs[0], arrays, shown)
     comparer = _Comparer(prepared, start + limit, shown)
-    entries = [comparer.probe(*pair) for pair in zip(candidates, specs, strict=True)]
-    if all(entry.left_out for entry in entries):
-        raise SpecError(f"--backbones: none could be measured: {entries[0].left_out}")
-    comparer.finetune(entries, dict(zip([c.label for c in candidates], specs, strict=True)))
+    with prepared.reading.told():
+        entries = [comparer.probe(*pair) for pair in zip(candidates, specs, strict=True)]
+        if all(entry.left_out for entry in entries):
+            raise SpecError(f"--backbones: none could be measured: {entries[0].left_out}")
+        comparer.finetune(entries, dict(zip([c.label for c in candidates], specs, strict=True)))
+        tested = comparer.test()
     result = Comparison(
         prepared.source.name,
         comparer.lead.task.metric,
         len(prepared.split.val),
         len(prepared.split.train),
         entries,
-        comparer.test(),
+        tested,
         comparer.notes,
         limit,
         time.monotonic() - start,

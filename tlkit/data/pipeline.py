@@ -14,6 +14,7 @@ from tlkit.data.augment import Augmenter
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.mix import Mixer
+from tlkit.data.reading import Reading
 from tlkit.data.rendering import PLAIN, Rendering, blend_array
 from tlkit.data.sources import Example
 
@@ -40,6 +41,7 @@ def batches(
     epochs: range = range(1),
     seeds: np.ndarray | None = None,
     rendering: Rendering = PLAIN,
+    reading: Reading | None = None,
 ) -> tf.data.Dataset:
     """Return batches of images (n, size, size, 3), 0-255, of their targets, and weights.
 
@@ -57,12 +59,14 @@ def batches(
             the epoch alone, so that a run that is resumed sees what it would have seen.
         seeds: int32 (n, 2), what `augment` draws by for each picture; below 0: it stays as it is.
         rendering: how transparency and 16-bit samples are shown.
+        reading: reads the files and holds them against their scan; None: they are read unchecked.
+            Arrays lie in this process's memory and are taken as they are.
     """
     drawn = (augment and seeds is None) or mix
     rows = [tf.constant(targets)]
     if balance.weights is not None:
         rows.append(tf.constant(balance.weights))
-    load, load_resized = _loaders(examples, size, rendering)
+    load, load_resized = _loaders(examples, size, rendering, reading or Reading({}))
 
     @tf.autograph.experimental.do_not_convert
     def make(i, seed=None):
@@ -174,14 +178,14 @@ def _order(count: int, seed: int | None, epoch: tf.Tensor, balance: Balance) -> 
     return tf.ensure_shape(tf.numpy_function(draw, [epoch], tf.int64), (count,))
 
 
-def _loaders(examples: list[Example], size: int, rendering: Rendering):
+def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: Reading):
     """Return two graph functions of an index: the decoded picture, and the resized one.
 
     The resized one is the exported graph's own `decode_and_resize`, so that the same file gives
     the same pixels at training and at serving time, to the bit.
     """
     if all(example.pixels is None for example in examples):
-        resized, encoded = traced_decode_and_resize(size, rendering), _reader(examples)
+        resized, encoded = traced_decode_and_resize(size, rendering), _reader(examples, reading)
         return (
             lambda i: decode(encoded(i), rendering),
             lambda i: resized(encoded(i)),
@@ -198,14 +202,13 @@ def _loaders(examples: list[Example], size: int, rendering: Rendering):
     return load, lambda i: resize(load(i), size)
 
 
-def _reader(examples: list[Example]):
+def _reader(examples: list[Example], reading: Reading):
     """Return a graph function of an index: the encoded picture of a file or a record."""
-    if all(example.path is not None for example in examples):
-        paths = tf.constant([os.fsencode(example.path) for example in examples], tf.string)
-        return lambda i: tf.io.read_file(paths[i])
 
     def encoded(i):
-        content = tf.numpy_function(lambda i: examples[i].read(), [i], tf.string, stateful=False)
-        return tf.ensure_shape(content, ())
+        read = tf.numpy_function(
+            lambda i: reading.read(examples[i]), [i], tf.string, stateful=False
+        )
+        return tf.ensure_shape(read, ())
 
     return encoded

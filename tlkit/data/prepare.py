@@ -17,6 +17,7 @@ from tlkit.data.facts import say_pixels
 from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches, seed_of
+from tlkit.data.reading import Reading
 from tlkit.data.rendering import rendering_of
 from tlkit.data.say import say_data
 from tlkit.data.scan import Scan, scan
@@ -97,6 +98,11 @@ class Prepared:
     split: Split
     seconds: float
 
+    @property
+    def reading(self) -> Reading:
+        """What reads the images from here on, and knows what was wrong with one."""
+        return self.scan.reading
+
     def examples(self, part: str, encode: Encode) -> Examples:
         """Return one part as it is; `encode` makes a task's targets of labels."""
         return self._examples([(example, 0) for example in getattr(self.split, part)], encode)
@@ -132,6 +138,7 @@ class Prepared:
                 augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
                 seeds=np.array(seeds, np.int32) if changed else None,
                 rendering=self.scan.rendering,
+                reading=self.reading,
             )
 
         groups = np.array([self.split.units[e.id] for e, _ in seen])
@@ -159,6 +166,7 @@ class Prepared:
                 balance=balance,
                 epochs=epochs,
                 rendering=self.scan.rendering,
+                reading=self.reading,
             )
 
         seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)

@@ -9,12 +9,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tlkit.data.groups import groups_json
 from tlkit.data.look import Finding, look
 from tlkit.data.pipeline import CORES
 from tlkit.data.rendering import PLAIN, UNDECIDED, Rendering, smallest_bits
+from tlkit.data.reading import Reading
 from tlkit.data.sources import CLASSES, Example, open_source
 from tlkit.data.targets import Targets
 from tlkit.data.verdicts import Verdicts, state_of
@@ -37,12 +40,19 @@ class Scan:
         left_out: reason for each unusable one, by id.
         findings: what each example is, by id.
         rendering: how pictures are shown; its bits are decided.
+        kept: the file in which findings are kept for the next scan.
     """
 
     digests: dict[str, str]
     left_out: dict[str, str]
     findings: dict[str, Finding] = field(default_factory=dict)
     rendering: Rendering = PLAIN
+    kept: Path | None = None
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What reads the images from here on, and knows what was wrong with one."""
+        return Reading(self.digests, self.kept)
 
     def variant(self, id_: str) -> str:
         """Return the hash of a usable example's pixels as they are shown: see `Finding`."""
@@ -80,8 +90,9 @@ def scan(
         DataError: `strict` is set and some cannot be decoded; names the first five.
     """
     digests, left_out, findings = {}, {}, {}
+    kept = Verdicts(os.fspath(e.path) for e in examples if e.path is not None)
     with progress.bar("data", "reading pictures", len(examples)) as advance:
-        for example, finding in _look_at(examples, near, rendering):
+        for example, finding in _look_at(examples, near, rendering, kept):
             findings[example.id] = finding
             if finding.problem:
                 left_out[example.id] = finding.problem
@@ -97,7 +108,7 @@ def scan(
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         raise DataError(f"{len(left_out)} files cannot be used (--strict): {shown}{more}")
-    return Scan(digests, left_out, findings, rendering)
+    return Scan(digests, left_out, findings, rendering, kept.path)
 
 
 def _bits(
@@ -114,10 +125,9 @@ def _bits(
 
 
 def _look_at(
-    examples: list[Example], near: bool, rendering: Rendering
+    examples: list[Example], near: bool, rendering: Rendering, kept: Verdicts
 ) -> Iterator[tuple[Example, Finding]]:
     """Yield each example with what is known or found of it, in order."""
-    kept = Verdicts(os.fspath(e.path) for e in examples if e.path is not None)
     saved = time.monotonic()
 
     def known(example: Example) -> Finding | None:

@@ -4,7 +4,10 @@ A file is known by its path, size, inode and the times of the last change of con
 (mtime, ctime). Two states of one file could share all five only if the second came within the tick
 of the clock in which the first was looked at; as git does with its index ("Racy Git",
 https://git-scm.com/docs/racy-git), what had changed within `RACY` before the look is therefore not
-kept. ctime cannot be set by a program, so a restored mtime (`touch -r`, `rsync -t`) hides nothing.
+kept. ctime cannot be set by a program, so a restored mtime (`touch -r`, `rsync -t`) hides nothing;
+two files that change names bring their inodes with them, and a copy has an inode or a ctime of its
+own. What this rule still lets through (a page mapped for writing, a server whose clock is behind)
+costs no more than a message: each later read is held against the hash found here (`reading`).
 
 The findings of one tree of files lie in one file, which is replaced as a whole: concurrent runs see
 the old one or the new one, and the last to end keeps what the others had found before it wrote.
@@ -109,6 +112,14 @@ class Verdicts:
         with contextlib.suppress(OSError):
             _write(self.path, self._rows)
         self._seen = state_of(self.path)
+
+
+def forget(kept: Path, files: Iterable[str]) -> None:
+    """Remove what the findings in `kept` say of these files, by absolute path."""
+    rows, gone = _read(kept), set(files)
+    if gone.intersection(rows):
+        with contextlib.suppress(OSError):
+            _write(kept, {path: row for path, row in rows.items() if path not in gone})
 
 
 def _full(path: str) -> str:

@@ -2,7 +2,8 @@
 
 A cache entry belongs to one prefix (its graph, its weights, the picture size, number type,
 versions). In it lie shards, each a file of rows and a sidecar that names the pictures by content
-hash and holds a checksum. A shard is visible once its sidecar is, and is never changed: several
+hash and holds a checksum of both and of the entry, so that rows under other names, or of another
+entry, are not believed. A shard is visible once its sidecar is, and is never changed: several
 processes may fill one entry, and a killed one leaves nothing half-written that would be read.
 """
 
@@ -29,7 +30,7 @@ SHARD_BYTES = 32 * 2**20
 """Size at which a shard is closed: what a killed run loses at most, and half of what a run holds
 in memory while it computes."""
 
-FORMAT = 3
+FORMAT = 4
 """Number of this layout; raised when files written before could be misread."""
 
 
@@ -120,7 +121,7 @@ class FeatureCache:
         """Write the features of these pictures as a file of their own; then they are there."""
         name = uuid.uuid4().hex
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
-        about = {"digests": list(digests), "checksum": _checksum(rows)}
+        about = {"digests": list(digests), "checksum": _checksum(self.path, digests, rows)}
         draft = sidecar.with_suffix(".draft")
         try:
             self.path.mkdir(exist_ok=True)  # another process may have made room
@@ -141,7 +142,8 @@ class FeatureCache:
             about = json.loads(sidecar.read_text(encoding="utf-8"))
             shape = (len(about["digests"]), *self.shape)
             rows = np.memmap(data, self.dtype, "r", shape=shape)
-            whole = rows.nbytes == data.stat().st_size and _checksum(rows) == about["checksum"]
+            checksum = _checksum(self.path, about["digests"], rows)
+            whole = rows.nbytes == data.stat().st_size and checksum == about["checksum"]
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -207,8 +209,10 @@ def _write_shards(
         cache.write_shard(digests, rows)
 
 
-def _checksum(rows: np.ndarray) -> str:
-    return hashlib.blake2b(memoryview(rows).cast("B"), digest_size=16).hexdigest()
+def _checksum(entry: Path, digests: Sequence[str], rows: np.ndarray) -> str:
+    checksum = hashlib.blake2b(memoryview(rows).cast("B"), digest_size=16)
+    checksum.update(json.dumps([entry.name, list(digests)]).encode())
+    return checksum.hexdigest()
 
 
 def kept_digests(path: Path) -> set[str]:
