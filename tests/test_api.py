@@ -85,7 +85,9 @@ def test_grey_arrays_with_names_as_labels(train, arrays, tmp_path):
     right = np.mean([by_id[id_]["label"] == labels[int(id_[6:])] for id_ in test])
     assert right == pytest.approx(run.metrics["test"]["accuracy"])
 
-    assert run.evaluate((grey, labels), progress=False)["examples"] == 36
+    got = run.evaluate((grey.astype("float32"), labels), progress=False)
+    assert got["examples"] == 6
+    assert (got["seen_in_training"], got["seen_in_validation"]) == (24, 6)
     with pytest.raises(DataError, match="was trained on arrays; say what to evaluate on"):
         run.evaluate(progress=False)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import CLASSES, PER_CLASS, TINY, write_pictures
+from conftest import CLASSES, PER_CLASS, TINY, reseal, write_pictures
 
 from tlkit.backbones.catalog import CATALOG
 from tlkit.cli.main import COMMANDS, main
@@ -455,6 +455,7 @@ def test_evaluate_when_the_test_pictures_have_gone(here, pictures, tiny_run):
     run = shutil.copytree(tiny_run.folder, here / "run")
     spec = (run / "spec.yaml").read_text().replace(str(pictures), str(data))
     (run / "spec.yaml").write_text(spec)
+    reseal(run)
     gone = json.loads((run / "scan.json").read_text())["splits"]["test"][0]
     (data / gone).unlink()
     said = refusal(here, "evaluate", run)
@@ -463,9 +464,9 @@ def test_evaluate_when_the_test_pictures_have_gone(here, pictures, tiny_run):
 
 def test_evaluate_without_test_part_asks_for_data(here, tiny_run):
     run = shutil.copytree(tiny_run.folder, here / "run")
-    scan = json.loads((run / "scan.json").read_text())
-    scan["splits"]["test"] = []
-    (run / "scan.json").write_text(json.dumps(scan))
+    kept = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps({**kept, "test": []}))
+    reseal(run)
     assert "has no test part; say what to evaluate on" in refusal(here, "evaluate", run)
 
 
@@ -473,6 +474,7 @@ def test_a_run_on_arrays_cannot_find_its_data_again(here, pictures, tiny_run):
     run = shutil.copytree(tiny_run.folder, here / "run")
     spec = (run / "spec.yaml").read_text().replace(str(pictures), "<arrays>")
     (run / "spec.yaml").write_text(spec)
+    reseal(run)
     assert "was trained on arrays; say what to evaluate on" in refusal(here, "evaluate", run)
     (run / "metrics.json").unlink()
     assert "was trained on arrays, which are gone" in refusal(here, "train", "--resume", run)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, write_pictures
+from conftest import TINY, reseal, write_pictures
 from test_decode import png_bomb
 
 import tlkit
@@ -495,6 +495,7 @@ def test_a_run_whose_model_holds_a_lambda_is_refused(tiny_run, pictures, tmp_pat
     shutil.copytree(tiny_run.folder, folder)
     inputs = keras.Input((32, 32, 3))
     keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs)).save(folder / "model.keras")
+    reseal(folder)
     with pytest.raises(RunFolderError, match="model.keras .*holds a Lambda layer") as caught:
         tlkit.open_run(folder).predict(pictures / "disc")
     assert str(caught.value).count(". ") <= 1

@@ -47,7 +47,7 @@ def test_training_and_evaluation_take_a_table(table, tmp_path):
     run = tlkit.train(table, regime="small", out=tmp_path / "run", progress=False, **TINY)
     assert run.metrics["examples"] == {"train": 24, "val": 6, "test": 6}
     assert run.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
-    assert run.evaluate(table, progress=False)["examples"] == 36
+    assert run.evaluate(table, progress=False)["seen_in_training"] == 24
 
 
 def test_splits_of_a_table_are_kept(tmp_path):

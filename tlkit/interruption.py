@@ -1,4 +1,4 @@
-"""How a run ends before its end: stopped, out of disk, or failed at its start."""
+"""How a run ends before its end (stopped, out of disk, failed at its start), and may go on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tlkit.data.membership import changes
+from tlkit.data.prepare import Prepared
 from tlkit.data.sources import Source
-from tlkit.errors import CacheError, DiskFullError, Interrupted, TlkitError
+from tlkit.errors import CacheError, DiskFullError, Interrupted, RunFolderError, TlkitError
+from tlkit.opened import Run
 from tlkit.spec import RunSpec
 from tlkit.training.runfolder import RunFolder, next_folder
 
@@ -68,6 +71,25 @@ def starting(start: Start, arrays: dict[str, Any]) -> Iterator[None]:
     except TlkitError:
         start.remove()
         raise
+
+
+def check_unchanged(prepared: Prepared, run: Run) -> None:
+    """Refuse to go on with other pictures: some trained on already could come into the test."""
+    before = run.members
+    if before is None:  # of an earlier version
+        ids = run.files.read_json("scan.json")["splits"]
+        found = [] if prepared.split.ids() == ids else ["ids or their parts"]
+    else:
+        found = changes(before, prepared.members())
+    if prepared.source.outputs != run.labels:
+        found.append(
+            f"the labels: {', '.join(run.labels)}; now {', '.join(prepared.source.outputs)}"
+        )
+    if found:
+        raise RunFolderError(
+            f"run {run.folder}: the pictures in {run.spec.data} have changed since it was stopped: "
+            f"{'; '.join(found)}. Put them back, or train anew"
+        )
 
 
 def interrupted(folder: RunFolder) -> Interrupted:

@@ -15,13 +15,22 @@ import numpy as np
 
 from tlkit.data.decode import traced_decode_and_resize
 from tlkit.data.facts import pixel_facts, say_facts
+from tlkit.data.membership import (
+    Known,
+    Members,
+    changes,
+    count,
+    members,
+    reasons,
+    recognise,
+)
 from tlkit.data.pipeline import batches
 from tlkit.data.prepare import open_spec
 from tlkit.data.rendering import Rendering, rendering_of
-from tlkit.data.scan import scan
+from tlkit.data.scan import Scan, scan
 from tlkit.data.sources import Example, open_labelled
 from tlkit.data.targets import targets_of
-from tlkit.errors import DataError
+from tlkit.errors import DataError, RunFolderError
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import measure
 from tlkit.evaluate.predictor import predict_items
@@ -31,6 +40,7 @@ from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
 from tlkit.progress import Progress, as_progress
 from tlkit.spec import ARRAYS, RunSpec
+from tlkit.training import record
 from tlkit.training.runfolder import RunFolder
 
 
@@ -41,7 +51,9 @@ def open_run(folder: str | Path) -> Run:
         RunFolderError: it does not exist or is none.
     """
     files = RunFolder(folder)
-    return Run(files, files.read_spec())
+    run = Run(files, files.read_spec())
+    run.edited = record.check_spec(files, run.spec)
+    return run
 
 
 class Run:
@@ -51,32 +63,38 @@ class Run:
         folder: its path.
         spec: the whole `RunSpec`.
         finished: whether training came to its end.
+        edited: fields of spec.yaml that are not as an unfinished run was started.
     """
 
     def __init__(self, files: RunFolder, spec: RunSpec):
         self.files, self.spec, self.folder = files, spec, files.path
+        self.edited: list[str] = []
 
     def __repr__(self) -> str:
         return f"tlkit.Run({str(self.folder)!r})"
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "metrics.json").is_file()
+        return self.files.finished
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        """The delivered model: RGB 0-255 (n, size, size, 3) in, answers (n, outputs) out."""
+        """The delivered model: RGB 0-255 (n, size, size, 3) in, answers (n, outputs) out.
+
+        Of an unfinished run it is the best so far by validation, if there is one.
+        """
+        record.check_model(self.files)
         return self.files.load_model()
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the model's outputs, in order."""
-        return tuple(self.files.read_json("labels.json"))
+        return tuple(self._read("labels.json"))
 
     @functools.cached_property
     def task(self) -> Task:
         """The task, with what it learnt of the data, such as thresholds."""
-        return task_from_json(self.files.read_json("task.json"))
+        return task_from_json(self._read("task.json"))
 
     @property
     def rendering(self) -> Rendering:
@@ -86,12 +104,36 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
-        return self.files.read_json("metrics.json")
+        return self._read("metrics.json")
 
     @property
     def plan(self) -> dict[str, Any]:
         """The content of `plan.json`."""
-        return self.files.read_json("plan.json")
+        return self._read("plan.json")
+
+    @functools.cached_property
+    def members(self) -> Members | None:
+        """The content of `data.json`: id, content hash and label of each image of each part.
+
+        None for a run of an earlier version, which kept the ids alone.
+        """
+        written = record.read_record(self.files)
+        kept = written and "data.json" in written.start
+        return self._read("data.json") if kept else None
+
+    def _read(self, name: str) -> Any:
+        record.check_files(self.files, name)
+        return self.files.read_json(name)
+
+    def say_state(self, progress: Progress) -> None:
+        """Say what a person must know of this run before an answer of it is believed."""
+        if self.edited:
+            fields = ", ".join(self.edited)
+            progress.say("note", f"spec.yaml was edited since the run was started: {fields}")
+        if record.read_record(self.files) is None and (self.folder / "scan.json").exists():
+            progress.say(
+                "note", f"{self.folder} was made by an earlier version: its files cannot be checked"
+            )
 
     def answering(self, views: int = 1) -> keras.Model:
         """Return the delivered model, or one that averages over a picture's views.
@@ -102,6 +144,12 @@ class Run:
         Raises:
             SpecError: other numbers, or 2 for a run with `mirror=False`.
         """
+        if not len(self.task.outputs) == len(self.labels) == self.model.output_shape[-1]:
+            raise RunFolderError(
+                f"run {self.folder}: its model, labels.json and task.json do not belong together: "
+                f"{self.model.output_shape[-1]}, {len(self.labels)} and {len(self.task.outputs)} "
+                "outputs"
+            )
         return averaging(self.model, views, self.spec.mirror)
 
     def evaluate(
@@ -113,22 +161,32 @@ class Run:
         csv: str | Path | None = None,
         progress: bool | Progress = True,
     ) -> dict[str, Any]:
-        """Return the task's metrics, all of them, and the files that were left out.
+        """Return the task's metrics, all of them, and what was left out.
+
+        Images that the run trained on, or chose its best model by, are left out: by their content,
+        so that another name or folder hides none (a copy that was saved anew has other content).
 
         Args:
-            data: anything that `train` takes; None: the run's own test part.
+            data: anything that `train` takes, without parts or with a test part; None: the run's
+                own test part, which must be what it was.
             views: see `answering`.
             out: a new or empty folder for `metrics.json`, `predictions.csv` and the drawing of
                 the task, as in a run folder; None: nothing is written.
             csv: a file for the predictions alone; one that is there is replaced.
 
+        Returns:
+            Besides the metrics `left_out`, a list of `{"id", "reason"}`, and `seen_in_training` and
+            `seen_in_validation`, how many of them the run knew.
+
         Raises:
-            DataError: nothing to evaluate on, classes that the run does not know, or files that
-                cannot be written.
-            RunFolderError, SpecError: see `check_targets` and `answering`.
+            DataError: nothing to evaluate on, classes that the run does not know, a test part that
+                has changed, or files that cannot be written.
+            RunFolderError: files of the run are not its own, or see `check_targets`.
+            SpecError: see `check_targets` and `answering`.
         """
         check_targets(out, csv)
-        shown, model = as_progress(progress), self.answering(views)
+        shown = as_progress(progress)
+        model = self._told(shown, views)
         examples, notes = (
             (self._own_test(), [])
             if data is None
@@ -141,6 +199,14 @@ class Run:
         usable = [e for e in examples if e.id in found.digests]
         if not usable:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
+        known: Known = {}
+        if self.members is None:
+            shown.say("note", "an earlier version kept no hashes of what the run was trained on")
+        elif data is None:
+            self._check_test(examples, found)
+        else:
+            known = recognise(usable, found.digests, self.members, shown)
+            usable = [e for e in usable if e.id not in known]
         targets = self.task.encode([e.label for e in usable])
         size, batch = self.spec.size, self.spec.batch_size
         with found.reading.told():
@@ -148,8 +214,13 @@ class Run:
             pictures = batches(usable, targets, size, batch, **how)
             answers = outputs(model, pictures, len(usable), shown, "evaluate")
         metrics = measure(self.task, targets, answers)
-        left_out = [{"id": id_, "reason": why} for id_, why in sorted(found.left_out.items())]
-        result = {**metrics, "left_out": left_out}
+        left_out = sorted((found.left_out | reasons(known)).items())
+        result = {
+            **metrics,
+            "left_out": [{"id": id_, "reason": why} for id_, why in left_out],
+            "seen_in_training": count(known, "train"),
+            "seen_in_validation": count(known, "val"),
+        }
         write_evaluation(self.task, result, usable, targets, answers, out, csv, shown)
         return result
 
@@ -167,8 +238,9 @@ class Run:
             "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
             `values: {name: x}` instead; `error` says why the others are None.
         """
-        answer = self._answerer(self.answering(views))
-        return predict_items(answer, self.task, items, as_progress(progress), self.rendering)
+        shown = as_progress(progress)
+        answer = self._answerer(self._told(shown, views))
+        return predict_items(answer, self.task, items, shown, self.rendering)
 
     def export(
         self,
@@ -194,8 +266,9 @@ class Run:
 
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
-        model, pictures = self.answering(views), self._parity_pictures()
-        answer, shown = self._answerer(model), as_progress(progress)
+        shown = as_progress(progress)
+        model, pictures = self._told(shown, views), self._parity_pictures()
+        answer = self._answerer(model)
         export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
         return out
 
@@ -209,10 +282,40 @@ class Run:
 
         return answer
 
+    def _told(self, progress: Progress, views: int) -> keras.Model:
+        """Return `answering(views)`, and say what is special about the run."""
+        self.say_state(progress)
+        model = self.answering(views)
+        if not self.finished and (state := record.check_model(self.files)):
+            metric, value = list(state.best.items())[-1]
+            done = [result["name"] for result in state.finished]
+            done += [f"{state.epoch} epochs of the next phase"] if state.epoch else []
+            progress.say(
+                "note",
+                f"{self.folder} is unfinished: its best model so far, validation {metric} "
+                f"{value:.3f}, after {' and '.join(done)}; go on with: tlkit train --resume "
+                f"{self.folder}",
+            )
+        return model
+
+    def _check_test(self, examples: list[Example], found: Scan) -> None:
+        now = members({"test": examples}, found.digests)
+        wrong = changes({"test": sorted(self.members["test"])}, {"test": sorted(now["test"])})
+        if wrong:
+            raise DataError(
+                f"run {self.folder}: its test part is no longer what it was: {'; '.join(wrong)}. "
+                f"Put it back, or say what to evaluate on: tlkit evaluate {self.folder} DATA"
+            )
+
     def _own_test(self) -> list[Example]:
         if ARRAYS in (self.spec.data, self.spec.test):
             raise DataError(f"run {self.folder}: was trained on arrays; say what to evaluate on")
-        wanted = set(self.files.read_json("scan.json")["splits"]["test"])
+        kept = self.members
+        wanted = set(
+            self.files.read_json("scan.json")["splits"]["test"]
+            if kept is None
+            else [id_ for id_, *_ in kept["test"]]
+        )
         if not wanted:
             raise DataError(f"run {self.folder}: has no test part; say what to evaluate on")
         known = {"val": 0.0} if self.spec.val == ARRAYS else {}

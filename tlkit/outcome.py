@@ -33,8 +33,8 @@ def measure_run(
     folder: RunFolder,
     progress: Progress,
     best: dict[str, float],
-) -> dict[str, Any]:
-    """Save the model, evaluate it on the test part, and return `metrics.json`.
+) -> tuple[dict[str, Any], Task]:
+    """Save the model, evaluate it on the test part; return `metrics.json`, and the task to keep.
 
     Args:
         store: computes features of `model` and keeps them.
@@ -44,12 +44,14 @@ def measure_run(
     draw_curves(folder.read_log(), folder.path / "curves.png")
     answer = _answerer(model, plan, results, store, progress)
     if isinstance(task, Multilabel):
-        task = _tuned(prepared, task, answer, folder)
+        # The threshold of each label is chosen on the validation part.
+        part = prepared.examples("val", task.encode)
+        task = task.with_thresholds(part.targets, answer(part, "validation"))
     by_phase = Counter()
     for result in results:
         by_phase[result.name] += result.seconds
     counts = {part: len(ids) for part, ids in prepared.split.ids().items()}
-    return {
+    metrics = {
         "task": task.name,
         "backbone": prepared.spec.backbone.name,
         "regime": plan.regime.value,
@@ -79,6 +81,7 @@ def measure_run(
             "finetune": round(sum(by_phase.values()) - by_phase[HEAD], 3),
         },
     }
+    return metrics, task
 
 
 Answerer = Callable[[Examples, str], np.ndarray]
@@ -115,14 +118,6 @@ def _answerer(
         return outputs(model, part.pictures(range(len(part))), len(part), progress, name)
 
     return answer
-
-
-def _tuned(prepared: Prepared, task: Multilabel, answer: Answerer, folder: RunFolder) -> Multilabel:
-    """Choose the threshold of each label on the validation part, and keep them."""
-    part = prepared.examples("val", task.encode)
-    task = task.with_thresholds(part.targets, answer(part, "validation"))
-    folder.write_json("task.json", task.to_json())
-    return task
 
 
 def _test_metrics(

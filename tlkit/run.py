@@ -12,13 +12,14 @@ import keras
 from tlkit.assembly import assemble, check_freeze, open_backbone, unweighted
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.arrays import class_names_of
+from tlkit.data.membership import as_text
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
 from tlkit.environment import describe_environment, machine, set_environment
 from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate
 from tlkit.heads.task import Task
-from tlkit.interruption import Start, disk_full_told, interrupted, starting
+from tlkit.interruption import Start, check_unchanged, disk_full_told, interrupted, starting
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
@@ -27,6 +28,7 @@ from tlkit.planning import plan_of, planned, say_plan
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import asked_spec
 from tlkit.spec import ARRAYS, RunSpec
+from tlkit.training import record
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan
@@ -184,6 +186,7 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
             are gone.
     """
     run, shown = open_run(folder), as_progress(progress)
+    record.check_files(run.files)
     if run.finished:
         shown.say("run", f"{run.folder} is finished; nothing to do")
         return run
@@ -196,6 +199,7 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
         )
     set_environment(run.spec)
     run.files.remove_drafts()
+    run.say_state(shown)
     # The last file of a start: without it nothing has been trained.
     started = (run.folder / "scan.json").is_file()
     try:
@@ -203,7 +207,7 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
             spec, given = open_backbone(run.spec)
             prepared = prepare(spec, {}, shown)
             if started:
-                _check_unchanged(prepared, run)
+                check_unchanged(prepared, run)
             devices = machine(spec)
             task, built, model = assemble(prepared, given, devices)
             # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
@@ -249,16 +253,6 @@ def spec_of(
     return asked_spec(fields, callbacks=callbacks), arrays
 
 
-def _check_unchanged(prepared: Prepared, run: Run) -> None:
-    """Refuse to go on with other pictures: some trained on already could come into the test."""
-    before = run.files.read_json("scan.json")["splits"]
-    if prepared.split.ids() != before or prepared.source.outputs != run.labels:
-        raise RunFolderError(
-            f"run {run.folder}: the pictures in {run.spec.data} have changed since it was stopped; "
-            "train anew"
-        )
-
-
 def _execute(
     prepared: Prepared,
     task: Task,
@@ -269,7 +263,9 @@ def _execute(
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
 ) -> Run:
-    state = read_state(folder)
+    state, kept = read_state(folder), record.read_record(folder)
+    record.check_state(folder, state, kept)
+    state.run = kept.run if kept else ""
     state.seconds += prepared.seconds
     trainer = Trainer(
         model,
@@ -290,14 +286,15 @@ def _execute(
     again = f"put it back and go on with: tlkit train --resume {folder.path}, or train anew"
     with disk_full_told(folder), prepared.reading.told(again):
         results = trainer.run(plan)
-        metrics = measure_run(
+        metrics, task = measure_run(
             prepared, task, plan, model, results, trainer.store, folder, progress, checkpoints.best
         )
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:
             took = metrics["seconds"]["total"]
             metrics["estimate"] = compare_estimate(plan.estimate, took)
-        folder.write_json("metrics.json", metrics)
+        last = {"task.json": task.to_json(), "metrics.json": metrics}
+        record.seal(folder, record.as_texts(last))
     run = Run(folder, prepared.spec)
     run.model = model
     say_result(metrics, folder, progress)
@@ -308,9 +305,16 @@ def _start(
     prepared: Prepared, task: Task, plan: TrainPlan, model: keras.Model, folder: RunFolder
 ) -> None:
     digests = prepared.scan.digests.items()
-    folder.write_text("spec.yaml", prepared.spec.to_yaml())
-    folder.write_json("plan.json", plan.to_json())
-    folder.write_json("env.json", describe_environment(prepared.spec, digests, model))
-    folder.write_json("labels.json", list(task.outputs))
-    folder.write_json("task.json", task.to_json())
-    folder.write_json("scan.json", prepared.scan_json())
+    files = {
+        "plan.json": plan.to_json(),
+        "env.json": describe_environment(prepared.spec, digests, model),
+        "labels.json": list(task.outputs),
+        "task.json": task.to_json(),
+        "scan.json": prepared.scan_json(),
+    }
+    texts = {
+        "spec.yaml": prepared.spec.to_yaml(),
+        "data.json": as_text(prepared.members()),
+        **record.as_texts(files),
+    }
+    record.start(folder, prepared.spec, texts)

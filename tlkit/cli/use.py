@@ -93,8 +93,11 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
         )
         table.add_row(name, *shown)
     progress.console.print(table)
-    for item in metrics["left_out"][:5]:
+    left_out = metrics["left_out"]
+    for item in left_out[:5]:
         progress.say("left out", f"{item['id']}: {item['reason']}")
+    if len(left_out) > 5:
+        progress.say("left out", f"{len(left_out):,} in all; --json names them")
 
 
 @click.command(
@@ -168,6 +171,8 @@ def _predict(
     if not _is_export(model):
         return open_run(model).predict(items, views=views, progress=progress)
     exported = SavedModel(model)
+    if not exported.checked:
+        progress.say("note", f"{model} was made by an earlier version: its files cannot be checked")
     answer, shown = exported.predict_bytes, exported.rendering
     return predict_items(answer, exported.task, items, progress, shown)
 

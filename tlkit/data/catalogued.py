@@ -15,7 +15,7 @@ import numpy as np
 
 from tlkit.data.arrays import array_examples
 from tlkit.data.records import IMAGE, Records
-from tlkit.data.sources import PARTS, Example, Facts
+from tlkit.data.sources import PARTS, Example, Facts, content_digest
 from tlkit.data.targets import TARGETS, Label, Targets
 from tlkit.errors import DataError, did_you_mean
 
@@ -112,7 +112,7 @@ def _check_features(builder: Any, data: str) -> None:
 def _check_task(folder: Path, targets: Targets) -> None:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        number, task = about["format"], about["task"]
+        number, task, digests = about["format"], about["task"], about.get("digests", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"data {folder}: {ABOUT} is damaged; prepare it anew") from error
     if number not in (1, FORMAT):
@@ -120,8 +120,27 @@ def _check_task(folder: Path, targets: Targets) -> None:
             f"data {folder}: was prepared by another version of tlkit; prepare it anew. "
             f"Allowed: format {FORMAT}. Received: {number}"
         )
+    wrong = [name for name, digest in digests.items() if _digest(folder / name) != digest]
+    if wrong:
+        raise DataError(
+            f"data {folder}: {', '.join(wrong)}: is missing or damaged, or was replaced: not what "
+            f"{ABOUT} says was written; prepare it anew"
+        )
     if TARGETS.get(task) is not type(targets):
         raise DataError(f"data {folder}: was prepared for another task; use --set task={task}")
+
+
+def described(folder: Path) -> dict[str, str]:
+    """Return the hashes of the files that say what the records in `folder` are, by name."""
+    files = sorted(path for path in folder.iterdir() if ".tfrecord" not in path.name)
+    return {path.name: digest for path in files if (digest := _digest(path))}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return content_digest(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _splits(builder: Any) -> dict[str, str]:
@@ -141,8 +160,9 @@ def _part(builder: Any, part: str, split: str, targets: Targets) -> list[Example
 def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     """List a split by its index.
 
-    The index is trusted for ids and labels. What it says of a picture's content is held against
-    the record each time that one is read, so that none is decoded before training only to hash it.
+    The index is trusted for ids and labels: its own hash stands in `ABOUT`. What it says of a
+    picture's content is held against the record each time that one is read, so that none is
+    decoded before training only to hash it.
     """
     records = _records(builder, split)
     labels: dict[Any, Label] = {}  # each label once in memory, not once an example

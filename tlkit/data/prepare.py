@@ -15,6 +15,7 @@ from tlkit.data.augment import augmenter
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.facts import say_pixels
 from tlkit.data.groups import groups_json, groups_line
+from tlkit.data.membership import Members, members
 from tlkit.data.mix import mixer
 from tlkit.data.pipeline import batches, seed_of
 from tlkit.data.reading import Reading
@@ -171,6 +172,10 @@ class Prepared:
 
         seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)
         return replace(plain, stream=stream, balance=balance, views=spec.kept_views, seen=seen)
+
+    def members(self) -> Members:
+        """Return `data.json`: id, content hash and label of each image of each part."""
+        return members(self.split.parts(), self.scan.digests)
 
     def scan_json(self) -> dict[str, Any]:
         """Return `scan.json`: what `summarise` says of the data as given, and the split."""

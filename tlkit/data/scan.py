@@ -16,8 +16,8 @@ from typing import Any
 from tlkit.data.groups import groups_json
 from tlkit.data.look import Finding, look
 from tlkit.data.pipeline import CORES
-from tlkit.data.rendering import PLAIN, UNDECIDED, Rendering, smallest_bits
 from tlkit.data.reading import Reading
+from tlkit.data.rendering import PLAIN, UNDECIDED, Rendering, smallest_bits
 from tlkit.data.sources import CLASSES, Example, open_source
 from tlkit.data.targets import Targets
 from tlkit.data.verdicts import Verdicts, state_of

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tlkit.data.catalogued import ABOUT, FORMAT, index_file
+from tlkit.data.catalogued import ABOUT, FORMAT, described, index_file
 from tlkit.data.prepare import Prepared
 from tlkit.data.records import IMAGE
 from tlkit.data.sources import PARTS, Example, Facts, content_digest
@@ -115,6 +115,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
                 advance(len(rows))
         writer.close_splits([split])
     about = {"format": FORMAT, "task": prepared.spec.task, "outputs": prepared.source.outputs}
+    about["digests"] = described(folder)
     text = json.dumps({**about, **found}, indent=2, ensure_ascii=False)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
 

@@ -89,7 +89,11 @@ class Example:
             return read_file(self.path)
         if self.records is not None:
             return self.records.image(self.number, self.digest)
-        return str(self.pixels.shape).encode() + self.pixels.tobytes()
+        pixels = self.pixels
+        if pixels.dtype != np.uint8:  # the same picture, whatever type it was given as
+            whole = pixels.astype(np.uint8)
+            pixels = whole if np.array_equal(whole, pixels) else pixels
+        return str(pixels.shape).encode() + pixels.tobytes()
 
 
 def content_digest(content: bytes) -> str:
@@ -176,18 +180,47 @@ def open_source(
 def open_labelled(
     data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES
 ) -> tuple[list[Example], list[str]]:
-    """List all examples of `data` (its test part where it has one) for an evaluation.
+    """List all examples of `data` for an evaluation: without parts, or its test part.
 
     Groups do not matter here: nothing is split.
 
     Returns:
         The examples, and the notes of `Listing`.
+
+    Raises:
+        DataError: it has parts, and none for testing: a training part is not taken unasked; or it
+            holds what a model with `outputs` cannot answer.
     """
     targets = replace(targets, table=targets.table.model_copy(update={"group": None}))
     listing = _open(data, targets)
     examples = listing.parts.get("test", listing.parts["train"])
+    if "test" not in listing.parts and _has_parts(data, listing):
+        shown = data if isinstance(data, str | Path) else "DATA"
+        first = {part: group[0].id.split("/")[0] for part, group in listing.parts.items() if group}
+        by_name = " or ".join(f"{shown}/{name}" for name in first.values())
+        ways = by_name if _is_folder(data) else "data without parts"
+        raise DataError(
+            f"evaluation data {printable(str(shown))}: has no test part, and a training part is no "
+            f"test. Allowed: data with a test part, or {ways}. Received: {', '.join(listing.parts)}"
+        )
     targets.check(listing.name, "evaluation", examples, outputs)
     return examples, listing.notes
+
+
+def _has_parts(data: Any, listing: Listing) -> bool:
+    """Tell whether what was listed is a part of `data`, even if it is the only one."""
+    if len(listing.parts) > 1:
+        return True
+    from tlkit.data.folder_names import part_of
+
+    names = {example.id.split("/")[0] for example in listing.parts["train"]}
+    return _is_folder(data) and len(names) == 1 and part_of(names.pop()) == "train"
+
+
+def _is_folder(data: Any) -> bool:
+    """Tell whether `data` names a folder of pictures, whose ids begin with its folders' names."""
+    path = Path(data) if isinstance(data, str | Path) else None
+    return path is not None and path.is_dir() and not _is_dataset(path)
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -16,11 +16,16 @@ from tlkit.errors import ExportError
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
+from tlkit.training.record import file_digest
 
 LABELS_FILE = Path("assets.extra") / "labels.json"
 TASK_FILE = Path("assets.extra") / "task.json"
 RENDERING_FILE = Path("assets.extra") / "rendering.json"
 """TensorFlow Serving's place for files that belong to a model but are not read by its graph."""
+
+DIGESTS_FILE = Path("assets.extra") / "digests.json"
+"""BLAKE2b of each file that is read to answer: labels beside another graph would name its answers
+wrongly, and weights beside another graph answer by chance."""
 
 
 def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path: Path) -> None:
@@ -80,6 +85,39 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
         (RENDERING_FILE, rendering._asdict()),
     ):
         (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (path / DIGESTS_FILE).write_text(json.dumps(_digests(path), indent=2), encoding="utf-8")
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """Return the hash of each file of an export that is read, by its name there."""
+    read = [path / "saved_model.pb", path / LABELS_FILE, path / TASK_FILE]
+    read += sorted((path / "variables").glob("*"))
+    return {x.relative_to(path).as_posix(): file_digest(x) for x in read if x.is_file()}
+
+
+def check_export(path: Path) -> bool:
+    """Check that the files of an export belong together.
+
+    Returns:
+        False for an export of an earlier version, whose files cannot be checked.
+
+    Raises:
+        ExportError: names those that are others than were written, or are missing.
+    """
+    if not (path / DIGESTS_FILE).is_file():
+        return False
+    try:
+        written = dict(json.loads((path / DIGESTS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ExportError(f"export {path}: {DIGESTS_FILE} is damaged") from error
+    there = _digests(path)
+    wrong = sorted(name for name in written | there if written.get(name) != there.get(name))
+    if wrong:
+        raise ExportError(
+            f"export {path}: {', '.join(wrong)}: damaged, missing, or of another export: not what "
+            f"{DIGESTS_FILE} says was written. Export the run anew"
+        )
+    return True
 
 
 def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -107,9 +145,17 @@ def _rendering(file: Path) -> Rendering:
 
 
 class SavedModel:
-    """A SavedModel on disk, answering as a client of a model server would be answered."""
+    """A SavedModel on disk, answering as a client of a model server would be answered.
+
+    Attributes:
+        checked: whether its files are known to belong together, see `check_export`.
+
+    Raises:
+        ExportError: it is none of tlkit's, or its files do not belong together.
+    """
 
     def __init__(self, path: Path):
+        self.checked = check_export(path)
         try:
             about = json.loads((path / TASK_FILE).read_text(encoding="utf-8"))
             self.task = task_from_json(about)

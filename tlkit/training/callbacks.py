@@ -13,6 +13,7 @@ import keras
 
 from tlkit.heads.task import Task
 from tlkit.progress import Progress
+from tlkit.training.record import file_digest
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.schedule import peak_rate
 from tlkit.training.state import State, assign, counts_of, set_counts, values_of
@@ -85,10 +86,13 @@ class Checkpoints(keras.callbacks.Callback):
             best=self.state.best,
             best_weights=self.state.best_weights,
             log_rows=self.folder.count_log(),
+            run=self.state.run,
+            best_digest=self.state.best_digest,
         )
         self._restore()
         self._write_best()
-        self.folder.copy(self.folder.best, self.folder.last)
+        if self.best is not None:
+            self.folder.copy(self.folder.best, self.folder.last)
         self._write_state()
 
     def write(self) -> None:
@@ -109,8 +113,12 @@ class Checkpoints(keras.callbacks.Callback):
             self.delivered.set_weights(self.state.best_weights)
 
     def _write_best(self) -> None:
-        if self._unwritten or not self.folder.best.exists():
+        """Write the best model, once there is one: what was never validated is none."""
+        if self.best is None:
+            self.folder.best.unlink(missing_ok=True)
+        elif self._unwritten or not self.folder.best.exists():
             self.folder.save_model(self.delivered, self.folder.best)
+            self.state.best_digest = file_digest(self.folder.best)
             self._unwritten = False
 
     def _write_state(self) -> None:

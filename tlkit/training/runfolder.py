@@ -39,6 +39,11 @@ class RunFolder:
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "tensorboard"
 
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return (self.path / "metrics.json").is_file()
+
     def create(self, spec: RunSpec) -> None:
         """Make the folder with its `spec.yaml`: both at once, so that there is none without.
 
@@ -84,7 +89,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` as `name`, atomically."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, as_json(value))
 
     def write_text(self, name: str, text: str) -> None:
         """Write `text` as `name`, atomically."""
@@ -147,7 +152,7 @@ class RunFolder:
         Raises:
             RunFolderError: there is neither.
         """
-        for path in (self.model, self.best):
+        for path in (self.model, self.best) if self.finished else (self.best,):
             if path.is_file():
                 return self._load(path)
         raise RunFolderError(
@@ -207,6 +212,11 @@ class RunFolder:
             return []
         with self.log.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
+
+
+def as_json(value: Any) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def next_folder(data: str, backbone: str, root: Path = Path("runs")) -> Path:

@@ -55,6 +55,8 @@ class State:
         log_rows: rows of `log.csv` that belong to this state; later ones are of lost epochs.
         seconds: spent on the run so far.
         phase_seconds: of these, on the phase that is not finished.
+        run: number of the run that it belongs to, see `record.Record`.
+        best_digest: hash of checkpoints/best.keras; empty before there is one.
     """
 
     finished: list[dict[str, Any]] = field(default_factory=list)
@@ -70,6 +72,8 @@ class State:
     log_rows: int = 0
     seconds: float = 0.0
     phase_seconds: float = 0.0
+    run: str = ""
+    best_digest: str = ""
 
     def write(self, folder: RunFolder) -> None:
         """Write all of it as one file, in one step: no two parts can ever disagree."""

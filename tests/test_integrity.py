@@ -1,0 +1,475 @@
+"""Plausible files that are not the run's own, data that changed since, models never validated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import CLASSES, TINY, reseal, write_pictures
+from PIL import Image
+
+import tlkit
+from tlkit.cli.main import main
+from tlkit.data.membership import as_text, changes, members
+from tlkit.data.sources import Example, content_digest
+from tlkit.errors import DataError, Interrupted
+from tlkit.run import resume
+from tlkit.training.prefix import FeatureStore
+
+QUICK = {"regime": "small", "progress": False, **TINY}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """Return the one line of a refusal."""
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Data with given parts, a run on them, and a run on others with other names and weights."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLKIT_CACHE", str(folder / "cache"))
+        for seed, (part, count) in enumerate({"train": 5, "val": 3, "test": 3}.items()):
+            write_pictures(folder / "data" / part, count=count, seed=seed)
+        write_pictures(folder / "others", ("ant", "bee", "cat"), count=5, seed=9)
+        tlkit.train(folder / "data", out=folder / "run", **QUICK)
+        tlkit.train(folder / "others", out=folder / "other", seed=3, **QUICK)
+    return folder
+
+
+@pytest.fixture
+def here(place, tmp_path, monkeypatch):
+    """A copy of both, in which each run knows the copy of its data."""
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "run", "other"):
+        shutil.copytree(place / name, tmp_path / name)
+    spec = Path("run/spec.yaml")
+    spec.write_text(spec.read_text().replace(str(place), str(tmp_path)))
+    reseal(Path("run"))
+    return tmp_path
+
+
+def unfinish() -> None:
+    """Make of the run one that was stopped after its phase."""
+    Path("run/metrics.json").unlink()
+
+
+USES = {
+    "evaluate": ("evaluate", "run"),
+    "predict": ("predict", "run", "data/test"),
+    "export": ("export", "run", "--out", "served"),
+    "resume": ("train", "--resume", "run"),
+}
+READ = ("spec.yaml", "labels.json", "task.json", "model.keras", "metrics.json")
+"""What every use goes by; `resume` of a finished run, which does nothing, looks at all."""
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("name", READ)
+def test_a_file_of_another_run_is_noticed_by_each_use(here, name, use):
+    shutil.copy(here / "other" / name, here / "run" / name)
+    said = refused(*USES[use])
+    assert f"run run: {name} is damaged or was replaced" in said
+    assert "Put back what it wrote, or train anew" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["plan.json", "env.json", "scan.json", "data.json", "engine.json", "predictions.csv"]
+)
+def test_a_finished_run_is_looked_over_whole_before_it_is_called_finished(here, name):
+    shutil.copy(here / "other" / name, here / "run" / name)
+    if name == "data.json":
+        assert name in refused("evaluate", "run")
+    assert f"run run: {name} is damaged or was replaced" in refused("train", "--resume", "run")
+
+
+@pytest.mark.parametrize("name", ["labels.json", "spec.yaml", "task.json"])
+def test_an_edit_by_hand_is_noticed(here, name):
+    """Two labels that change places: of the right form, and every answer would be wrong."""
+    text = (here / "run" / name).read_text()
+    edited = {
+        "spec.yaml": text.replace("image_size: 32", "image_size: 48"),
+        "labels.json": json.dumps(json.loads(text)[::-1]),
+        "task.json": text.replace("disc", "!").replace("square", "disc").replace("!", "square"),
+    }[name]
+    assert edited != text
+    (here / "run" / name).write_text(edited)
+    assert name in refused("predict", "run", "data/test")
+
+
+def test_a_model_that_is_gone_is_answered_for_by_its_checkpoint_alone(here):
+    (here / "run" / "model.keras").unlink()
+    assert call("evaluate", "run").exit_code == 0
+    shutil.copy(here / "other/checkpoints/best.keras", here / "run/checkpoints/best.keras")
+    assert "checkpoints/best.keras is damaged or was replaced" in refused("evaluate", "run")
+    assert "model.keras is damaged" in refused("train", "--resume", "run")
+
+
+def test_metrics_of_another_run_do_not_finish_a_run(here):
+    record = json.loads(Path("run/digests.json").read_text())
+    Path("run/digests.json").write_text(json.dumps({**record, "files": {}}))
+    shutil.copy("other/metrics.json", "run/metrics.json")
+    for use in USES.values():
+        assert "metrics.json" in refused(*use)
+
+
+def test_a_damaged_record_is_told(here):
+    for text in ("null", "{", "[]", '{"run": 1, "start": 2}', '{"unknown": 1}'):
+        Path("run/digests.json").write_text(text)
+        assert "digests.json" in refused("predict", "run", "data/test")
+
+
+def test_a_run_of_an_earlier_version_is_said_to_be_unchecked(here):
+    for name in ("digests.json", "data.json"):
+        (here / "run" / name).unlink()
+    for use in ("evaluate", "predict", "export"):
+        done = call(*USES[use])
+        assert done.exit_code == 0, done.output
+        assert "was made by an earlier version" in done.output
+    done = call("evaluate", "run", "data/train")
+    assert "kept no hashes of what the run was trained on" in done.output
+    (here / "run/labels.json").write_text('["disc", "square"]')
+    assert "do not belong together: 3, 2 and 3 outputs" in refused("predict", "run", "data/test")
+
+
+def test_a_stopped_run_of_an_earlier_version_goes_on(here):
+    unfinish()
+    for name in ("digests.json", "data.json"):
+        (here / "run" / name).unlink()
+    with np.load("run/checkpoints/state.npz") as file:
+        arrays = dict(file)
+    plain = json.loads(arrays["json"].tobytes())
+    del plain["run"], plain["best_digest"]
+    arrays["json"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    np.savez("run/checkpoints/state.npz", **arrays)
+    assert "was made by an earlier version" in call("predict", "run", "data/test").output
+    assert call(*USES["resume"]).exit_code == 0
+    done = call("evaluate", "run")
+    assert done.exit_code == 0, done.output
+    shutil.copy("other/labels.json", "run/labels.json")
+    assert "labels.json is damaged or was replaced" in refused("predict", "run", "data/test")
+
+
+# Unfinished runs
+
+
+def test_the_best_model_so_far_is_announced(here):
+    unfinish()
+    for use in ("evaluate", "predict", "export"):
+        done = call(*USES[use], *(["--json"] if use != "export" else []))
+        assert done.exit_code == 0, done.output
+        said = done.stdout if use == "export" else done.stderr
+        assert "run is unfinished: its best model so far, validation accuracy" in said
+        assert "go on with: tlkit train --resume run" in said
+        if use != "export":
+            json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", ["labels.json", "task.json", "data.json"])
+def test_a_file_of_another_run_is_noticed_in_an_unfinished_one(here, name):
+    unfinish()
+    shutil.copy(here / "other" / name, here / "run" / name)
+    assert f"{name} is damaged or was replaced" in refused(*USES["resume"])
+    use = "evaluate" if name == "data.json" else "predict"
+    assert f"{name} is damaged or was replaced" in refused(*USES[use])
+
+
+def test_a_checkpoint_or_state_of_another_run_is_noticed(here):
+    unfinish()
+    shutil.copy("other/checkpoints/best.keras", "run/checkpoints/best.keras")
+    said = refused("predict", "run", "data/test")
+    assert "checkpoints/best.keras is damaged or was replaced, or the run was killed" in said
+    assert call(*USES["resume"]).exit_code == 0, "its state has the weights"
+    unfinish()
+    shutil.copy("other/checkpoints/state.npz", "run/checkpoints/state.npz")
+    for use in ("predict", "resume"):
+        assert "state.npz is the state of another run" in refused(*USES[use])
+
+
+@pytest.mark.parametrize("gone", ["scan.json", "plan.json", "data.json"])
+def test_a_start_that_lost_a_file_does_not_begin_anew(here, gone):
+    unfinish()
+    (here / "run" / gone).unlink()
+    assert f"{gone} is damaged or was replaced" in refused(*USES["resume"])
+
+
+def test_a_spec_may_be_edited_where_it_does_no_harm_and_it_is_said(here):
+    unfinish()
+    spec, text = Path("run/spec.yaml"), Path("run/spec.yaml").read_text()
+    spec.write_text(text.replace("seed: 0", "seed: 1"))
+    said = refused(*USES["resume"])
+    assert "spec.yaml is not the one that it was started with: it differs in seed" in said
+    spec.write_text(text.replace("cache_size: ", "cache_size: 1"))
+    done = call(*USES["resume"])
+    assert done.exit_code == 0, done.output
+    assert "spec.yaml was edited since the run was started: cache_size" in done.stdout
+    assert call("evaluate", "run").exit_code == 0
+
+
+def test_a_run_stopped_before_its_first_epoch_has_no_model(here, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "rows", press)
+        with pytest.raises(Interrupted) as caught:
+            tlkit.train("data", out="new", **QUICK)
+    assert str(caught.value) == "interrupted; Go on with: tlkit train --resume new"
+    assert not list(Path("new").rglob("*.keras"))
+    for use, *rest in (("predict", "data/test"), ("evaluate",), ("export",)):
+        said = refused(use, "new", *rest)
+        assert "is unfinished and holds no model yet: none has been validated" in said
+        assert "Go on with: tlkit train --resume new" in said
+    assert resume("new", progress=False).finished
+
+
+# Data that has changed since a run was stopped, or measured
+
+
+def swap(one: str, other: str) -> None:
+    Path(one).rename("aside")
+    Path(other).rename(one)
+    Path("aside").rename(other)
+
+
+TRAIN, TEST = "data/train/disc/disc00.png", "data/test/disc/disc00.png"
+CHANGES = {
+    "train and test": (lambda: swap(TRAIN, TEST), "2 of other content (train/disc/disc00.png; "),
+    "val": (lambda: shutil.copy(TRAIN, "data/val/disc/disc00.png"), "1 gone (train/disc/disc00"),
+    "re-sorted": (
+        lambda: shutil.move(TRAIN, "data/train/square/x.png"),
+        "1 gone (train/disc/disc00.png); 1 new (train/square/x.png)",
+    ),
+    "gone": (lambda: Path(TEST).unlink(), "1 gone (test/disc/disc00.png)"),
+    "new": (lambda: write_pictures(Path("data/val/new"), ("disc",), 1), ""),
+    "edited": (
+        lambda: Image.new("RGB", (40, 48)).save("data/val/disc/disc00.png"),
+        "1 of other content (val/disc/disc00.png)",
+    ),
+    "damaged": (lambda: Path(TEST).write_bytes(b"no"), "1 gone (test/disc/disc00.png)"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_does_not_go_on_with_other_data(here, change):
+    unfinish()
+    make, words = CHANGES[change]
+    make()
+    said = refused(*USES["resume"])
+    assert words in said
+    if words:
+        assert "have changed since it was stopped" in said
+
+
+@pytest.mark.parametrize("change", ["train and test", "gone", "damaged"])
+def test_the_own_test_part_must_be_what_it_was(here, change):
+    CHANGES[change][0]()
+    said = refused("evaluate", "run")
+    assert ("1 of its 9 test pictures are no longer" if change == "gone" else "1 of other") in said
+    assert change == "gone" or "its test part is no longer what it was" in said
+
+
+def test_labels_edited_in_a_table_are_noticed(here):
+    files = [(path, path.parts[1:3]) for path in sorted(Path("data").rglob("*.png"))]
+
+    def write(wrong: str = ""):
+        rows = [
+            f"{path},{'disc' if str(path) == wrong else label},{part}"
+            for path, (part, label) in files
+        ]
+        Path("table.csv").write_text("\n".join(["image,label,split", *rows]))
+
+    write()
+    tlkit.train("table.csv", out="tabled", **QUICK)
+    write(wrong="data/test/square/square00.png")
+    said = refused("evaluate", "tabled")
+    assert "1 with another label (data/test/square/square00.png: square, now disc)" in said
+    Path("tabled/metrics.json").unlink()
+    assert "1 with another label" in refused("train", "--resume", "tabled")
+    write()
+    assert call("evaluate", "tabled").exit_code == 0
+
+
+ROWS = {"train": [Example("a", "x"), Example("b", ("x", "y"))], "test": [Example("c", (1.5,))]}
+HASHES = {"a": "1", "b": "2", "c": "3"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "digests", "found"),
+    [
+        ({}, {}, []),
+        ({}, {"b": "4"}, ["1 of other content (b)"]),
+        ({}, {"a": "2", "b": "1"}, ["2 of other content (a; b)"]),
+        ({"test": []}, {}, ["1 gone (c)"]),
+        ({"val": [Example("d", "x")]}, {"d": "4"}, ["1 new (d)"]),
+        ({"test": [Example("c", (2.5,))]}, {}, ["1 with another label (c: [1.5], now [2.5])"]),
+        ({"train": ROWS["train"][:1], "val": ROWS["train"][1:]}, {}, ["1 in another part (b: "]),
+        ({"train": ROWS["train"][::-1]}, {}, ["their order"]),
+    ],
+)
+def test_what_has_changed_is_said(parts, digests, found):
+    before = json.loads(as_text(members(ROWS, HASHES)))
+    assert before == members(ROWS, HASHES), "labels of all kinds come back"
+    got = changes(before, members(ROWS | parts, HASHES | digests))
+    assert len(got) == len(found)
+    assert all(text.startswith(start) for text, start in zip(got, found, strict=True))
+
+
+def test_many_changes_are_counted_and_three_named():
+    names = [f"{i:03d}" for i in range(1200)]
+    before = members({"train": [Example(name, "x") for name in names]}, dict.fromkeys(names, "1"))
+    assert changes(before, {"train": []}) == ["1,200 gone (000; 001; 002; ...)"]
+
+
+def test_100_000_images_take_few_bytes():
+    ids = [f"train/some_class/IMG_2024_{i:06d}.jpg" for i in range(1000)]
+    digests = {id_: content_digest(id_.encode()) for id_ in ids}
+    rows = members({"train": [Example(id_, "some class") for id_ in ids]}, digests)
+    assert len(as_text(rows)) < 1000 * 110
+
+
+# Evaluation on what the run knows
+
+
+def test_images_that_the_run_has_seen_are_left_out_whatever_they_are_called(here):
+    new = write_pictures(here / "new", count=2, seed=21)
+    shutil.copy(TRAIN, new / "disc" / "a.png")
+    shutil.copy("data/val/square/square01.png", new / "square" / "b.png")
+    shutil.copy(TEST, new / "disc" / "c.png")
+    done = call("evaluate", "run", new, "--json")
+    assert done.exit_code == 0, done.output
+    got = json.loads(done.stdout)
+    assert (got["examples"], got["seen_in_training"], got["seen_in_validation"]) == (7, 1, 1)
+    assert got["left_out"] == [
+        {"id": "disc/a.png", "reason": "the run trained on it (train/disc/disc00.png)"},
+        {"id": "square/b.png", "reason": "the run validated with it (val/square/square01.png)"},
+    ]
+    text = "2 of 9 images, which the run has seen: 1 it trained on, 1 it validated with"
+    assert text in done.stderr
+    assert text in call("evaluate", "run", new).stdout
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_what_the_run_has_seen_is_no_test(here, part):
+    said = refused("evaluate", "run", f"data/{part}")
+    assert "the run has seen each of the" in said
+    assert "Allowed: images that it has not seen, or no DATA" in said
+
+
+@pytest.mark.parametrize("without", [("test",), ("test", "val")])
+def test_a_training_part_is_not_taken_unasked(here, without):
+    fresh = here / "fresh"
+    for seed, part in enumerate(("train", "val", "test")):
+        write_pictures(fresh / part, count=1, seed=30 + seed)
+    for part in without:
+        shutil.rmtree(fresh / part)
+    said = refused("evaluate", "run", "fresh")
+    assert "has no test part, and a training part is no test" in said
+    ways = " or ".join(f"fresh/{part}" for part in ("train", "val") if part not in without)
+    assert f"Allowed: data with a test part, or {ways}." in said
+    assert call("evaluate", "run", "fresh/train").exit_code == 0
+
+
+def test_a_table_with_parts_and_none_for_testing_is_refused(here):
+    Path("t.csv").write_text(f"image,label,split\n{TEST},disc,train\n{TRAIN},disc,val\n")
+    said = refused("evaluate", "run", "t.csv")
+    assert "Allowed: data with a test part, or data without parts. Received: train, val" in said
+
+
+@pytest.mark.parametrize("labels", [CLASSES[::-1], CLASSES[:2], CLASSES[:1]])
+def test_some_classes_in_any_order_are_measured(here, labels):
+    write_pictures(here / "some", labels, count=2, seed=40)
+    got = tlkit.open_run("run").evaluate("some", progress=False)
+    assert got["examples"] == 2 * len(labels)
+    assert (got["seen_in_training"], got["seen_in_validation"], got["left_out"]) == (0, 0, [])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+def test_arrays_are_recognised_by_their_pixels(here, kind):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (36, 20, 20, 3), dtype=np.uint8)
+    run = tlkit.train((x, np.arange(36) % 3), out="arrays", **QUICK)
+    new = np.concatenate([x, 255 - x[:3]]).astype(kind)
+    got = run.evaluate((new, np.arange(39) % 3), progress=False)
+    assert got["examples"] == run.metrics["examples"]["test"] + 3
+    assert got["seen_in_training"] == run.metrics["examples"]["train"]
+    chosen = [int(id_[6:]) for id_, *_ in run.members["train"]]
+    with pytest.raises(DataError, match="the run has seen each of the"):
+        run.evaluate((new[chosen], np.array(chosen) % 3), progress=False)
+
+
+# Exports and prepared data
+
+
+@pytest.mark.parametrize(
+    "name", ["labels.json", "task.json", "digests.json", "all", "saved_model.pb", "variables"]
+)
+def test_an_export_with_files_of_another_is_refused(here, name):
+    for run in ("run", "other"):
+        assert call("export", run, "--out", f"served-{run}").exit_code == 0
+    assert call("predict", "served-run", "data/test").exit_code == 0
+    own, other = Path("served-run"), Path("served-other")
+    extra = Path("assets.extra")
+    if name in ("all", "variables"):
+        folder = extra if name == "all" else Path("variables")
+        shutil.rmtree(own / folder)
+        shutil.copytree(other / folder, own / folder)
+    else:
+        file = Path(name) if name == "saved_model.pb" else extra / name
+        shutil.copy(other / file, own / file)
+    said = refused("predict", "served-run", "data/test")
+    assert "damaged, missing, or of another export" in said
+
+
+def test_an_export_of_an_earlier_version_is_said_to_be_unchecked(here):
+    assert call("export", "run", "--out", "served").exit_code == 0
+    Path("served/assets.extra/digests.json").unlink()
+    done = call("predict", "served", "data/test")
+    assert done.exit_code == 0, done.output
+    assert "served was made by an earlier version: its files cannot be checked" in done.stdout
+
+
+@pytest.mark.parametrize("change", ["label", "order", "other", "about", "names", "shards"])
+def test_a_prepared_data_set_whose_index_was_changed_is_refused(here, change):
+    for name, data in (("one", "data"), ("two", write_pictures(here / "more", count=6, seed=50))):
+        tlkit.prepare_data(data, name, progress=False)
+    index = Path("one/index-train.jsonl")
+    lines = index.read_text().splitlines()
+    words = "index-train.jsonl: is missing or damaged, or was replaced: not what tlkit.json says"
+    if change == "label":
+        label = json.loads(lines[0])[1]
+        wrong = "disc" if label != "disc" else "square"
+        index.write_text("\n".join([lines[0].replace(f'"{label}"', f'"{wrong}"'), *lines[1:]]))
+    elif change == "order":
+        index.write_text("\n".join(lines[::-1]))
+    elif change == "other":
+        shutil.copy("two/index-train.jsonl", index)
+    elif change == "about":
+        shutil.copy("two/tlkit.json", "one/tlkit.json")
+        words = "is missing or damaged, or was replaced"
+    elif change == "names":
+        info = Path("one/dataset_info.json")
+        info.write_text(info.read_text().replace("prepared by tlkit", "prepared by others"))
+        words = "dataset_info.json: is missing or damaged, or was replaced"
+    else:
+        one, two = (sorted(Path("one").glob(f"*-{p}.tfrecord-*"))[0] for p in ("test", "val"))
+        swap(str(one), str(two))
+        result = call("evaluate", "run", "one")
+        assert result.exit_code == 2, result.output
+        assert "is not what its index says; prepare it anew" in result.stderr
+        return
+    assert words in refused("data", "scan", "one")
