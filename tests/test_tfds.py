@@ -285,9 +285,12 @@ def test_the_scan_believes_the_index_and_reading_checks_it(prepared, tmp_path):
     [
         (lambda out: cut(next(out.glob("*-test.tfrecord-*"))), "it ends within a record"),
         (lambda out: next(out.glob("*-test.tfrecord-*")).unlink(), "6 entries for 0 records"),
-        (lambda out: (out / "index-test.jsonl").unlink(), "is missing or damaged; prepare it anew"),
+        (
+            lambda out: (out / "index-test.jsonl").unlink(),
+            "index-test.jsonl: is missing or damaged",
+        ),
         (lambda out: (out / "index-test.jsonl").write_text("{}"), "is missing or damaged"),
-        (lambda out: (out / "index-test.jsonl").write_text(""), "does not fit its records"),
+        (lambda out: (out / "index-test.jsonl").write_text(""), "or was replaced: not what tlkit"),
         (lambda out: (out / "tlkit.json").write_text("{"), "tlkit.json is damaged"),
         (lambda out: renumber(out / "tlkit.json"), "by another version of tlkit"),
         (lambda out: (out / "dataset_info.json").write_text("{"), "no data set that can be read"),

@@ -201,7 +201,10 @@ class Run:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
         known: Known = {}
         if self.members is None:
-            shown.say("note", "an earlier version kept no hashes of what the run was trained on")
+            if data is not None:
+                shown.say(
+                    "note", "what the run has seen is unknown: an earlier version kept no hashes"
+                )
         elif data is None:
             self._check_test(examples, found)
         else:
