@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import reseal
 from PIL import Image
 
 import tlkit
@@ -54,6 +55,7 @@ def run(tiny_run, tmp_path_factory):
     head = unsure.model.get_layer("predictions")
     head.set_weights([0.2 * weights for weights in head.get_weights()])
     unsure.model.save(folder / "model.keras")
+    reseal(folder)
     return tlkit.open_run(folder)
 
 
