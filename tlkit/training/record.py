@@ -7,6 +7,7 @@ the files that it speaks of: a killed run never has a file that is missing there
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -75,6 +76,11 @@ def read_record(folder: RunFolder) -> Record | None:
     return record
 
 
+def _write(folder: RunFolder, record: Record) -> None:
+    # In ASCII: a path in the spec may hold bytes that are not UTF-8.
+    folder.write_text(RECORD, json.dumps(asdict(record), indent=2) + "\n")
+
+
 def start(folder: RunFolder, spec: RunSpec, texts: Mapping[str, str]) -> None:
     """Write the files of a run's start, in order, the record before the last of them."""
     record = Record(
@@ -84,7 +90,7 @@ def start(folder: RunFolder, spec: RunSpec, texts: Mapping[str, str]) -> None:
     *first, last = texts
     for name in first:
         folder.write_text(name, texts[name])
-    folder.write_json(RECORD, asdict(record))
+    _write(folder, record)
     folder.write_text(last, texts[last])
 
 
@@ -97,7 +103,7 @@ def seal(folder: RunFolder, texts: Mapping[str, str]) -> None:
     # Of what the start wrote that alone counts, whatever lies there now.
     files |= {name: digest for name, digest in record.start.items() if name != "spec.yaml"}
     files |= {name: _text_digest(text) for name, text in texts.items()}
-    folder.write_json(RECORD, asdict(replace(record, files=files)))
+    _write(folder, replace(record, files=files))
     for name, text in texts.items():
         folder.write_text(name, text)
 
