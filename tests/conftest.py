@@ -122,12 +122,13 @@ def tiny_run(pictures, tiny_weights, tmp_path_factory):
 def reseal(folder: Path) -> None:
     """Let a run folder whose files a test has edited pass for one that was written so."""
     from tlkit.training.record import RECORD, file_digest
+    from tlkit.training.runfolder import RunFolder
 
     record = json.loads((folder / RECORD).read_text())
     for names in (record["start"], record["files"]):
         there = {name: folder / name for name in names if (folder / name).exists()}
         names.update({name: file_digest(path) for name, path in there.items()})
-    record["spec"] = {}
+    record["spec"] = RunFolder(folder).read_spec().model_dump(mode="json")
     (folder / RECORD).write_text(json.dumps(record))
 
 

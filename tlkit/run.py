@@ -188,6 +188,7 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
     run, shown = open_run(folder), as_progress(progress)
     record.check_files(run.files)
     if run.finished:
+        record.check_model(run.files)
         shown.say("run", f"{run.folder} is finished; nothing to do")
         return run
     if ARRAYS in (run.spec.data, run.spec.val, run.spec.test):

@@ -109,10 +109,11 @@ def seal(folder: RunFolder, texts: Mapping[str, str]) -> None:
 
 
 def check_files(folder: RunFolder, *names: str) -> None:
-    """Check that these files are the run's own; if none is named, all, and that they are there.
+    """Check that these files are the run's own, or, if none is named, all of them.
 
-    A named one that is missing is left to those who read it, spec.yaml of an unfinished run to
-    `check_spec`. Without a record nothing can be checked.
+    One that is missing is left to those who read it, but for a file of the start of an unfinished
+    run when none is named; spec.yaml of such a run is left to `check_spec`. Without a record
+    nothing can be checked.
 
     Raises:
         RunFolderError: names those that are others.
