@@ -278,7 +278,9 @@ def test_resume_of_what_is_no_run(here):
     "more", [["data"], ["--epochs", "3"], ["--set", "seed=1"], ["--strict"], ["--recipe", "x.yaml"]]
 )
 def test_resume_takes_no_other_option(here, more):
-    assert "--resume: takes no other option" in refusal(here, "train", "--resume", "run", *more)
+    assert "--resume: the run knows its other options" in refusal(
+        here, "train", "--resume", "run", *more
+    )
 
 
 @pytest.mark.parametrize("text", ["a: [", "", "regim: small\n"])

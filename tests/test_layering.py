@@ -23,6 +23,7 @@ ORDER = (
     "rules",
     "progress",
     "lettering",
+    "memory",
     "data",
     "backbones",
     "heads",

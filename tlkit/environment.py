@@ -181,6 +181,27 @@ def machine(spec: RunSpec) -> Machine:
     return Machine(kind, names, tf.distribute.MirroredStrategy(list(names)).scope)
 
 
+def gpu_bytes(devices: Machine) -> int | None:
+    """Return the memory that a step may take on the GPUs of a run, all of them; None: it has none.
+
+    None as well where the library does not tell.
+    """
+    if devices.kind != "gpu":
+        return None
+    if keras.backend.backend() == "jax":
+        import jax
+
+        stats = [each.memory_stats() or {} for each in jax.devices("gpu")]
+        found = [each["bytes_limit"] for each in stats if "bytes_limit" in each]
+    else:
+        # What TensorFlow has taken for itself; its public interface tells only what is in use.
+        from tensorflow.python.client import device_lib
+
+        there = device_lib.list_local_devices()
+        found = [each.memory_limit for each in there if each.device_type == "GPU"]
+    return len(devices.devices) * min(found) if found else None
+
+
 def describe_environment(
     spec: RunSpec, digests: Iterable[tuple[str, str]], model: keras.Model
 ) -> dict[str, Any]:

@@ -68,6 +68,10 @@ class DiskFullError(TlkitError):
     """
 
 
+class OutOfMemoryError(TlkitError):
+    """Memory does not hold what was asked for; the message says what takes less of it."""
+
+
 class Interrupted(TlkitError):
     """The user or the system stopped the training; the message says how to go on."""
 

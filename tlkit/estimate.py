@@ -125,8 +125,9 @@ def estimate(
 
     Returns:
         `{"seconds": [low, high], "memory": bytes, "disk": bytes, "measured": bool, "phases":
-        [{"name", "seconds": [low, high], "memory", "disk"}]}`: memory is the peak of anonymous
-        memory, disk what the feature cache and the run folder get.
+        [{"name", "seconds": [low, high], "memory", "memory_per_image", "disk"}]}`: memory is the
+        peak of anonymous memory, of which each picture of a batch takes `memory_per_image`; disk
+        what the feature cache and the run folder get.
     """
     network = keras.Model(built.inputs, built.features)
     below, above = work_of(network, plan.phases[0].freeze)
@@ -144,7 +145,9 @@ def estimate(
         passes = [factor * machine.seconds(work) for work in (below, above)]
         passes[0] *= engine
         row = _phase(phase, pictures, views, decode, passes, kept)
-        row["memory"] = _memory(network, above, phase, prepared.spec.batch_size)
+        held, each = _memory(network, above, phase)
+        row["memory"] = held + prepared.spec.batch_size * each
+        row["memory_per_image"] = each
         row["disk"] = _disk(network, phase, sum(pictures.values()) + views)
         kept = phase.method == "solve"  # on its way the next phase's features are kept
         phases.append(row)
@@ -207,16 +210,43 @@ def _keeps(phase: Phase) -> bool:
     return not phase.augment and (phase.freeze.all_frozen or phase.freeze.cut is not None)
 
 
-def _memory(network: keras.Model, above: Work, phase: Phase, batch_size: int) -> int:
-    """Return the peak of anonymous memory: the process, weights, what a batch leaves behind.
+def _memory(network: keras.Model, above: Work, phase: Phase) -> tuple[int, int]:
+    """Return the peak of anonymous memory: whatever the batch, and for each picture in it.
 
-    Of the weights there are four copies (the model, the best so far, gradients, momenta) while
-    fitting, two while solving; a training step keeps what each layer above the cut wrote.
+    The former is the process and weights, the latter what a batch leaves behind. Of the weights
+    there are four copies (the model, the best so far, gradients, momenta) while fitting, two while
+    solving; a training step keeps what each layer above the cut wrote.
     """
     weights = 4 * network.count_params() * (2 if phase.method == "solve" else 4)
     forward = 3 * max(map(_written, layer_costs(network).values()))
     held = above.numbers if phase.method == "fit" else 0
-    return int(BASE_BYTES + weights + 4 * batch_size * (forward + held))
+    return int(BASE_BYTES + weights), 4 * (forward + held)
+
+
+def memory_warning(made: dict[str, Any], batch_size: int, free: int | None) -> str | None:
+    """Return what to say of an estimate that does not fit into memory; None: it fits, or unknown.
+
+    Args:
+        made: an estimate.
+        batch_size: images a step.
+        free: bytes that the process may hold in all.
+    """
+    row = max(made["phases"], key=lambda row: row["memory"])
+    if free is None or row["memory"] <= free:
+        return None
+    each = row["memory_per_image"]
+    rest = row["memory"] - batch_size * each
+    size = batch_size
+    while size > 1 and rest + size * each > free:
+        size //= 2
+    needed, there = row["memory"] / 2**30, free / 2**30
+    text = (
+        f"{row['name']}: about {needed:.1f} GiB by a rule for batches of {batch_size}, there are "
+        f"{there:.1f}: it may not fit. Smaller: "
+    )
+    if rest + size * each <= free:
+        text += f"--batch-size {size}, "
+    return f"{text}a smaller --image-size or backbone"
 
 
 def _disk(network: keras.Model, phase: Phase, pictures: int) -> int:

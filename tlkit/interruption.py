@@ -13,10 +13,24 @@ from typing import Any
 from tlkit.data.membership import changes
 from tlkit.data.prepare import Prepared
 from tlkit.data.sources import Source
-from tlkit.errors import CacheError, DiskFullError, Interrupted, RunFolderError, TlkitError
+from tlkit.errors import (
+    CacheError,
+    DiskFullError,
+    Interrupted,
+    OutOfMemoryError,
+    RunFolderError,
+    TlkitError,
+)
+from tlkit.memory import is_out_of_memory
 from tlkit.opened import Run
 from tlkit.spec import RunSpec
 from tlkit.training.runfolder import RunFolder, next_folder
+
+MEMORY = (
+    "out of memory. Try a smaller --batch-size (a run that has begun: tlkit train --resume RUN "
+    "--batch-size N), a smaller --image-size or backbone, or on a GPU --precision bfloat16"
+)
+"""What to type where memory runs out in no phase's steps."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no quota, file too large."""
@@ -100,7 +114,7 @@ def interrupted(folder: RunFolder) -> Interrupted:
 
 @contextlib.contextmanager
 def disk_full_told(folder: Any, path: Path | None = None) -> Iterator[None]:
-    """Turn whatever is raised because a disk is full into one clear message.
+    """Turn whatever is raised because a disk or memory is full into one clear message.
 
     Keras and h5py raise errors of their own over the system's; the chain of causes is searched.
 
@@ -110,6 +124,7 @@ def disk_full_told(folder: Any, path: Path | None = None) -> Iterator[None]:
 
     Raises:
         DiskFullError: the disk is full.
+        OutOfMemoryError: memory is.
     """
     try:
         yield
@@ -123,9 +138,11 @@ def disk_full_told(folder: Any, path: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         reason = _full(error)
+        files = folder() if callable(folder) else folder
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"run {files.path if files else path}: {MEMORY}") from error
         if reason is None:
             raise
-        files = folder() if callable(folder) else folder
         place = files.path if files else path
         if place is None:
             raise

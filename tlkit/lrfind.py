@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from tlkit.assembly import assemble, open_backbone
 from tlkit.data.prepare import prepare
-from tlkit.environment import set_environment
+from tlkit.environment import machine, set_environment
 from tlkit.errors import SpecError, TrainingError
 from tlkit.freezing import apply_plan
 from tlkit.planning import plan_of
@@ -117,7 +117,8 @@ def lr_find(
     set_environment(spec)
     spec, given = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, shown)
-    task, built, model = assemble(prepared, given)
+    devices = machine(spec)
+    task, built, model = assemble(prepared, given, devices)
     plan = plan_of(prepared, built)
     phase = plan.phases[-1]
     if phase.method != "fit":
@@ -133,11 +134,12 @@ def lr_find(
             prepared.examples("val", task.encode),
             prepared.whole(task.encode, test=False),
         )
-        trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown)
+        trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown, (), devices)
         trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))
         suffix, batches = _start(trainer, phase, steps)
         with shown.bar("rates", f"{phase.name}, {phase.optimizer}", steps) as advance:
             losses = range_test(suffix, batches, rates, advance)
+        shown.say("rates", f"on {devices.label}")
     smoothed = smooth(losses)
     found = RangeTest(
         tuple(rates[: len(losses)]),
@@ -158,8 +160,10 @@ def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Ite
     model, train, spec = trainer.model, trainer.train, trainer.spec
     apply_plan(model, phase.freeze)
     cut = cut_of(model, phase.freeze)
-    _, suffix = split_at(model, cut)
-    suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
+    with trainer.machine.scope():
+        _, suffix = split_at(model, cut)
+        suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
+        suffix = trainer.machine.share(suffix)
     epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
     if cut is not None and not phase.augment and trainer.store.keeps(cut):
         rows = trainer.store.rows([cut], train.seen or train)
@@ -172,8 +176,11 @@ def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Ite
     else:
         batches = iter(train.stream(phase.augment, epochs))
     constant = dataclasses.replace(phase, schedule="constant")
-    optimizer = make_optimizer(constant, spec.optimizer, suffix, 1)
-    suffix.compile(optimizer, trainer.task.loss(), jit_compile=False)
+    with trainer.machine.scope():
+        optimizer = make_optimizer(constant, spec.optimizer, suffix, 1)
+        loss, compiled = trainer.task.loss(), trainer.machine.jit_compile
+        suffix.compile(optimizer, loss, jit_compile=compiled)
+        optimizer.build(suffix.trainable_variables)
     return suffix, batches
 
 

@@ -38,6 +38,7 @@ from tlkit.evaluate.views import averaging
 from tlkit.evaluate.written import check_targets, write_evaluation
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
+from tlkit.memory import halving
 from tlkit.progress import Progress, as_progress
 from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training import record
@@ -211,11 +212,16 @@ class Run:
             known = recognise(usable, found.digests, self.members, shown)
             usable = [e for e in usable if e.id not in known]
         targets = self.task.encode([e.label for e in usable])
-        size, batch = self.spec.size, self.spec.batch_size
-        with found.reading.told():
-            how = {"rendering": self.rendering, "reading": found.reading}
+        size = self.spec.size
+        how = {"rendering": self.rendering, "reading": found.reading}
+
+        def answer(batch: int) -> np.ndarray:
             pictures = batches(usable, targets, size, batch, **how)
-            answers = outputs(model, pictures, len(usable), shown, "evaluate")
+            return outputs(model, pictures, len(usable), shown, "evaluate")
+
+        with found.reading.told():
+            say = functools.partial(shown.say, "evaluate")
+            answers = halving(answer, self.spec.batch_size, "evaluate", say)
         metrics = measure(self.task, targets, answers)
         left_out = sorted((found.left_out | reasons(known)).items())
         result = {
@@ -242,7 +248,7 @@ class Run:
             `values: {name: x}` instead; `error` says why the others are None.
         """
         shown = as_progress(progress)
-        answer = self._answerer(self._told(shown, views))
+        answer = self._answerer(self._told(shown, views), shown)
         return predict_items(answer, self.task, items, shown, self.rendering)
 
     def export(
@@ -271,17 +277,27 @@ class Run:
         check_target(out, format)
         shown = as_progress(progress)
         model, pictures = self._told(shown, views), self._parity_pictures()
-        answer = self._answerer(model)
+        answer = self._answerer(model, shown)
         export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
         return out
 
-    def _answerer(self, model: keras.Model) -> Callable[[list[bytes]], np.ndarray]:
+    def _answerer(
+        self, model: keras.Model, progress: Progress
+    ) -> Callable[[list[bytes]], np.ndarray]:
         """Return what answers encoded pictures by `model`, through the pipeline's own decoding."""
         decode = traced_decode_and_resize(self.spec.size, self.rendering)
 
-        def answer(encoded: list[bytes]) -> np.ndarray:
+        def some(encoded: list[bytes]) -> np.ndarray:
             pictures = [decode(item).numpy() for item in encoded]
             return np.asarray(model.predict_on_batch(np.stack(pictures)), np.float32)
+
+        def answer(encoded: list[bytes]) -> np.ndarray:
+            def pieces(size: int) -> np.ndarray:
+                starts = range(0, len(encoded), size)
+                return np.concatenate([some(encoded[i : i + size]) for i in starts])
+
+            say = functools.partial(progress.say, "predict")
+            return halving(pieces, len(encoded), "predict", say)
 
         return answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -11,14 +11,15 @@ import numpy as np
 
 from tlkit.data.prepare import Examples, Prepared
 from tlkit.engines import CHECKED, disagreement, reference
-from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.evaluator import outputs, outputs_of
 from tlkit.evaluate.metrics import headline, measure
 from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
 from tlkit.progress import Progress
+from tlkit.training.cache import Rows
 from tlkit.training.phases import HEAD, TrainPlan
-from tlkit.training.prefix import FeatureStore, cut_of, pieces, split_at
+from tlkit.training.prefix import FeatureStore, cut_of, split_at
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.state import PhaseResult
 
@@ -67,6 +68,7 @@ def measure_run(
                 "device": result.device,
                 "precision": result.precision,
                 "images_per_second": result.images_per_second,
+                "batch_size": result.batch_size,
             }
             for result in results
         ],
@@ -106,7 +108,7 @@ def _answerer(
     def answer(part: Examples, name: str) -> np.ndarray:
         if cut is not None:
             rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
-            found = outputs(suffix, pieces(rows, range(len(part))), len(part), progress, name)
+            found = outputs(suffix, _pieces(rows), len(part), progress, name)
             sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
             expected = reference(model, np.asarray(sample))
             given = found[: len(expected[0])]
@@ -115,9 +117,15 @@ def _answerer(
                 return found
             text = f"kept features answer otherwise than the model, by {difference:.2g}"
             progress.say(name, f"{text}: measured by the whole model")
-        return outputs(model, part.pictures(range(len(part))), len(part), progress, name)
+        return outputs_of(model, part, progress, name)
 
     return answer
+
+
+def _pieces(rows: Rows, size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
+    """Yield features in batches, with nothing where targets would be."""
+    for start in range(0, len(rows), size):
+        yield rows.take(slice(start, start + size)), None
 
 
 def _test_metrics(

@@ -9,8 +9,9 @@ from tlkit import rules
 from tlkit.backbones.build import Built
 from tlkit.consistency import find_problems
 from tlkit.data.prepare import Prepared
-from tlkit.estimate import estimate
+from tlkit.estimate import BASE_BYTES, estimate, memory_warning
 from tlkit.idle import find_idle
+from tlkit.memory import free_bytes, resident_bytes
 from tlkit.progress import Progress
 from tlkit.training.phases import TrainPlan, make_plan
 
@@ -56,6 +57,19 @@ def _idle(prepared: Prepared, plan: TrainPlan, callbacks: bool) -> list[str]:
     if plan.phases[-1].freeze.all_frozen:
         chosen["freeze"] = "all"
     return find_idle(spec.model_copy(update=chosen), callbacks)
+
+
+def say_memory(plan: TrainPlan, batch_size: int, progress: Progress, gpu: int | None) -> None:
+    """Say if the plan, by its estimate, is more than memory holds.
+
+    Args:
+        gpu: bytes of memory of the GPU that it will run on; None: it runs on the processor.
+    """
+    free = free_bytes()
+    held = gpu + int(BASE_BYTES) if gpu else free and free + resident_bytes()
+    warning = memory_warning(plan.estimate, batch_size, held)
+    if warning:
+        progress.say("memory", warning)
 
 
 def say_plan(plan: TrainPlan, progress: Progress) -> None:

@@ -164,3 +164,16 @@ def learning_rate(phase: str, optimizer: str, batch_size: int) -> Choice:
         return Choice(1e-3 * times, "0.001 for 32 pictures, linear in the batch size")
     rate = 1e-4 * math.sqrt(times)
     return Choice(rate, "0.0001 for 32 pictures, by the square root of the batch size")
+
+
+def rescaled_rate(rate: float, phase: str, optimizer: str, before: int, after: int) -> float:
+    """Return the rate for batches of `after` that fits what `rate` is for batches of `before`.
+
+    It is `learning_rate`'s rule, applied to the ratio: linear for SGD (Goyal et al. 2017, section
+    2.1), by the square root for Adam (Malladi et al. 2022), unchanged for new layers.
+    """
+    if before == after:  # to the bit
+        return rate
+    phase = phase.partition("-")[0]  # later phases of a budget are numbered: finetune-2
+    now, then = (float(learning_rate(phase, optimizer, b).value) for b in (after, before))
+    return rate * now / then

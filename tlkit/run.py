@@ -15,7 +15,7 @@ from tlkit.data.arrays import class_names_of
 from tlkit.data.membership import as_text
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
-from tlkit.environment import describe_environment, machine, set_environment
+from tlkit.environment import describe_environment, gpu_bytes, machine, set_environment
 from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate
 from tlkit.heads.task import Task
@@ -24,7 +24,7 @@ from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
 from tlkit.places import check_free
-from tlkit.planning import plan_of, planned, say_plan
+from tlkit.planning import plan_of, planned, say_memory, say_plan
 from tlkit.progress import Progress, as_progress
 from tlkit.recipe import asked_spec
 from tlkit.spec import ARRAYS, RunSpec
@@ -33,7 +33,7 @@ from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import read_state
+from tlkit.training.state import change_batch, read_state
 from tlkit.training.trainer import Trainer
 
 
@@ -81,6 +81,7 @@ def train(
             task, built, model = assemble(prepared, given, devices)
             prepared, plan = planned(prepared, built, shown, bool(callbacks))
             say_plan(plan, shown)
+            say_memory(plan, spec.batch_size, shown, gpu_bytes(devices))
             _start(prepared, task, plan, model, start.files)
         return _execute(prepared, task, plan, model, devices, start.files, callbacks, shown)
     except KeyboardInterrupt as error:
@@ -175,11 +176,17 @@ def preview(
     return path
 
 
-def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
+def resume(
+    folder: str | Path, progress: bool | Progress = True, *, batch_size: int | None = None
+) -> Run:
     """Go on with a run that was stopped, at any moment; a finished one is returned.
 
     It ends with the numbers of a run that was never stopped: what was lost since the last write
     of its state is computed again, in the same order and with the same draws.
+
+    Args:
+        batch_size: images a step from here on, where memory does not hold those asked for; rates
+            by rule follow, and the numbers are no longer those of a run that was never stopped.
 
     Raises:
         RunFolderError: there is no run, or it was trained on arrays or on a model object, which
@@ -198,6 +205,8 @@ def resume(folder: str | Path, progress: bool | Progress = True) -> Run:
             f"run {folder}: was trained on a model object, which is gone; train anew, or save the "
             "model and name its file: --backbone path/to/model.keras"
         )
+    if batch_size is not None:
+        run.spec = change_batch(run.files, run.spec, batch_size, shown)
     set_environment(run.spec)
     run.files.remove_drafts()
     run.say_state(shown)
@@ -288,7 +297,15 @@ def _execute(
     with disk_full_told(folder), prepared.reading.told(again):
         results = trainer.run(plan)
         metrics, task = measure_run(
-            prepared, task, plan, model, results, trainer.store, folder, progress, checkpoints.best
+            prepared.batched(trainer.batch_size),
+            task,
+            plan,
+            model,
+            results,
+            trainer.store,
+            folder,
+            progress,
+            checkpoints.best,
         )
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:

@@ -18,10 +18,10 @@ from tlkit.backbones.build import Built
 from tlkit.candidates import Candidate, read_candidates, read_seconds
 from tlkit.comparison import Comparison, Entry
 from tlkit.data.prepare import Examples, Prepared, prepare
-from tlkit.environment import set_environment
+from tlkit.environment import machine, set_environment
 from tlkit.errors import SpecError, WeightsError
 from tlkit.estimate import TRAINING, Machine, work_of
-from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.evaluator import outputs_of
 from tlkit.evaluate.footprint import latency, saved_megabytes
 from tlkit.evaluate.metrics import measure
 from tlkit.heads.task import Task
@@ -32,6 +32,7 @@ from tlkit.progress import Progress, as_progress
 from tlkit.run import spec_of
 from tlkit.spec import RunSpec
 from tlkit.training.cache import features_folder
+from tlkit.training.machine import Machine as Devices
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.timing import Deadline
@@ -98,7 +99,7 @@ def compare(
     shown = as_progress(progress)
     set_environment(spec)
     prepared = prepare(specs[0], arrays, shown)
-    comparer = _Comparer(prepared, start + limit, shown)
+    comparer = _Comparer(prepared, start + limit, shown, machine(spec))
     with prepared.reading.told():
         entries = [comparer.probe(*pair) for pair in zip(candidates, specs, strict=True)]
         if all(entry.left_out for entry in entries):
@@ -138,8 +139,9 @@ class _Lead:
 class _Comparer:
     """Measures one backbone after the other on the split of `prepared`, up to `deadline`."""
 
-    def __init__(self, prepared: Prepared, deadline: float, progress: Progress):
+    def __init__(self, prepared: Prepared, deadline: float, progress: Progress, devices: Devices):
         self.prepared, self.deadline, self.progress = prepared, deadline, progress
+        self.devices = devices
         self.lead: _Lead | None = None
         self.notes: list[str] = []
         self._epoch_seconds: dict[str, float] = {}
@@ -182,7 +184,7 @@ class _Comparer:
         keras.utils.set_random_seed(spec.seed)  # as a run of its own begins
         spec, given = open_backbone(spec.model_copy(update=same))
         prepared = dataclasses.replace(self.prepared, spec=spec)
-        return prepared, *assemble(prepared, given)
+        return prepared, *assemble(prepared, given, self.devices)
 
     def _probe(self, entry: Entry, prepared: Prepared, task: Task, built, model) -> None:
         whole = self._timed(prepared.whole(task.encode, test=False))
@@ -276,7 +278,9 @@ class _Comparer:
                 prepared.whole(task.encode, test=False),
             )
             trainer = Trainer(
-                model, task, prepared.spec, *parts, files, features_folder(), self.progress, [watch]
+                *(model, task, prepared.spec, *parts, files, features_folder(), self.progress),
+                [watch],
+                self.devices,
             )
             trainer.run(plan)
             loss, metric = trainer.checkpoints.best.values()
@@ -297,8 +301,7 @@ class _Comparer:
         if not lead.prepared.split.test:
             return None
         part = lead.prepared.examples("test", lead.task.encode)
-        pictures = part.pictures(range(len(part)))
-        answers = outputs(lead.model, pictures, len(part), self.progress, "test")
+        answers = outputs_of(lead.model, part, self.progress, "test")
         return measure(lead.task, part.targets, answers)
 
 

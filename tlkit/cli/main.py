@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import tlkit
-from tlkit.errors import TlkitError, printable
+from tlkit.errors import OutOfMemoryError, TlkitError, printable
 
 COMMANDS = {
     "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
@@ -66,6 +66,9 @@ def _pipe_closed() -> Iterator[None]:
         sys.exit(PIPE_CLOSED)
 
 
+SMALLER = "fewer or smaller pictures, a smaller --batch-size, --image-size or backbone"
+
+
 class _LazyGroup(click.Group):
     """Keeps `tlkit --help` quick: TensorFlow takes seconds to import."""
 
@@ -108,12 +111,23 @@ class _LazyGroup(click.Group):
             with _pipe_closed():
                 return super().invoke(ctx)
         except TlkitError as error:
-            lines = [printable(line) for line in f"tlkit: {error}".split("\n")]
-            click.echo("\n".join(lines), err=True)
+            _say(error)
             ctx.exit(error.exit_code)
+        except Exception as error:
+            from tlkit.memory import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+            _say(f"out of memory in {ctx.invoked_subcommand}. Try {SMALLER}")
+            ctx.exit(OutOfMemoryError.exit_code)
         except KeyboardInterrupt:
             click.echo("tlkit: interrupted; nothing was written", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _say(message: object) -> None:
+    lines = [printable(line) for line in f"tlkit: {message}".split("\n")]
+    click.echo("\n".join(lines), err=True)
 
 
 @click.group(

@@ -12,6 +12,7 @@ from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.places import check_free
 from tlkit.progress import Progress
+from tlkit.recipe import make_spec, merge
 
 
 @click.command(
@@ -25,7 +26,8 @@ from tlkit.progress import Progress
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with a run that was stopped, killed or out of disk, as if it had not been.",
+    help="Go on with a run that was stopped, killed or out of disk, as if it had not been; out of "
+    "memory, with a smaller --batch-size.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
 def train(
@@ -43,12 +45,10 @@ def train(
     if wanted), or tfds:NAME[/config][:split]; parts that are missing are split off. The result is a
     run folder with the model, its metrics, predictions, a confusion matrix and learning curves.
     """
-    given = [data, recipe, *settings, *options.values()]
-    if resume and any(value not in (None, ()) for value in given):
-        raise SpecError(f"--resume: takes no other option; the run {resume} knows its own")
+    changes = _changes(data, recipe, settings, options) if resume else {}
     with output(as_json) as (progress, show):
         run = (
-            _resume(resume, progress)
+            _resume(resume, changes, progress)
             if resume
             else _train(spec_fields(data, recipe, settings, options), progress)
         )
@@ -67,11 +67,33 @@ def _train(fields: dict[str, Any], progress: Progress):
     return run.train(fields.pop("data", None), progress=progress, **fields)
 
 
-def _resume(folder: Path, progress: Progress):
+def _changes(
+    data: str | None, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a resumed run may change: how it is computed, not what.
+
+    Raises:
+        SpecError: something else is given.
+    """
+    given = merge({}, list(settings))
+    given |= {name: value for name, value in options.items() if value is not None}
+    others = {"DATA": data, "--recipe": recipe}
+    names = [*(name for name, value in others.items() if value is not None), *given]
+    if refused := [name for name in names if name != "batch_size"]:
+        raise SpecError(
+            "--resume: the run knows its other options. Allowed beside it: --batch-size N. "
+            f"Received: {', '.join(refused)}"
+        )
+    if given:
+        make_spec(given)  # a wrong number is answered before TensorFlow's seconds of import
+    return given
+
+
+def _resume(folder: Path, changes: dict[str, Any], progress: Progress):
     import_tensorflow()
     from tlkit import run
 
-    return run.resume(folder, progress)
+    return run.resume(folder, progress, **changes)
 
 
 def say_next(folder: Path | str, progress: Progress) -> None:

@@ -52,6 +52,8 @@ class Examples:
             as they are, then all in a first random change, in a second, and so on.
         groups: a number for each picture (n,), the same in all parts: those of one number belong
             together and stay on one side of every fold. None: each stands alone.
+        batch_size: pictures in a batch of these pipelines.
+        smaller: returns the same part in batches of another size.
     """
 
     digests: Sequence[str]
@@ -62,6 +64,12 @@ class Examples:
     views: int = 1
     seen: Examples | None = None
     groups: np.ndarray | None = None
+    batch_size: int = 32
+    smaller: Callable[[int], Examples] | None = None
+
+    def batched(self, size: int) -> Examples:
+        """Return the same part in batches of `size`."""
+        return self if size == self.batch_size else self.smaller(size)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -104,6 +112,10 @@ class Prepared:
         """What reads the images from here on, and knows what was wrong with one."""
         return self.scan.reading
 
+    def batched(self, size: int) -> Prepared:
+        """Return the same data in batches of `size`."""
+        return replace(self, spec=self.spec.model_copy(update={"batch_size": size}))
+
     def examples(self, part: str, encode: Encode) -> Examples:
         """Return one part as it is; `encode` makes a task's targets of labels."""
         return self._examples([(example, 0) for example in getattr(self.split, part)], encode)
@@ -142,8 +154,12 @@ class Prepared:
                 reading=self.reading,
             )
 
+        def smaller(size: int) -> Examples:
+            return self.batched(size)._examples(seen, encode)
+
         groups = np.array([self.split.units[e.id] for e, _ in seen])
-        return Examples(digests, targets, pictures, groups=groups)
+        size = spec.batch_size
+        return Examples(digests, targets, pictures, groups=groups, batch_size=size, smaller=smaller)
 
     def training(self, task: Teacher) -> Examples:
         """Return the training part, balanced, and augmented where that is asked of its stream."""
@@ -171,7 +187,14 @@ class Prepared:
             )
 
         seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)
-        return replace(plain, stream=stream, balance=balance, views=spec.kept_views, seen=seen)
+        return replace(
+            plain,
+            stream=stream,
+            balance=balance,
+            views=spec.kept_views,
+            seen=seen,
+            smaller=lambda size: self.batched(size).training(task),
+        )
 
     def members(self) -> Members:
         """Return `data.json`: id, content hash and label of each image of each part."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import keras
 import numpy as np
 
+from tlkit.data.prepare import Examples
 from tlkit.engines import inference
+from tlkit.memory import halving
 from tlkit.progress import Progress
 
 
@@ -25,3 +28,13 @@ def outputs(
             parts.append(np.asarray(function(np.asarray(images))))
             advance(len(parts[-1]))
     return np.concatenate(parts).astype(np.float32)
+
+
+def outputs_of(model: keras.Model, part: Examples, progress: Progress, label: str) -> np.ndarray:
+    """Return the model's outputs for a part, in smaller batches where memory runs out."""
+
+    def answer(size: int) -> np.ndarray:
+        pictures = part.batched(size).pictures(range(len(part)))
+        return outputs(model, pictures, len(part), progress, label)
+
+    return halving(answer, part.batch_size, label, partial(progress.say, label))

@@ -88,6 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
             log_rows=self.folder.count_log(),
             run=self.state.run,
             best_digest=self.state.best_digest,
+            batch_size=self.state.batch_size,
         )
         self._restore()
         self._write_best()
@@ -130,7 +131,13 @@ class Checkpoints(keras.callbacks.Callback):
         """Compare the epoch with the best."""
         self.offer(logs["val_loss"], logs[f"val_{self.task.metric}"])
 
-    def take(self, epoch: int, over: bool, counting: Sequence[keras.callbacks.Callback]) -> None:
+    def take(
+        self,
+        epoch: int,
+        over: bool,
+        counting: Sequence[keras.callbacks.Callback],
+        fitted: dict[str, float] | None = None,
+    ) -> None:
         """Take the state after `epoch` epochs; write it when the last write is some time ago."""
         self.state = replace(
             self.state,
@@ -141,6 +148,7 @@ class Checkpoints(keras.callbacks.Callback):
             callbacks=counts_of(counting),
             log_rows=self.folder.count_log(),
             phase_seconds=time.monotonic() - self._phase_began,
+            fitted=fitted,
         )
         if epoch and time.monotonic() - self._written > self._pause:
             start = time.monotonic()
@@ -152,6 +160,9 @@ class Resumption(keras.callbacks.Callback):
     """Puts the state of a stopped phase back where it belongs, and takes it after each epoch.
 
     It comes after all callbacks that change something: those that count, and the user's.
+
+    Args:
+        fitted: see `State`.
     """
 
     def __init__(
@@ -159,9 +170,11 @@ class Resumption(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         epochs: int,
         counting: Sequence[keras.callbacks.Callback],
+        fitted: dict[str, float],
     ):
         super().__init__()
         self._checkpoints, self._epochs, self._counting = checkpoints, epochs, list(counting)
+        self._fitted = fitted
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Put back what the callbacks have just forgotten."""
@@ -169,12 +182,12 @@ class Resumption(keras.callbacks.Callback):
         if state.variables:
             set_counts(self._counting, state.callbacks)
         else:
-            self._checkpoints.take(0, False, self._counting)
+            self._checkpoints.take(0, False, self._counting, self._fitted)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take the state."""
         over = self.model.stop_training or epoch + 1 == self._epochs
-        self._checkpoints.take(epoch + 1, over, self._counting)
+        self._checkpoints.take(epoch + 1, over, self._counting, self._fitted)
 
 
 class WholeEpochs(keras.callbacks.Callback):

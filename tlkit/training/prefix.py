@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -22,6 +22,7 @@ from tlkit.data.pipeline import epoch_order
 from tlkit.data.prepare import Batches, Examples
 from tlkit.freezing import FreezePlan, block_names
 from tlkit.heads.top import POOLED
+from tlkit.memory import halving
 from tlkit.progress import Progress
 from tlkit.training.cache import (
     FeatureCache,
@@ -31,6 +32,8 @@ from tlkit.training.cache import (
     kept_digests,
     make_room,
 )
+
+T = TypeVar("T")
 
 HALF_FROM = 2**30
 """Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
@@ -130,7 +133,18 @@ class FeatureStore:
                 be one that the cache has no room for: its features are held in memory.
         """
         self._choose(cuts)
-        digests = self._whole.digests
+        whole = self._whole
+        self._halving(lambda size: self._fill(cuts, whole.batched(size)), whole.batch_size)
+        cache = self._cache(cuts[-1])
+        if cache is not None:
+            return cache.rows(part.digests)
+        return self._halving(
+            lambda size: self._in_memory(cuts[-1], part.batched(size)), part.batch_size
+        )
+
+    def _fill(self, cuts: Sequence[Cut], whole: Examples) -> None:
+        """Compute what is missing at those of `cuts` that are kept."""
+        digests = whole.digests
         lacking = [
             (cut, cache, missing)
             for cut in cuts
@@ -140,10 +154,11 @@ class FeatureStore:
             ahead, caches, missing = zip(*lacking, strict=True)
             chosen = sorted(set().union(*missing))
             with self._progress.bar("prefix", f"to {_names(ahead)}", len(chosen)) as advance:
-                features = _run(self._function(ahead), self._whole.pictures(chosen), advance)
+                features = _run(self._function(ahead), whole.pictures(chosen), advance)
                 fill(caches, [digests[i] for i in chosen], features)
-        cache = self._cache(cuts[-1])
-        return self._in_memory(cuts[-1], part) if cache is None else cache.rows(part.digests)
+
+    def _halving(self, call: Callable[[int], T], size: int, what: str = "features") -> T:
+        return halving(call, size, what, functools.partial(self._progress.say, "prefix"))
 
     def function(self, cut: Cut) -> engines.Function:
         """Return the frozen part below `cut` as a function of a batch of pictures."""
@@ -182,11 +197,14 @@ class FeatureStore:
                 self.engine = engines.Engine(name)
                 break
         else:
-            first = range(min(engines.TRIAL, len(self._whole)))
-            sample, *_ = next(iter(self._whole.pictures(first)))
-            self.engine, self._functions[_names(cuts)] = engines.choose(
-                self._network(cuts), self._names, len(digests), np.asarray(sample), self._progress
-            )
+
+            def trial(size: int) -> tuple[engines.Engine, engines.Function]:
+                sample, *_ = next(iter(self._whole.pictures(range(size))))
+                network, sample = self._network(cuts), np.asarray(sample)
+                return engines.choose(network, self._names, len(digests), sample, self._progress)
+
+            most = min(engines.TRIAL, len(self._whole))
+            self.engine, self._functions[_names(cuts)] = self._halving(trial, most, "engines")
         self._note(self.engine)
         self._progress.say("prefix", f"to {_names(cuts)}, frozen; {self.engine.describe()}")
 
@@ -251,12 +269,6 @@ def _run(
         features = as_list(function(np.asarray(images)))
         advance(len(features[0]))
         yield features
-
-
-def pieces(rows: Rows, chosen: Sequence[int], size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
-    """Yield the chosen features in batches, with nothing where targets would be."""
-    for start in range(0, len(chosen), size):
-        yield rows.take(np.asarray(chosen[start : start + size])), None
 
 
 class FeatureBatches:

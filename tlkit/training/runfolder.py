@@ -123,6 +123,15 @@ class RunFolder:
             self.read_json("engine.json")["name"] if (self.path / "engine.json").exists() else None
         )
 
+    def note_batch(self, phase: str, epoch: int, size: int, rate: float | None, why: str) -> None:
+        """Note in `plan.json`, if there is one, that from an epoch on batches have another size."""
+        if not (self.path / "plan.json").is_file():
+            return
+        plan = self.read_json("plan.json")
+        row = {"phase": phase, "epoch": epoch, "batch_size": size, "learning_rate": rate}
+        plan["changes"] = [*plan.get("changes", []), {**row, "reason": why}]
+        self.write_json("plan.json", plan)
+
     def read_spec(self) -> RunSpec:
         """Return the run's spec.
 

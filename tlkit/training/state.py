@@ -10,7 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit import rules
 from tlkit.errors import RunFolderError
+from tlkit.progress import Progress
+from tlkit.recipe import make_spec
+from tlkit.spec import RunSpec
 from tlkit.training.runfolder import RunFolder
 
 ARRAYS = ("best_weights", "variables", "optimizer")
@@ -34,6 +38,7 @@ class PhaseResult:
     device: str = ""
     precision: str = ""
     images_per_second: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass
@@ -57,6 +62,9 @@ class State:
         phase_seconds: of these, on the phase that is not finished.
         run: number of the run that it belongs to, see `record.Record`.
         best_digest: hash of checkpoints/best.keras; empty before there is one.
+        batch_size: images a step from here on; None: as in the spec.
+        fitted: `batch_size` and `learning_rate` by which `optimizer` came about; None at a phase's
+            start.
     """
 
     finished: list[dict[str, Any]] = field(default_factory=list)
@@ -74,6 +82,8 @@ class State:
     phase_seconds: float = 0.0
     run: str = ""
     best_digest: str = ""
+    batch_size: int | None = None
+    fitted: dict[str, float] | None = None
 
     def write(self, folder: RunFolder) -> None:
         """Write all of it as one file, in one step: no two parts can ever disagree."""
@@ -105,6 +115,40 @@ def read_state(folder: RunFolder) -> State:
         raise RunFolderError(f"run {folder.path}: {folder.state.name} is damaged") from error
 
 
+def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress) -> RunSpec:
+    """Let a stopped run go on with batches of `size`; return its new spec.
+
+    Spec, state and plan in the folder say so: the run stays explainable.
+
+    Raises:
+        SpecError: `size` is no number of images.
+    """
+    new, state = (
+        make_spec({**spec.model_dump(), "batch_size": size}, "--resume"),
+        read_state(folder),
+    )
+    before = state.batch_size or spec.batch_size
+    if size == before:
+        return new
+    if state.optimizer and state.fitted is None:  # written by a version that counted no batches
+        state.fitted = {"batch_size": before, "learning_rate": None}
+    state.batch_size = size
+    if folder.state.is_file():
+        state.write(folder)
+    folder.write_text("spec.yaml", new.to_yaml())
+    text = f"{size} images a step instead of {before}, from epoch {state.epoch + 1} on"
+    if (folder.path / "scan.json").is_file():
+        phases = folder.read_json("plan.json")["phases"]
+        row = phases[min(len(state.finished), len(phases) - 1)]
+        rate = row.get("learning_rate")
+        if rate and not new.optimizer.learning_rate:
+            rate = rules.rescaled_rate(rate, row["name"], row["optimizer"], spec.batch_size, size)
+        text = f"{row['name']}: {text}"
+        folder.note_batch(row["name"], state.epoch + 1, size, rate, "asked for at --resume")
+    progress.say("resume", f"{text}: not the numbers of a run that was never stopped")
+    return new
+
+
 def _count(names: Sequence[str], prefix: str) -> int:
     return sum(name.rpartition("_")[0] == prefix for name in names)
 
@@ -118,6 +162,23 @@ def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) ->
     """Put `values` into `variables`, one for one."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def adapt(optimizer: keras.optimizers.Optimizer, steps: float, rate: float) -> None:
+    """Let an optimizer whose values were taken with other batches go on.
+
+    Momenta stay: they are means over steps. Of a schedule it is the same share that is done.
+
+    Args:
+        steps: of an epoch now, as a multiple of those before.
+        rate: the learning rate, likewise; it is a variable where no schedule gives it.
+    """
+    for variable in optimizer.variables:
+        value = keras.ops.convert_to_numpy(variable)
+        if variable.name == "iteration":
+            variable.assign(np.round(value * steps))
+        elif variable.name == "learning_rate":
+            variable.assign(value * rate)
 
 
 def counts_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, dict[str, Any]]:

@@ -23,13 +23,14 @@ def seconds_per_step(model: keras.Model, batches: Iterable[tuple[Any, ...]]) -> 
         batches: of inputs, targets and, if any, weights; making one counts as well.
     """
     weights, batches = model.get_weights(), itertools.cycle(batches)
-    model.train_on_batch(*next(batches))
-    start = time.monotonic()
-    for _ in range(TRIAL_STEPS):
+    try:
         model.train_on_batch(*next(batches))
-    seconds = (time.monotonic() - start) / TRIAL_STEPS
-    model.set_weights(weights)
-    return seconds
+        start = time.monotonic()
+        for _ in range(TRIAL_STEPS):
+            model.train_on_batch(*next(batches))
+        return (time.monotonic() - start) / TRIAL_STEPS
+    finally:  # out of memory, too: on JAX a step that fails leaves the model without weights
+        model.set_weights(weights)
 
 
 class Speed(keras.callbacks.Callback):

@@ -6,13 +6,11 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tlkit.data.pipeline import endless
 from tlkit.data.prepare import Examples, joint_groups
 from tlkit.engines import Engine, candidates
 from tlkit.errors import TrainingError
@@ -23,23 +21,20 @@ from tlkit.progress import Progress
 from tlkit.spec import RunSpec
 from tlkit.training.budget import Budget
 from tlkit.training.cache import Rows
-from tlkit.training.callbacks import Bar, Checkpoints, Log, Resumption, WholeEpochs
+from tlkit.training.callbacks import Checkpoints
+from tlkit.training.fitting import Fitting
 from tlkit.training.machine import ONE_CPU, Machine, precision_of
 from tlkit.training.phases import Phase, TrainPlan
 from tlkit.training.prefix import (
     Cut,
-    FeatureBatches,
     FeatureStore,
-    computed,
     cut_of,
     split_at,
 )
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
 from tlkit.training.smoothing import smoothed
 from tlkit.training.state import PhaseResult, State, assign, values_of
 from tlkit.training.strength import solve_head
-from tlkit.training.timing import TRIAL_STEPS, Speed, seconds_per_step
 
 
 class Trainer:
@@ -74,16 +69,34 @@ class Trainer:
         self.store = FeatureStore(model, cache, limit, whole, progress, names, self._note_engine)
         self.folder, self.progress, self.callbacks = folder, progress, list(callbacks)
         self.machine = machine
+        self.estimates: dict[str, dict[str, Any]] = {}
         self.budget = Budget(spec.budget, spent)
         # Random generators of layers (dropout): each phase begins with them as they are now.
         weights = {id(variable) for variable in model.weights}
         self._generators = [v for v in model.variables if id(v) not in weights]
         self._seeds = values_of(self._generators)
         self.checkpoints = Checkpoints(model, task, folder, state or State())
+        if self.batch_size != spec.batch_size:
+            self.use_batch(self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Images in one training step: as asked for, or fewer where memory did not hold them."""
+        return self.checkpoints.state.batch_size or self.spec.batch_size
+
+    def use_batch(self, size: int) -> None:
+        """Go on with batches of `size`."""
+        self.checkpoints.state = replace(self.checkpoints.state, batch_size=size)
+        self.train, self.val = self.train.batched(size), self.val.batched(size)
+
+    def reset_generators(self) -> None:
+        """Put the random generators of layers back to where each phase begins."""
+        assign(self._generators, self._seeds)
 
     def run(self, plan: TrainPlan) -> list[PhaseResult]:
         """Run the phases that are not finished; each starts from the best weights so far."""
         self.folder.keep_log(self.checkpoints.state.log_rows)
+        self.estimates = {row["name"]: row for row in (plan.estimate or {}).get("phases", ())}
         results = [PhaseResult(**result) for result in self.checkpoints.state.finished]
         self.budget.resume(results)
         try:
@@ -99,7 +112,7 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, later: Sequence[Phase]) -> PhaseResult:
         start = self.checkpoints.begin_phase()
-        assign(self._generators, self._seeds)
+        self.reset_generators()
         apply_plan(self.model, phase.freeze)
         cut = cut_of(self.model, phase.freeze)
         with self.machine.scope():
@@ -114,17 +127,16 @@ class Trainer:
             ahead = later if solve or not self.budget.limited else ()
             cuts = [*self._cuts_below(cut, ahead), cut]
             kept = solve or self.store.keeps(cut)
+        rows = None
         if kept:
             train = self.store.rows(cuts, self.train.seen or self.train)
-            val = self.store.rows(cuts, self.val)
-        else:
-            train, val = self._streams(phase, cut)
+            rows = train, self.store.rows(cuts, self.val)
         prefix_seconds = time.monotonic() - prefix_start
         speed = None
         if solve:
-            self._solve(phase, train, val, refit=self.spec.head.refit and not later)
+            self._solve(phase, *rows, refit=self.spec.head.refit and not later)
         elif not self.checkpoints.state.over and self.checkpoints.state.epoch < phase.epochs:
-            speed = self._fit(phase, suffix, cut, train, val, deepest=not later)
+            speed = Fitting(self, phase, suffix, cut, rows, deepest=not later).run()
         if self.checkpoints.best is None:
             raise TrainingError(
                 f"{phase.name}: the loss became infinite in every epoch. Choose a lower "
@@ -133,7 +145,9 @@ class Trainer:
         metric = self.task.metric
         best = self.checkpoints.best[metric]
         fitted = phase.method == "fit"
-        ran_on = (self.machine.label, precision_of(self.model), speed) if fitted else ()
+        ran_on = ()
+        if fitted:
+            ran_on = (self.machine.label, precision_of(self.model), speed, self.batch_size)
         self._say_result(phase, f"validation {metric} {best:.3f} is the best so far", ran_on)
         return PhaseResult(
             phase.name,
@@ -159,8 +173,8 @@ class Trainer:
         return self.task.score(*after.values())[0] - self.task.score(*before.values())[0]
 
     def _say_result(self, phase: Phase, text: str, ran_on: tuple) -> None:
-        if ran_on and ran_on[-1]:
-            devices, precision, speed = ran_on
+        if ran_on and ran_on[2]:
+            devices, precision, speed, _ = ran_on
             text += f"; {speed:.0f} images/s, {devices}, {precision}"
         self.progress.say(phase.name, text)
 
@@ -172,21 +186,6 @@ class Trainer:
                 continue
             return [below] if self.store.keeps(below, cut) else []
         return []
-
-    def _streams(self, phase: Phase, cut: Cut | None):
-        """Return the batches of all epochs to come, for a phase whose features are not kept."""
-        epochs = range(self.checkpoints.state.epoch, phase.epochs)
-        # Where views cannot be kept, they are drawn.
-        train = self.train.stream(phase.augment or self.train.views > 1, epochs)
-        prefix = None if cut is None else self.store.function(cut)
-
-        def validation():
-            pictures = self.val.pictures(range(len(self.val)))
-            return pictures if prefix is None else computed(prefix, pictures)
-
-        if prefix is not None:
-            train = endless(partial(computed, prefix, train))
-        return train, endless(validation)
 
     def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> None:
         start = time.monotonic()
@@ -219,112 +218,3 @@ class Trainer:
         # Of a refit these are the figures from before: it has seen the validation part.
         best = next(step for step in solution.path if step.l2 == solution.l2)
         self.checkpoints.offer(best.val_loss, best.val_metric)
-
-    def _compile(self, phase: Phase, suffix: keras.Model, steps: int) -> None:
-        with self.machine.scope():
-            optimizer = make_optimizer(phase, self.spec.optimizer, suffix, steps)
-            if precision_of(self.model) == "float16":
-                optimizer = scaled(optimizer)
-            suffix.compile(
-                optimizer,
-                self.task.loss(),
-                metrics=[self.task.keras_metric()],
-                steps_per_execution=min(self.spec.optimizer.steps_per_execution, steps),
-                jit_compile=self.machine.jit_compile,
-            )
-            # Or the first state would lack its variables.
-            optimizer.build(suffix.trainable_variables)
-
-    def _fit(
-        self,
-        phase: Phase,
-        suffix: keras.Model,
-        cut: Cut | None,
-        train: Any,
-        val: Any,
-        deepest: bool,
-    ) -> float | None:
-        """Fit; return images per second, None if the budget has no time for an epoch."""
-        batch = self.spec.batch_size
-        steps, val_steps = math.ceil(len(self.train) / batch), math.ceil(len(self.val) / batch)
-        if isinstance(train, Rows):
-            epochs = range(self.checkpoints.state.epoch, phase.epochs)
-            seed, balance = self.spec.seed, self.train.balance
-            train = FeatureBatches(
-                train, self.train.targets, batch, seed, balance, epochs, self.train.views
-            )
-            val = endless(FeatureBatches(val, self.val.targets, batch).__iter__)
-        state = self.checkpoints.state
-        self._compile(phase, suffix, steps)
-        if self.budget.limited:
-            shorter = self._shortened(phase, suffix, cut, train, steps + val_steps / 3, deepest)
-            if shorter is None:
-                return None
-            phase = shorter
-            self._compile(phase, suffix, steps)
-        if state.variables:
-            assign(suffix.variables, state.variables)
-            assign(suffix.optimizer.variables, state.optimizer)
-        speed = Speed(len(self.train))
-        bar = Bar(self.progress, phase.name, phase.epochs, steps, self.checkpoints)
-        try:
-            suffix.fit(
-                endless(train.__iter__) if isinstance(train, FeatureBatches) else train,
-                initial_epoch=state.epoch,
-                epochs=phase.epochs,
-                shuffle=False,  # the batches come shuffled, as they do in a resumed run
-                steps_per_epoch=steps,
-                validation_data=val,
-                validation_steps=val_steps,
-                callbacks=self._callbacks(phase, bar, speed, WholeEpochs(steps, val_steps)),
-                verbose=0,
-            )
-        finally:
-            bar.close()
-        return speed.images_per_second
-
-    def _shortened(
-        self,
-        phase: Phase,
-        suffix: keras.Model,
-        cut: Cut | None,
-        train: Any,
-        steps: float,
-        deepest: bool,
-    ) -> Phase | None:
-        """Return `phase` with the epochs that the budget has time for; None: not one.
-
-        Args:
-            steps: of an epoch; a forward pass takes about a third of a training step.
-        """
-        state = self.checkpoints.state
-        if state.epochs:  # decided before the run was stopped
-            return replace(phase, epochs=state.epochs)
-        if isinstance(train, FeatureBatches):
-            trial = (train[i] for i in range(min(len(train), TRIAL_STEPS + 1)))
-        else:  # the phase's own stream must not lose its first batches
-            trial, _ = self._streams(phase, cut)
-        seconds = steps * seconds_per_step(suffix, trial)
-        assign(self._generators, self._seeds)
-        shorter = self.budget.shortened(phase, seconds, deepest, self.progress)
-        state.epochs = shorter.epochs if shorter else None
-        return shorter
-
-    def _callbacks(
-        self, phase: Phase, *watching: keras.callbacks.Callback
-    ) -> list[keras.callbacks.Callback]:
-        options = self.spec.optimizer
-        counting = counting_callbacks(phase, options)
-        made = [
-            self.checkpoints,
-            Log(self.folder, phase.name, self.task.metric),
-            *watching,
-            *self.budget.callbacks(),
-            keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.TensorBoard(self.folder.tensorboard / phase.name, write_graph=False),
-            *counting,
-            *self.callbacks,
-        ]
-        if options.ema:
-            made.append(Averages())
-        return [*made, Resumption(self.checkpoints, phase.epochs, counting)]

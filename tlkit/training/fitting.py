@@ -1,0 +1,237 @@
+"""A phase of gradient steps, in batches that memory holds."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tlkit import rules
+from tlkit.data.pipeline import endless
+from tlkit.errors import OutOfMemoryError
+from tlkit.memory import free_bytes, is_out_of_memory
+from tlkit.training.cache import Rows
+from tlkit.training.callbacks import Bar, Log, Resumption, WholeEpochs
+from tlkit.training.machine import precision_of
+from tlkit.training.phases import Phase
+from tlkit.training.prefix import Cut, FeatureBatches, computed
+from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
+from tlkit.training.state import adapt, assign
+from tlkit.training.timing import TRIAL_STEPS, Speed, seconds_per_step
+
+if TYPE_CHECKING:
+    from tlkit.training.trainer import Trainer
+
+
+class Fitting:
+    """One fitted phase of a trainer, from the state that its checkpoints hold.
+
+    Where memory runs out, the batch is halved and the epoch begun again, with the rate that the
+    rule gives for the smaller batch. Steps whose gradients are added up would keep rate and number
+    of updates, but not the statistics of trained BatchNorm, and Keras counts schedules, decay and
+    averages by the single steps.
+
+    Args:
+        suffix: what is fitted.
+        cut: what is frozen ends there.
+        rows: kept features of training and validation part; None: pictures are read anew in each
+            epoch.
+        deepest: whether no phase comes after it.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        phase: Phase,
+        suffix: keras.Model,
+        cut: Cut | None,
+        rows: tuple[Rows, Rows] | None,
+        deepest: bool,
+    ):
+        self._trainer, self._phase, self._suffix, self._cut = trainer, phase, suffix, cut
+        self._rows, self._deepest = rows, deepest
+        self._free = free_bytes() if trainer.machine.kind == "cpu" else None
+
+    def run(self) -> float | None:
+        """Fit; return images per second, None if the budget has no time for an epoch.
+
+        Raises:
+            OutOfMemoryError: not even one picture a step fits.
+        """
+        while True:
+            try:
+                return self._attempt(self._rated())
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self._trainer.batch_size == 1:
+                    raise OutOfMemoryError(
+                        f"out of memory in phase {self._phase.name} with 1 image of "
+                        f"{self._trainer.spec.size} px a step. Choose a smaller --image-size or "
+                        "backbone, fewer layers to train (--freeze), or on a GPU --precision "
+                        "bfloat16"
+                    ) from error
+            self._halve()  # outside the handler: the error holds what the frames of `fit` hold
+
+    def _rated(self) -> Phase:
+        """Return the phase with the rate for the present batch."""
+        trainer, phase = self._trainer, self._phase
+        asked, batch = trainer.spec.batch_size, trainer.batch_size
+        rate = rules.rescaled_rate(phase.learning_rate, phase.name, phase.optimizer, asked, batch)
+        return replace(phase, learning_rate=rate)
+
+    def _smaller(self, batch: int) -> int:
+        """Return half of a batch that did not fit; of main memory the next half that may.
+
+        A library that gets no main memory may end the process as well, so it is not tried as often
+        as on a GPU.
+        """
+        each = self._trainer.estimates.get(self._phase.name, {}).get("memory_per_image", 0)
+        batch //= 2
+        while self._free is not None and batch > 1 and batch * each > self._free:
+            batch //= 2
+        return batch
+
+    def _halve(self) -> None:
+        trainer, name = self._trainer, self._phase.name
+        before, rate = trainer.batch_size, self._rated().learning_rate
+        trainer.use_batch(self._smaller(before))
+        state, now = trainer.checkpoints.state, self._rated().learning_rate
+        self._suffix.compile()  # lets go of the compiled steps
+        gc.collect()
+        trainer.folder.keep_log(state.log_rows)
+        text = (
+            f"out of memory with {before} images of {trainer.spec.size} px a step: goes on with "
+            f"{trainer.batch_size}, from the start of epoch {state.epoch + 1}"
+        )
+        if now != rate:
+            text += f", learning rate {now:.3g} instead of {rate:.3g}"
+        trainer.progress.say(name, text)
+        trainer.folder.note_batch(name, state.epoch + 1, trainer.batch_size, now, "out of memory")
+
+    def _attempt(self, phase: Phase) -> float | None:
+        trainer, suffix = self._trainer, self._suffix
+        batch, state = trainer.batch_size, trainer.checkpoints.state
+        images = len(trainer.train)
+        steps, val_steps = math.ceil(images / batch), math.ceil(len(trainer.val) / batch)
+        train, val = self._data(phase)
+        self._compile(phase, steps)
+        if trainer.budget.limited:
+            shorter = self._shortened(phase, train, steps + val_steps / 3)
+            if shorter is None:
+                return None
+            phase = shorter
+            self._compile(phase, steps)
+        if state.variables:
+            assign(suffix.variables, state.variables)
+            assign(suffix.optimizer.variables, state.optimizer)
+            before = state.fitted
+            if before and before["batch_size"] != batch:
+                was = math.ceil(images / before["batch_size"])
+                rate = phase.learning_rate / (before["learning_rate"] or phase.learning_rate)
+                adapt(suffix.optimizer, steps / was, rate)
+        speed = Speed(images)
+        bar = Bar(trainer.progress, phase.name, phase.epochs, steps, trainer.checkpoints)
+        try:
+            suffix.fit(
+                endless(train.__iter__) if isinstance(train, FeatureBatches) else train,
+                initial_epoch=state.epoch,
+                epochs=phase.epochs,
+                shuffle=False,  # the batches come shuffled, as they do in a resumed run
+                steps_per_epoch=steps,
+                validation_data=val,
+                validation_steps=val_steps,
+                callbacks=self._callbacks(phase, bar, speed, WholeEpochs(steps, val_steps)),
+                verbose=0,
+            )
+        finally:
+            bar.close()
+        return speed.images_per_second
+
+    def _data(self, phase: Phase) -> tuple[Any, Any]:
+        """Return the batches of all epochs to come, and those of the validation, without end."""
+        trainer, batch = self._trainer, self._trainer.batch_size
+        if self._rows is None:
+            return self._streams(phase)
+        train, val = self._rows
+        epochs = range(trainer.checkpoints.state.epoch, phase.epochs)
+        own, seed = trainer.train, trainer.spec.seed
+        train = FeatureBatches(train, own.targets, batch, seed, own.balance, epochs, own.views)
+        return train, endless(FeatureBatches(val, trainer.val.targets, batch).__iter__)
+
+    def _streams(self, phase: Phase) -> tuple[Any, Any]:
+        """Return the same for a phase whose features are not kept."""
+        trainer, cut = self._trainer, self._cut
+        epochs = range(trainer.checkpoints.state.epoch, phase.epochs)
+        # Where views cannot be kept, they are drawn.
+        train = trainer.train.stream(phase.augment or trainer.train.views > 1, epochs)
+        prefix = None if cut is None else trainer.store.function(cut)
+        val = trainer.val
+
+        def validation():
+            pictures = val.pictures(range(len(val)))
+            return pictures if prefix is None else computed(prefix, pictures)
+
+        if prefix is not None:
+            train = endless(partial(computed, prefix, train))
+        return train, endless(validation)
+
+    def _compile(self, phase: Phase, steps: int) -> None:
+        trainer, suffix, options = self._trainer, self._suffix, self._trainer.spec.optimizer
+        with trainer.machine.scope():
+            optimizer = make_optimizer(phase, options, suffix, steps)
+            if precision_of(trainer.model) == "float16":
+                optimizer = scaled(optimizer)
+            suffix.compile(
+                optimizer,
+                trainer.task.loss(),
+                metrics=[trainer.task.keras_metric()],
+                steps_per_execution=min(options.steps_per_execution, steps),
+                jit_compile=trainer.machine.jit_compile,
+            )
+            # Or the first state would lack its variables.
+            optimizer.build(suffix.trainable_variables)
+
+    def _shortened(self, phase: Phase, train: Any, steps: float) -> Phase | None:
+        """Return `phase` with the epochs that the budget has time for; None: not one.
+
+        Args:
+            steps: of an epoch; a forward pass takes about a third of a training step.
+        """
+        trainer, state = self._trainer, self._trainer.checkpoints.state
+        if state.epochs:  # decided before the run was stopped
+            return replace(phase, epochs=state.epochs)
+        if isinstance(train, FeatureBatches):
+            trial = (train[i] for i in range(min(len(train), TRIAL_STEPS + 1)))
+        else:  # the phase's own stream must not lose its first batches
+            trial, _ = self._streams(phase)
+        seconds = steps * seconds_per_step(self._suffix, trial)
+        trainer.reset_generators()
+        shorter = trainer.budget.shortened(phase, seconds, self._deepest, trainer.progress)
+        state.epochs = shorter.epochs if shorter else None
+        return shorter
+
+    def _callbacks(
+        self, phase: Phase, *watching: keras.callbacks.Callback
+    ) -> Sequence[keras.callbacks.Callback]:
+        trainer, options = self._trainer, self._trainer.spec.optimizer
+        counting, folder = counting_callbacks(phase, options), trainer.folder
+        made = [
+            trainer.checkpoints,
+            Log(folder, phase.name, trainer.task.metric),
+            *watching,
+            *trainer.budget.callbacks(),
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.TensorBoard(folder.tensorboard / phase.name, write_graph=False),
+            *counting,
+            *trainer.callbacks,
+        ]
+        if options.ema:
+            made.append(Averages())
+        fitted = {"batch_size": trainer.batch_size, "learning_rate": phase.learning_rate}
+        return [*made, Resumption(trainer.checkpoints, phase.epochs, counting, fitted)]
