@@ -24,6 +24,7 @@ ORDER = (
     "progress",
     "lettering",
     "memory",
+    "atomic",
     "data",
     "backbones",
     "heads",

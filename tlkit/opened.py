@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.data.decode import traced_decode_and_resize
+from tlkit.data.decode import traced_decode_and_resize, why_undecodable
 from tlkit.data.facts import pixel_facts, say_facts
 from tlkit.data.membership import (
     Known,
@@ -95,7 +95,11 @@ class Run:
     @functools.cached_property
     def task(self) -> Task:
         """The task, with what it learnt of the data, such as thresholds."""
-        return task_from_json(self._read("task.json"))
+        about = self._read("task.json")
+        try:
+            return task_from_json(about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.files.damaged("task.json", error) from error
 
     @property
     def rendering(self) -> Rendering:
@@ -276,7 +280,7 @@ class Run:
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
         shown = as_progress(progress)
-        model, pictures = self._told(shown, views), self._parity_pictures()
+        model, pictures = self._told(shown, views), self._parity_pictures(shown)
         answer = self._answerer(model, shown)
         export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
         return out
@@ -347,7 +351,7 @@ class Run:
             )
         return found
 
-    def _parity_pictures(self) -> list[bytes]:
+    def _parity_pictures(self, progress: Progress) -> list[bytes]:
         """Return the bytes of pictures that the run knows, spread over its classes."""
         from tlkit.export.parity import PICTURES, made_up_pictures
 
@@ -358,7 +362,20 @@ class Run:
         wanted = set(ids[:: max(1, len(ids) // PICTURES)][:PICTURES])
         try:
             parts = open_spec(self.spec, {}).parts.values()
-            found = [e.read() for part in parts for e in part if e.id in wanted]
+            examples = [e for part in parts for e in part if e.id in wanted]
         except (DataError, OSError):
-            found = []
-        return found or made_up_pictures()  # the pictures may have moved since
+            examples = []  # the pictures may have moved since
+        found = []
+        for example in examples:
+            try:
+                content = example.read()
+                problem = why_undecodable(content)
+            except (DataError, OSError) as error:
+                problem = str(error)
+            if problem:
+                progress.say("left out", f"{example.id}: {problem}")
+            else:
+                found.append(content)
+        if not found:
+            progress.say("parity", "none of the run's own pictures is left: on made-up ones")
+        return found or made_up_pictures()

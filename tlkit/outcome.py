@@ -42,7 +42,8 @@ def measure_run(
         best: loss and metric of the model on the validation part.
     """
     folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
-    draw_curves(folder.read_log(), folder.path / "curves.png")
+    if log := folder.read_log():
+        draw_curves(log, folder.path / "curves.png")
     answer = _answerer(model, plan, results, store, progress)
     if isinstance(task, Multilabel):
         # The threshold of each label is chosen on the validation part.

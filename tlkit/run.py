@@ -194,7 +194,7 @@ def resume(
     """
     run, shown = open_run(folder), as_progress(progress)
     record.check_files(run.files)
-    if run.finished:
+    if run.finished and run.metrics:  # which are whole
         record.check_model(run.files)
         shown.say("run", f"{run.folder} is finished; nothing to do")
         return run

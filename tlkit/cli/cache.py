@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
+from pathlib import Path
 
 import click
 
@@ -35,14 +38,39 @@ def list_() -> None:
     progress.console.print(table)
     total = sum(entry.bytes for entry in entries) / 2**20
     progress.say("cache", f"{features_folder()}: {total:,.1f} MiB")
+    for folder, what in _others().items():
+        if folder.is_dir():
+            progress.say("", f"{folder}: {_bytes(folder) / 2**20:,.1f} MiB, {what}")
+
+
+def _others() -> dict[Path, str]:
+    """Return the folders of the cache beside that of the features, and what is in them."""
+    from tlkit.data.archive import unpacked_folder
+    from tlkit.data.embedded import cache_folder
+
+    return {
+        cache_folder() / "scan": "what scans have found",
+        cache_folder() / "examples": "example data, laid out",
+        unpacked_folder(): "unpacked zip files",
+    }
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another process may be removing it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 @cache.command("clear", epilog="Example: tlkit cache clear")
 def clear_() -> None:
-    """Remove kept features, findings of scans, unpacked zip files; they are made anew at need."""
-    from tlkit.data.archive import clear_unpacked
-    from tlkit.data.verdicts import clear_scans
+    """Remove features, findings of scans, example data, unpacked zip files; all are made anew."""
     from tlkit.training.cache import clear, features_folder
 
-    removed = clear(features_folder()) + clear_scans() + clear_unpacked()
+    removed = clear(features_folder())
+    for folder in _others():
+        before = _bytes(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        removed += before - _bytes(folder)
     Progress().say("cache", f"{removed / 2**20:,.1f} MiB removed")

@@ -88,14 +88,6 @@ def refuse_archive(path: Path) -> None:
         )
 
 
-def clear_unpacked() -> int:
-    """Remove all that was unpacked; return the bytes set free."""
-    files = [file for file in unpacked_folder().rglob("*") if file.is_file()]
-    freed = sum(file.stat().st_size for file in files)
-    shutil.rmtree(unpacked_folder(), ignore_errors=True)
-    return freed
-
-
 def _checked(path: Path, archive: zipfile.ZipFile, size: int) -> dict[zipfile.ZipInfo, str]:
     """Return the files to unpack with their names below the folder."""
     names: dict[zipfile.ZipInfo, str] = {}

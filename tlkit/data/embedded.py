@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 
-from tlkit.errors import DataError, did_you_mean
+from tlkit.atomic import folder_draft
+from tlkit.errors import CacheError, DataError, did_you_mean
 
 ELPV_LICENCE = (
     "ELPV solar cells (Buerhop-Lutz et al. 2018, Deitsch et al. 2019): licence CC BY-NC-SA 4.0, "
@@ -44,16 +44,15 @@ def prepare_example(name: str) -> Path:
         )
     folder = cache_folder() / "examples" / key
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
         try:
-            EXAMPLES[key](draft)
-            draft.rename(folder)
-        except OSError:
+            with folder_draft(folder) as draft:
+                EXAMPLES[key](draft)
+        except OSError as error:
             if not folder.is_dir():  # else another process was quicker, with the same pictures
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+                raise CacheError(
+                    f"data {name}: {folder.parent} cannot be written: {error.strerror}. Free some "
+                    "space, or set TLKIT_CACHE to another folder"
+                ) from error
     return folder
 
 

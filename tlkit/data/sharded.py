@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tlkit.atomic import folder_draft
 from tlkit.data.catalogued import ABOUT, FORMAT, described, index_file
 from tlkit.data.prepare import Prepared
 from tlkit.data.records import IMAGE
@@ -64,19 +63,12 @@ def write_dataset(prepared: Prepared, out: Path, progress: Progress) -> None:
     """
     check_out(out)
     out = out.absolute()
-    draft = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        _write(prepared, draft, progress)
-        draft.chmod(0o755)
-        os.replace(draft, out)
+        with folder_draft(out, partial(progress.say, "prepare")) as draft:
+            _write(prepared, draft, progress)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
         raise DataError(f"OUT {out}: cannot be written: {reason}") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:

@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable
@@ -137,7 +136,8 @@ def _read(path: Path) -> dict[str, str]:
         lines = iter(body.decode("ascii").split("\n"))
         if json.loads(next(lines)) != MADE_BY:
             return {}
-        os.utime(path)
+        with contextlib.suppress(OSError):  # a folder that is read alone
+            os.utime(path)
         pairs = (line.split("\t", 1) for line in lines)
         return {json.loads(name): row for name, row in pairs}
     except (OSError, ValueError):
@@ -172,8 +172,9 @@ def _write(path: Path, rows: dict[str, str]) -> None:
 def _make_room(path: Path, needed: int) -> None:
     """Remove the longest unused files, and drafts of killed processes, down to the limit."""
     for draft in path.parent.glob(".draft-*"):
-        if draft.stat().st_mtime < time.time() - 3600:
-            draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if draft.stat().st_mtime < time.time() - 3600:
+                draft.unlink()
     others = [file for file in path.parent.glob("*.json") if file != path]
     total = needed + sum(file.stat().st_size for file in others)
     for file in sorted(others, key=lambda file: file.stat().st_mtime):
@@ -181,10 +182,3 @@ def _make_room(path: Path, needed: int) -> None:
             return
         total -= file.stat().st_size
         file.unlink(missing_ok=True)
-
-
-def clear_scans() -> int:
-    """Remove all findings; return the bytes set free."""
-    freed = sum(file.stat().st_size for file in scan_folder().glob("*.json"))
-    shutil.rmtree(scan_folder(), ignore_errors=True)
-    return freed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ matplotlib.use("Agg")  # no window: the pictures go into files
 
 from matplotlib.figure import Figure
 
+from tlkit.atomic import file_draft
 from tlkit.evaluate.cells import csv_cell
 from tlkit.heads.task import Task
 from tlkit.lettering import lettering, missing_note
@@ -178,9 +178,5 @@ def _save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     content = io.BytesIO()
     figure.savefig(content, dpi=120, format="png")
-    draft = path.with_name(f".draft-{path.name}")
-    try:
+    with file_draft(path) as draft:
         draft.write_bytes(content.getvalue())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from tlkit.atomic import folder_draft
 from tlkit.data.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.parity import check_parity
@@ -39,19 +39,15 @@ def export_checked(
 
     Raises:
         ParityError: it answers otherwise; nothing is left.
+        ExportError: `out` cannot be written.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        progress.say("export", f"{out}: writing")
-        write_savedmodel(model, task, rendering, draft)
-        difference = check_parity(SavedModel(draft), encoded, answer(encoded))
-        draft.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()  # empty, as checked
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        with folder_draft(out, partial(progress.say, "export")) as draft:
+            progress.say("export", f"{out}: writing")
+            write_savedmodel(model, task, rendering, draft)
+            difference = check_parity(SavedModel(draft), encoded, answer(encoded))
+    except OSError as error:
+        raise ExportError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     progress.say(
         "parity", f"{len(encoded)} pictures answered alike, largest difference {difference:.1g}"
     )

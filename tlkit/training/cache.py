@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,25 @@ in memory while it computes."""
 
 FORMAT = 4
 """Number of this layout; raised when files written before could be misread."""
+
+
+ENTRY = re.compile("[0-9a-f]{32}")
+"""Names of entries; what is called otherwise is somebody else's, and is left alone."""
+
+UNFINISHED = "(unfinished)"
+"""What stands for the title of an entry whose process was killed before it wrote one."""
+
+
+@contextlib.contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    """Turn an error of the system into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(
+            f"feature cache {root}: cannot be written: {error.strerror}. Free some "
+            "space, set TLKIT_CACHE to another folder, or keep none with --set cache_size=0"
+        ) from error
 
 
 def features_folder() -> Path:
@@ -94,9 +114,10 @@ class FeatureCache:
         self.path = entry_folder(root, key, dtype)
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.damaged = 0
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "title").write_text(title, encoding="utf-8")
-        os.utime(self.path)
+        with _writing(root):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "title").write_text(title, encoding="utf-8")
+            os.utime(self.path)
         self._places: dict[str, tuple[int, int]] = {}
         self._shards: list[np.ndarray] = []
         for sidecar in sorted(self.path.glob("*.json")):
@@ -123,16 +144,11 @@ class FeatureCache:
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
         about = {"digests": list(digests), "checksum": _checksum(self.path, digests, rows)}
         draft = sidecar.with_suffix(".draft")
-        try:
+        with _writing(self.path.parent):
             self.path.mkdir(exist_ok=True)  # another process may have made room
             data.write_bytes(memoryview(rows).cast("B"))
             draft.write_text(json.dumps(about), encoding="utf-8")
             os.replace(draft, sidecar)
-        except OSError as error:
-            raise CacheError(
-                f"feature cache {self.path.parent}: cannot be written: {error.strerror}. Free some "
-                "space, set TLKIT_CACHE to another folder, or keep none with --set cache_size=0"
-            ) from error
         self._open(sidecar)
 
     def _open(self, sidecar: Path) -> None:
@@ -227,14 +243,22 @@ def kept_digests(path: Path) -> set[str]:
 def list_entries(root: Path) -> list[Entry]:
     """Return the entries below `root`, the longest unused first."""
     entries = []
-    for path in root.iterdir() if root.is_dir() else ():
-        if not (path / "title").is_file():
-            continue
-        pictures = len(kept_digests(path))
-        size = sum(file.stat().st_size for file in path.glob("*.rows"))
-        title = (path / "title").read_text(encoding="utf-8")
-        entries.append(Entry(path, title, size, pictures, path.stat().st_mtime))
+    for path in _folders(root):
+        pictures, title, size, used = len(kept_digests(path)), UNFINISHED, 0, 0.0
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            title = (path / "title").read_text(encoding="utf-8")
+        with contextlib.suppress(OSError):  # another process may be removing it
+            used = path.stat().st_mtime
+            size = sum(file.stat().st_size for file in path.glob("*.rows"))
+        entries.append(Entry(path, title, size, pictures, used))
     return sorted(entries, key=lambda entry: entry.used)
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return [path for path in root.iterdir() if ENTRY.fullmatch(path.name) and path.is_dir()]
+    except OSError:  # there is none, or none that may be read
+        return []
 
 
 def make_room(root: Path, needed: int, limit: int, entry: Path | None = None) -> bool:
@@ -247,10 +271,14 @@ def make_room(root: Path, needed: int, limit: int, entry: Path | None = None) ->
         Whether there is room, on the disk as well (half of what is free stays free); nothing is
         removed if there cannot be.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    if needed > limit:
+        return False
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(root).free
     entries = list_entries(root)
     held = sum(other.bytes for other in entries)
-    if needed > limit or needed > (shutil.disk_usage(root).free + held) / 2:
+    if needed > (free + held) / 2:
         return False
     others = [other for other in entries if other.path != entry]
     total = sum(other.bytes for other in others)
@@ -263,8 +291,8 @@ def make_room(root: Path, needed: int, limit: int, entry: Path | None = None) ->
 
 
 def clear(root: Path) -> int:
-    """Remove all entries; return the bytes set free."""
+    """Remove all entries, unfinished ones too; return the bytes set free."""
     entries = list_entries(root)
     for entry in entries:
         shutil.rmtree(entry.path, ignore_errors=True)
-    return sum(entry.bytes for entry in entries)
+    return sum(entry.bytes for entry in entries if not entry.path.exists())

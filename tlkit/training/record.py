@@ -10,7 +10,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,22 @@ from tlkit.training.state import State, read_state
 
 RECORD = "digests.json"
 
-AT_END = ("spec.yaml", "engine.json", "log.csv", "predictions.csv", "model.keras")
+AT_END = (
+    "spec.yaml",
+    "engine.json",
+    "batches.json",
+    "log.csv",
+    "predictions.csv",
+    "model.keras",
+)
 """Files of a finished run besides those of its start, and task.json and metrics.json, the last."""
 
 AT_START = ("plan.json", "env.json", "labels.json", "scan.json")
 """Files of the start of a run of an earlier version, which had no record when it was stopped."""
 
-FREE = ("data", "val", "test", "out", "epochs", "optimizer", "device", "cache_size")
-"""Fields of spec.yaml that may be edited before an unfinished run goes on. Data may have moved:
-what is in it is held against data.json."""
+FREE = ("data", "val", "test", "out", "epochs", "optimizer", "device", "cache_size", "batch_size")
+"""Fields of spec.yaml that may change before an unfinished run goes on. Data may have moved: what is
+in it is held against data.json; `--resume` writes another batch size."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,8 @@ def read_record(folder: RunFolder) -> Record | None:
     """
     if not (folder.path / RECORD).exists():
         return None
-    try:
-        record = Record(**folder.read_json(RECORD))
-        if not all(isinstance(x, dict) for x in (record.start, record.files, record.spec)):
-            raise TypeError
-    except TypeError as error:
-        raise RunFolderError(f"run {folder.path}: {RECORD} is damaged") from error
-    return record
+    found = folder.read_json(RECORD)
+    return Record(**{each.name: found[each.name] for each in fields(Record)})
 
 
 def _write(folder: RunFolder, record: Record) -> None:

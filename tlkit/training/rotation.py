@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,16 @@ def _usable(scale: np.ndarray) -> np.ndarray:
 
 
 def _mapped(shape: tuple[int, int]) -> np.ndarray:
-    """Return an array in a file below the cache folder, which goes when the array does."""
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    """Return an array in a file below the cache folder, which goes when the array does.
+
+    If that folder takes nothing, the file lies where the system keeps such.
+    """
+    folder: Path | None = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        folder = None
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, np.float32, "w+", shape=shape)

@@ -10,21 +10,28 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+from pydantic import ValidationError
 
-from tlkit.errors import RunFolderError
+from tlkit.atomic import file_draft, folder_draft
+from tlkit.data.files import read_file
+from tlkit.errors import RunFolderError, received
+from tlkit.memory import is_out_of_memory
 from tlkit.places import check_free
 from tlkit.plain_yaml import read_yaml
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
+from tlkit.training.contents import CONTENTS, REMEDIES
 
 DRAFT = ".draft-"
 """How the names of files begin that are being written."""
+
+LAST_FIELD = "deterministic"
+"""A field near the end of spec.yaml, in those of every version."""
 
 
 class RunFolder:
@@ -42,7 +49,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether training came to its end."""
-        return (self.path / "metrics.json").is_file()
+        return (self.path / "metrics.json").exists()
 
     def create(self, spec: RunSpec) -> None:
         """Make the folder with its `spec.yaml`: both at once, so that there is none without.
@@ -56,15 +63,9 @@ class RunFolder:
                 self.best.parent.mkdir()
                 self.write_text("spec.yaml", spec.to_yaml())
                 return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}-"))
-            try:
-                draft.chmod(0o755)
+            with folder_draft(self.path) as draft:
                 (draft / "checkpoints").mkdir()
                 RunFolder(draft).write_text("spec.yaml", spec.to_yaml())
-                os.replace(draft, self.path)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
         except OSError as error:
             raise RunFolderError(f"--out {self.path}: cannot be made: {error.strerror}") from error
 
@@ -74,13 +75,13 @@ class RunFolder:
 
         A reader sees the old file or the new one; of a write that fails nothing is left.
         """
-        # With the target's ending: Keras goes by it.
-        draft = target.with_name(f"{DRAFT}{target.name}")
         try:
-            yield draft
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
+            with file_draft(target, DRAFT) as draft:
+                yield draft
+        except (IsADirectoryError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+            name = target.relative_to(self.path)
+            problem = f"run {self.path}: {name} cannot be written: {error.strerror}"
+            raise RunFolderError(problem) from error
 
     def remove_drafts(self) -> None:
         """Remove what a killed process left half-written."""
@@ -107,15 +108,33 @@ class RunFolder:
             shutil.copyfile(source, draft)
 
     def read_json(self, name: str) -> Any:
-        """Return the content of `name`.
+        """Return the content of `name`, one of `CONTENTS`.
 
         Raises:
-            RunFolderError: the file is missing: this is no run folder, or the run did not get far.
+            RunFolderError: the file is missing (this is no run folder, or the run did not get far),
+                or does not hold what it should; the message says what can still be done.
         """
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"run {self.path}: {name} is missing or unreadable") from error
+            value = json.loads(read_file(self.path / name))
+            CONTENTS[name].validate_python(value, strict=True)
+            return value
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "as a whole"
+            reason = f"{place}: {first['msg']}"
+        except OSError as error:
+            reason = error.strerror
+        except (ValueError, RecursionError) as error:
+            reason = f"no JSON: {error}"
+        raise self.damaged(name, reason)
+
+    def damaged(self, name: str, reason: object) -> RunFolderError:
+        """Return the error for a file that does not hold what it should."""
+        short = " ".join(str(reason).split())[:200]
+        remedy = REMEDIES[name].format(run=self.path)
+        return RunFolderError(
+            f"run {self.path}: {name} is missing or unreadable: {short}. {remedy}"
+        )
 
     def read_engine(self) -> str | None:
         """Return the engine that the run computes frozen features with, once it is chosen."""
@@ -124,13 +143,11 @@ class RunFolder:
         )
 
     def note_batch(self, phase: str, epoch: int, size: int, rate: float | None, why: str) -> None:
-        """Note in `plan.json`, if there is one, that from an epoch on batches have another size."""
-        if not (self.path / "plan.json").is_file():
-            return
-        plan = self.read_json("plan.json")
+        """Note in `batches.json` that from an epoch on batches have another size."""
+        name = "batches.json"
+        rows = self.read_json(name) if (self.path / name).exists() else []
         row = {"phase": phase, "epoch": epoch, "batch_size": size, "learning_rate": rate}
-        plan["changes"] = [*plan.get("changes", []), {**row, "reason": why}]
-        self.write_json("plan.json", plan)
+        self.write_json(name, [*rows, {**row, "reason": why}])
 
     def read_spec(self) -> RunSpec:
         """Return the run's spec.
@@ -138,21 +155,27 @@ class RunFolder:
         Raises:
             RunFolderError: there is no `spec.yaml`, or it is no YAML.
         """
-        try:
-            fields = read_yaml((self.path / "spec.yaml").read_bytes(), RunSpec)
-        except OSError as error:
-            problem = (
-                "is no run folder (spec.yaml is missing)"
-                if self.path.is_dir()
-                else ("does not exist")
-            )
+        name, problem = "spec.yaml", ""
+        if not os.path.lexists(self.path / name):
+            there = self.path.is_dir()
+            problem = f"is no run folder ({name} is missing)" if there else "does not exist"
             raise RunFolderError(
                 f"run {self.path}: {problem}. Allowed: a folder made by tlkit train"
-            ) from error
+            )
+        try:
+            content = read_file(self.path / name)
+            fields = read_yaml(content, RunSpec)
+        except OSError as error:
+            raise self.damaged(name, error.strerror) from error
         except ValueError as error:
-            raise RunFolderError(f"run {self.path}: spec.yaml is damaged") from error
-        if isinstance(fields, dict):  # of a version that knew neither: it decoded like this
-            fields = {"alpha": "drop", "bits": 16} | fields
+            raise self.damaged(name, f"no YAML: {error}") from error
+        if not isinstance(fields, dict):
+            raise self.damaged(name, f"no mapping of options. Received: {received(fields)}")
+        # It is written whole, and one that is cut would be read with defaults for the rest.
+        if not content.endswith(b"\n") or LAST_FIELD not in fields:
+            raise self.damaged(name, "its end is missing")
+        # Of a version that knew neither: it decoded like this.
+        fields = {"alpha": "drop", "bits": 16} | fields
         return make_spec(fields, f"{self.path}/spec.yaml")
 
     def load_model(self) -> keras.Model:
@@ -171,11 +194,17 @@ class RunFolder:
     def _load(self, path: Path) -> keras.Model:
         try:
             return keras.models.load_model(path, compile=False)
-        except (ValueError, OSError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
+        except Exception as error:  # of zip, JSON, HDF5, and whatever layers say of their values
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             problem = f"is damaged: {reason}"
             if "Lambda" in reason:  # Keras's safe mode
                 problem = "holds a Lambda layer, which may run any code, and is not loaded"
+            elif path == self.model and self.best.is_file():
+                problem += f". The same weights are in {self.best}: put a copy in its place"
+            elif path == self.best:
+                problem += f". Train anew: tlkit train --recipe {self.path}/spec.yaml --out NEW"
             raise RunFolderError(f"run {self.path}: {path.name} {problem}") from error
 
     def append_log(self, metric: str, row: dict[str, Any]) -> None:
@@ -202,10 +231,13 @@ class RunFolder:
 
     def keep_log(self, count: int) -> None:
         """Keep the first `count` rows; the others are of epochs that are going to be run again."""
-        rows = self.read_log()
         if not count:
             self.log.unlink(missing_ok=True)
-        elif len(rows) > count:
+            return
+        rows = self.read_log()
+        if 0 < len(rows) < count:
+            raise self.damaged(self.log.name, f"{len(rows)} rows, there were {count}")
+        if len(rows) > count:
             self._write_log(list(rows[0]), rows[:count])
 
     def _write_log(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
@@ -216,11 +248,31 @@ class RunFolder:
         self.write_text(self.log.name, text.getvalue())
 
     def read_log(self) -> list[dict[str, str]]:
-        """Return the rows of `log.csv`."""
-        if not self.log.exists():
-            return []
-        with self.log.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """Return the rows of `log.csv`; none if there is no such file.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        try:
+            if not os.path.lexists(self.log):
+                return []
+            text = read_file(self.log).decode("utf-8")
+            rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+            if not rows or not text.endswith("\n"):
+                raise ValueError("its end is missing")
+            for row in rows:
+                if None in row or None in row.values():
+                    raise ValueError("a row has not as many values as there are columns")
+                for name in ("epoch", "loss", "val_loss"):
+                    float(row[name])
+            return rows
+        except OSError as error:
+            reason = error.strerror
+        except KeyError as error:
+            reason = f"there is no column {error}"
+        except (ValueError, csv.Error) as error:
+            reason = str(error)
+        raise self.damaged(self.log.name, reason)
 
 
 def as_json(value: Any) -> str:

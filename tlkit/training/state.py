@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from tlkit import rules
-from tlkit.errors import RunFolderError
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
@@ -101,7 +103,7 @@ def read_state(folder: RunFolder) -> State:
     Raises:
         RunFolderError: the file is damaged.
     """
-    if not folder.state.is_file():
+    if not os.path.lexists(folder.state):
         return State()
     try:
         with np.load(folder.state, allow_pickle=False) as file:
@@ -110,15 +112,35 @@ def read_state(folder: RunFolder) -> State:
                 name: [file[f"{name}_{i}"] for i in range(_count(file.files, name))]
                 for name in ARRAYS
             }
-            return State(**plain, **arrays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"run {folder.path}: {folder.state.name} is damaged") from error
+        _CONTENT.validate_python(plain, strict=True)
+        return State(**plain, **arrays)
+    except Exception as error:  # of zip, NumPy, JSON, or of what is no such file
+        reason = getattr(error, "strerror", None) or error
+        raise folder.damaged("checkpoints/state.npz", reason) from error
+
+
+class _Content(TypedDict, total=False):
+    finished: list[dict[str, Any]]
+    epoch: Annotated[int, Field(ge=0)]
+    epochs: int | None
+    over: bool
+    before: dict[str, float] | None
+    best: dict[str, float] | None
+    callbacks: dict[str, dict[str, float | None]]
+    log_rows: Annotated[int, Field(ge=0)]
+    seconds: float
+    phase_seconds: float
+    batch_size: Annotated[int, Field(gt=0)] | None
+    fitted: dict[str, float | None] | None
+
+
+_CONTENT = TypeAdapter(_Content)
 
 
 def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress) -> RunSpec:
     """Let a stopped run go on with batches of `size`; return its new spec.
 
-    Spec, state and plan in the folder say so: the run stays explainable.
+    Spec, state and batches.json in the folder say so: the run stays explainable.
 
     Raises:
         SpecError: `size` is no number of images.
