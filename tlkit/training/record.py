@@ -35,8 +35,8 @@ AT_START = ("plan.json", "env.json", "labels.json", "scan.json")
 """Files of the start of a run of an earlier version, which had no record when it was stopped."""
 
 FREE = ("data", "val", "test", "out", "epochs", "optimizer", "device", "cache_size", "batch_size")
-"""Fields of spec.yaml that may change before an unfinished run goes on. Data may have moved: what is
-in it is held against data.json; `--resume` writes another batch size."""
+"""Fields of spec.yaml that may change before an unfinished run goes on. Data may have moved: what
+is in it is held against data.json; `--resume` writes another batch size."""
 
 
 @dataclass(frozen=True)
