@@ -102,7 +102,8 @@ class Fitting:
         before, rate = trainer.batch_size, self._rated().learning_rate
         trainer.use_batch(self._smaller(before))
         state, now = trainer.checkpoints.state, self._rated().learning_rate
-        self._suffix.compile()  # lets go of the compiled steps
+        with trainer.machine.scope():
+            self._suffix.compile()  # lets go of the compiled steps
         gc.collect()
         trainer.folder.keep_log(state.log_rows)
         text = (
