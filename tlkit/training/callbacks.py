@@ -91,7 +91,7 @@ class Checkpoints(keras.callbacks.Callback):
             batch_size=self.state.batch_size,
         )
         self._restore()
-        self._write_best()
+        self.write_best()
         if self.best is not None:
             self.folder.copy(self.folder.best, self.folder.last)
         self._write_state()
@@ -104,7 +104,7 @@ class Checkpoints(keras.callbacks.Callback):
             assign(self.model.variables, state.variables)
             self.folder.save_model(self.delivered, self.folder.last)
         self._restore()
-        self._write_best()
+        self.write_best()
         self._write_state()
         if state.variables:
             assign(self.model.variables, state.variables)
@@ -113,8 +113,11 @@ class Checkpoints(keras.callbacks.Callback):
         if self.state.best_weights:
             self.delivered.set_weights(self.state.best_weights)
 
-    def _write_best(self) -> None:
-        """Write the best model, once there is one: what was never validated is none."""
+    def write_best(self) -> None:
+        """Write the best model, once there is one, unless the file is that of this very process.
+
+        What was never validated is none.
+        """
         if self.best is None:
             self.folder.best.unlink(missing_ok=True)
         elif self._unwritten or not self.folder.best.exists():
