@@ -91,10 +91,17 @@ class Checkpoints(keras.callbacks.Callback):
             batch_size=self.state.batch_size,
         )
         self._restore()
-        self.write_best()
+        self._write_best()
         if self.best is not None:
             self.folder.copy(self.folder.best, self.folder.last)
         self._write_state()
+
+    def end(self) -> None:
+        """Write the best model if this process has not: in a run resumed at its end it may be
+        damaged by now.
+        """
+        if self._unwritten:
+            self.write()
 
     def write(self) -> None:
         """Write both checkpoints and the state, as they were at the last epoch's end."""
@@ -104,7 +111,7 @@ class Checkpoints(keras.callbacks.Callback):
             assign(self.model.variables, state.variables)
             self.folder.save_model(self.delivered, self.folder.last)
         self._restore()
-        self.write_best()
+        self._write_best()
         self._write_state()
         if state.variables:
             assign(self.model.variables, state.variables)
@@ -113,7 +120,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self.state.best_weights:
             self.delivered.set_weights(self.state.best_weights)
 
-    def write_best(self) -> None:
+    def _write_best(self) -> None:
         """Write the best model, once there is one, unless the file is that of this very process.
 
         What was never validated is none.

@@ -108,7 +108,7 @@ class Trainer:
         except KeyboardInterrupt:
             self.checkpoints.write()
             raise
-        self.checkpoints.write_best()  # of a run resumed at its end it may be damaged by now
+        self.checkpoints.end()
         return results
 
     def _run_phase(self, phase: Phase, later: Sequence[Phase]) -> PhaseResult:
