@@ -14,13 +14,44 @@ from conftest import SHARED, needs_shared, shared_env
 
 import tlkit
 from tlkit.applications import MODULES, MobileNet, MobileNetV2, MobileNetV3Small, NASNetMobile
+from tlkit.backbones.build import preprocess
 from tlkit.backbones.catalog import CATALOG
 from tlkit.errors import BackboneError, FreezeError, SpecError, WeightsError
 
+pytestmark = pytest.mark.filterwarnings("ignore:This model usually expects 1 or 3")
+
 SMALL = {"input_shape": (32, 32, 3), "weights": None}
+GREY = keras.Input((32, 32, 1))
+ONE_OF_EACH = {  # channels of the feature map: Keras's own tests of its applications
+    "MobileNet": 1024,
+    "MobileNetV2": 1280,
+    "MobileNetV3Small": 576,
+    "EfficientNetB0": 1280,
+    "EfficientNetV2B0": 1280,
+    "VGG16": 512,
+    "ResNet50": 2048,
+    "ResNet50V2": 2048,
+    "DenseNet121": 1024,
+    "InceptionV3": 2048,
+    "InceptionResNetV2": 1536,
+    "Xception": 2048,
+    "NASNetMobile": 1056,
+    "ConvNeXtTiny": 768,
+}
+ROWS = (
+    tuple(x for x in CATALOG if x != "EfficientNetLite0") if os.environ.get("CI") else ONE_OF_EACH
+)
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOG if name != "EfficientNetLite0"])
+@pytest.fixture
+def channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@pytest.mark.parametrize("name", OF_KERAS)
 def test_the_signature_begins_with_that_of_keras(name):
     own = inspect.signature(getattr(keras.applications, name)).parameters
     ours = inspect.signature(getattr(tlkit.applications, name)).parameters
@@ -79,6 +110,99 @@ def test_the_size_stays_free_without_a_top():
     assert MobileNetV3Small(weights=None).input_shape == (None, None, None, 3)
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_any_number_of_channels_and_any_size_as_keras_takes_them(name):
+    ours = getattr(tlkit.applications, name)(
+        include_top=False, weights=None, input_shape=(None, None, 4)
+    )
+    assert ours.input_shape == (None, None, None, 4)
+    assert ours.output_shape == (None, None, None, ONE_OF_EACH.get(name, ours.output_shape[-1]))
+    assert ours.output_shape[-1] is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("MobileNet", {"input_shape": (None, None, 1)}),
+        ("MobileNet", {"input_shape": [40, 33, 7], "pooling": "max"}),
+        ("MobileNet", {"input_shape": (np.int64(32), 32, 2), "include_top": True}),
+        ("MobileNetV3Small", {"input_shape": (None, None, 1)}),
+        ("MobileNetV3Small", {"input_shape": (64, 64, 4), "include_preprocessing": False}),
+        ("MobileNetV3Small", {"input_shape": (64, 64, 1), "include_top": True}),
+        ("EfficientNetV2B0", {"input_shape": (None, None, 1)}),
+        ("ConvNeXtTiny", {"input_shape": (None, None, 1), "pooling": "avg"}),
+        ("NASNetMobile", {"input_shape": None}),
+        ("NASNetMobile", {"input_shape": (None, None, 1)}),
+        ("MobileNetV2", {"input_shape": None, "pooling": "max"}),
+        ("MobileNetV2", {"include_top": True, "classifier_activation": None}),
+        ("MobileNetV2", {"include_top": True, "classes": 3, "input_shape": (32, 32, 1)}),
+    ],
+)
+def test_shapes_and_weights_are_those_of_keras(name, arguments):
+    asked = {"include_top": False, "weights": None, **arguments}
+    ours = getattr(tlkit.applications, name)(**asked)
+    theirs = getattr(keras.applications, name)(**asked)
+    assert ours.input_shape == theirs.input_shape
+    assert ours.output_shape == theirs.output_shape
+    assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
+    if asked["include_top"]:
+        activation = asked.get("classifier_activation", "softmax") or "linear"
+        assert ours.layers[-1].activation.__name__ == activation
+
+
+def test_another_head_and_freezing_go_with_any_number_of_channels():
+    model = MobileNet(
+        weights=None, input_shape=(32, 32, 5), classes=2, head={"hidden": [4]}, freeze="last=1"
+    )
+    assert model(np.zeros((1, 32, 32, 5))).shape == (1, 2)
+    assert not model.get_layer("conv_pw_12").trainable
+    assert model.get_layer("conv_pw_13").trainable
+    # The application's own preprocessing goes with every number of channels too.
+    model = MobileNetV3Small(weights=None, input_shape=(32, 32, 1), classes=2, head={})
+    assert model(np.zeros((1, 32, 32, 1))).shape == (1, 2)
+
+
+def test_images_may_have_their_channels_first(channels_first):
+    model = MobileNetV2(include_top=False, weights=None, input_shape=(4, None, None))
+    assert model.output_shape == (None, 1280, None, None)
+    assert MobileNet(include_top=False, weights=None, pooling="avg").output_shape == (None, 1024)
+    model = MobileNet(weights=None, classes=3, head={}, include_preprocessing=True)
+    assert model.input_shape == (None, 3, 224, 224)
+    assert model.output_shape == (None, 3)
+    with pytest.raises(BackboneError, match=r"channels, height, width.*\(3, 224, 224\)"):
+        MobileNet(weights=None, input_shape=(32, 32))
+    with pytest.raises(BackboneError, match="RGB is wanted"):
+        MobileNet(weights=None, input_shape=(4, 32, 32), include_preprocessing=True)
+
+
+@pytest.mark.parametrize("name", ["VGG16", "DenseNet121"])
+def test_preprocessing_knows_where_the_channels_are(name, channels_first):
+    build = getattr(tlkit.applications, name)
+    module = importlib.import_module(build.__module__)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 9)).astype("float32")
+    inputs = keras.Input((3, 9, 9))
+    ours = keras.Model(inputs, preprocess(inputs, CATALOG[name].preprocessing))
+    np.testing.assert_allclose(ours(images), module.preprocess_input(images.copy()), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"input_shape": (31, 31, 3)}, ValueError),
+        ({"input_shape": (None, None, 3)}, ValueError),
+        ({"input_shape": (32, 32)}, ValueError),
+        ({"weights": "nowhere.h5"}, ValueError),
+        ({"weights": "imagenet", "input_shape": (96, 96, 4)}, ValueError),
+        ({"weights": "imagenet", "classifier_activation": "relu"}, ValueError),
+        ({"alfa": 1}, TypeError),
+    ],
+)
+def test_what_keras_refuses_is_refused_with_keras_own_class_of_error(arguments, kind):
+    for applications in (keras.applications, tlkit.applications):
+        with pytest.raises(kind):
+            applications.MobileNetV2(**{**SMALL, **arguments})
+
+
 def test_keras_own_input_tensor_is_taken():
     image = keras.Input((48, 48, 3))
     model = MobileNetV2(include_top=False, weights=None, input_tensor=image * 2.0)
@@ -131,7 +255,22 @@ def test_the_name_is_a_name_only():
         ({"input_shape": (32, 32)}, BackboneError, "height, width, channels.*Received: .32, 32"),
         ({"input_shape": 32}, BackboneError, "height, width, channels.*Received: 32"),
         ({"input_shape": (32, None, 3)}, BackboneError, "with a top must be fixed"),
-        ({"input_shape": (96, 96, 1), "weights": "imagenet"}, BackboneError, "want RGB"),
+        ({"input_shape": (32, 32, None)}, BackboneError, "number of channels must be fixed"),
+        (
+            {"input_shape": (96, 96, 1), "weights": "imagenet"},
+            BackboneError,
+            "RGB is wanted with I",
+        ),
+        (
+            {"input_shape": (96, 96, 4), "include_preprocessing": True},
+            BackboneError,
+            "RGB is wanted with include_preprocessing=True",
+        ),
+        (
+            {"input_shape": None, "input_tensor": GREY, "include_preprocessing": True},
+            BackboneError,
+            "input_tensor: RGB is wanted.*Received: .None, 32, 32, 1",
+        ),
         ({"weights": "nowhere.h5"}, WeightsError, "no such file.*Received: 'nowhere.h5'"),
         ({"weights": "imagnet"}, WeightsError, "Did you mean 'imagenet'"),
         ({"pooling": "mean"}, BackboneError, "pooling: unknown.*None, 'avg', 'max'"),
@@ -155,8 +294,8 @@ def test_wrong_arguments_are_refused_in_clear_words(arguments, error, said):
 
 
 def test_other_families_are_refused_in_clear_words():
-    with pytest.raises(BackboneError, match="size of NASNet must be fixed"):
-        NASNetMobile(include_top=False, weights=None, input_shape=(None, None, 3))
+    with pytest.raises(BackboneError, match="size of NASNet with ImageNet weights must be fixed"):
+        NASNetMobile(include_top=False, input_shape=(None, None, 3))
     with pytest.raises(BackboneError, match=r"alpha .minimalistic.*Allowed: 1.0"):
         MobileNetV3Small(alpha=0.75, minimalistic=True)
     with pytest.raises(BackboneError, match="always has its own"):

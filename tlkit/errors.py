@@ -27,12 +27,22 @@ class DataError(TlkitError):
     """A data source that is missing, empty or cannot be used for the task."""
 
 
-class BackboneError(TlkitError):
-    """An unknown backbone, or one asked for a size or argument that it does not have."""
+class BackboneError(TlkitError, ValueError):
+    """An unknown backbone, or one asked for a size or argument that it does not have.
+
+    A `ValueError`, as `keras.applications` raises for the same.
+    """
 
 
-class WeightsError(TlkitError):
-    """Pretrained weights that are neither on disk nor reachable, or that are not what they say."""
+class SignatureError(BackboneError, TypeError):
+    """A call of an application that does not fit its signature; a `TypeError` as for any other."""
+
+
+class WeightsError(TlkitError, ValueError):
+    """Pretrained weights that are neither on disk nor reachable, or that are not what they say.
+
+    A `ValueError`, as `keras.applications` raises for the same.
+    """
 
 
 class FreezeError(TlkitError):

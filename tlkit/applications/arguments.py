@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+from numbers import Integral
 from typing import Any
 
 import keras
 
 from tlkit.backbones.build import constructor
 from tlkit.backbones.catalog import Backbone
-from tlkit.errors import BackboneError, WeightsError, did_you_mean
+from tlkit.errors import BackboneError, SignatureError, WeightsError, did_you_mean
 
 IMAGENET_CLASSES = 1000
 POOLINGS = (None, "avg", "max")
@@ -32,19 +33,19 @@ def bind(row: Backbone, signature: inspect.Signature, args: tuple, given: dict) 
     """Return every argument by name, defaults filled in.
 
     Raises:
-        BackboneError: an argument is unknown, given twice, or one too many.
+        SignatureError: an argument is unknown, given twice, or one too many.
     """
     unknown = [name for name in given if name not in signature.parameters]
     if unknown:
         names = list(signature.parameters)
-        raise BackboneError(
+        raise SignatureError(
             f"{row.name}: unknown argument.{did_you_mean(unknown[0], names)} "
             f"Allowed: {', '.join(names)}. Received: {unknown[0]}"
         )
     try:
         bound = signature.bind(*args, **given)
     except TypeError as error:
-        raise BackboneError(f"{row.name}: {error}. Signature: {row.name}{signature}") from error
+        raise SignatureError(f"{row.name}: {error}. Signature: {row.name}{signature}") from error
     bound.apply_defaults()
     return dict(bound.arguments)
 
@@ -71,8 +72,11 @@ def check(row: Backbone, a: dict[str, Any]) -> None:
             f"{row.name} include_preprocessing: this family always has its own. Allowed: True"
         )
     _check_family(row, a)
-    if keras.config.image_data_format() == "channels_last":
-        _check_shape(row, a)
+    _check_shape(row, a)
+    tensor = a["input_tensor"]
+    if keras.backend.is_keras_tensor(tensor) and len(tensor.shape) == 4:
+        channels = tensor.shape[1 if channels_first() else -1]
+        _check_channels(row, a, "input_tensor", channels, tensor.shape)
 
 
 def _one_of(row: Backbone, name: str, value: Any, allowed: tuple) -> None:
@@ -121,31 +125,66 @@ def _has_weights(row: Backbone, name: str, value: Any, allowed: tuple) -> None:
         )
 
 
+def channels_first() -> bool:
+    """Tell whether Keras is set to images (channels, height, width)."""
+    return keras.config.image_data_format() == "channels_first"
+
+
+def static_size(row: Backbone, a: dict[str, Any]) -> bool:
+    """Tell whether Keras wants the image's size fixed."""
+    # MobileNetV3 ends in convolutions, and takes any size with a top too.
+    top = a["include_top"] and row.module != "mobilenet_v3"
+    return top or (row.module == "nasnet" and a["weights"] == "imagenet")
+
+
+def default_shape(row: Backbone, a: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
+    """Return the shape of an image (without the batch) as Keras chooses it where none is given."""
+    side = row.default_size if static_size(row, a) else None
+    return (3, side, side) if channels_first() else (side, side, 3)
+
+
 def _check_shape(row: Backbone, a: dict[str, Any]) -> None:
     shape = a["input_shape"]
     if shape is None:
         return
-    said = f"{row.name} input_shape"
+    said, side = f"{row.name} input_shape", row.default_size
+    example = (3, side, side) if channels_first() else (side, side, 3)
+    order = "(channels, height, width)" if channels_first() else "(height, width, channels)"
     sides_ok = isinstance(shape, tuple | list) and len(shape) == 3
-    if not sides_ok or any(not isinstance(x, int | None) or isinstance(x, bool) for x in shape):
+    if not sides_ok or any(x is not None and not _is_whole(x) for x in shape):
         raise BackboneError(
-            f"{said}: is (height, width, channels), in pixels. "
-            f"Allowed: such as ({row.default_size}, {row.default_size}, 3). Received: {shape!r}"
+            f"{said}: is {order}, in pixels. Allowed: such as {example}. Received: {shape!r}"
         )
-    sides = shape[:2]
+    sides, channels = (shape[1:], shape[0]) if channels_first() else (shape[:2], shape[2])
     if any(side is not None and side < row.min_size for side in sides):
         raise BackboneError(
             f"{said}: too small for {row.name}. Allowed: {row.min_size} pixels a side or more. "
             f"Received: {shape!r}"
         )
-    if shape[2] != 3 and (a["weights"] == "imagenet" or a["include_preprocessing"]):
-        why = "ImageNet weights" if a["weights"] == "imagenet" else "the preprocessing"
-        raise BackboneError(f"{said}: {why} want RGB. Allowed: 3 channels. Received: {shape!r}")
-    # MobileNetV3 ends in convolutions, and takes any size with a top too.
-    static = row.module == "nasnet" or (a["include_top"] and row.module != "mobilenet_v3")
-    if static and None in sides:
-        why = "with a top" if row.module != "nasnet" else "of NASNet"
+    if channels is None or channels < 1:
         raise BackboneError(
-            f"{said}: the size {why} must be fixed. Allowed: such as ({row.default_size}, "
-            f"{row.default_size}, 3). Received: {shape!r}"
+            f"{said}: the number of channels must be fixed. Allowed: {order}, such as {example}. "
+            f"Received: {shape!r}"
         )
+    _check_channels(row, a, "input_shape", channels, shape)
+    if static_size(row, a) and None in sides:
+        why = "with a top" if a["include_top"] else "of NASNet with ImageNet weights"
+        raise BackboneError(
+            f"{said}: the size {why} must be fixed. Allowed: such as {example}. Received: {shape!r}"
+        )
+
+
+def _check_channels(
+    row: Backbone, a: dict[str, Any], name: str, channels: int | None, shape: Any
+) -> None:
+    # What the application does itself it adapts to any number of channels.
+    added = a["include_preprocessing"] and row.preprocessing != "inside"
+    if channels != 3 and (a["weights"] == "imagenet" or added):
+        why = "ImageNet weights" if a["weights"] == "imagenet" else "include_preprocessing=True"
+        raise BackboneError(
+            f"{row.name} {name}: RGB is wanted with {why}. Allowed: 3 channels. Received: {shape!r}"
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -8,10 +8,16 @@ from typing import Any
 
 import keras
 
-from tlkit.applications.arguments import IMAGENET_CLASSES, bind, check, signature_of
+from tlkit.applications.arguments import (
+    IMAGENET_CLASSES,
+    bind,
+    check,
+    default_shape,
+    signature_of,
+)
 from tlkit.backbones.build import construct, preprocess
 from tlkit.backbones.catalog import Backbone, lookup
-from tlkit.errors import BackboneError
+from tlkit.errors import BackboneError, TlkitError
 from tlkit.heads.classification import Classification
 from tlkit.heads.top import PREDICTIONS, attach
 from tlkit.layers import freeze
@@ -33,11 +39,14 @@ Besides Keras's own arguments:
         Keras has it.
 
 `name` names the model and nothing else; Keras would choose weights and preprocessing by it.
-Images are `(batch, height, width, 3)`, at least {min_size} pixels a side.
+Images are `(batch, height, width, channels)`, at least {min_size} pixels a side, or as Keras's
+`image_data_format` says. With ImageNet weights, and with include_preprocessing=True where Keras has
+none, they are RGB; else of any number of channels.
 
 Raises:
-    BackboneError: an argument that the application cannot be built with.
-    WeightsError: weights that are neither on disk nor reachable, or do not fit.
+    BackboneError: an argument that the application cannot be built with; a `ValueError` too, as
+        Keras raises, and for a call that does not fit the signature a `TypeError`.
+    WeightsError: weights that are neither on disk nor reachable, or do not fit; a `ValueError` too.
     FreezeError: a freeze rule that cannot be read or matches nothing.
 """
 
@@ -79,6 +88,8 @@ def _make(row: Backbone, a: dict[str, Any]) -> keras.Model:
         elif a["input_tensor"] is None:
             # Behind a preprocessing Keras makes the input a list of one, of which `fit` warns.
             model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    except TlkitError:
+        raise
     except ValueError as error:
         raise BackboneError(f"{row.name}: {' '.join(str(error).split())}") from error
     if name is not None:
@@ -92,28 +103,21 @@ def _own_arguments(row: Backbone, a: dict[str, Any], swapped: bool) -> dict[str,
     """Return what is passed to Keras's constructor; never `name`, by which it chooses weights."""
     added = {"freeze", "batchnorm", "head", "name", "weights", "include_preprocessing"}
     arguments = {key: value for key, value in a.items() if key not in added}
+    if a["input_shape"] is not None:
+        arguments["input_shape"] = tuple(a["input_shape"])
     if swapped:
         arguments |= {"include_top": False, "pooling": None}
-        if a["input_tensor"] is None:
-            arguments["input_shape"] = _shape(row, a)
+        if a["input_tensor"] is None and a["input_shape"] is None:
+            arguments["input_shape"] = default_shape(row, a)
     if row.fixed:
         arguments["include_preprocessing"] = a["include_preprocessing"]
     elif a["include_preprocessing"] and row.preprocessing != "inside":
         image = a["input_tensor"]
         if image is None:
-            arguments["input_shape"] = _shape(row, a)
+            arguments["input_shape"] = tuple(a["input_shape"] or default_shape(row, a))
             image = keras.Input(arguments["input_shape"], name="image")
         arguments["input_tensor"] = preprocess(image, row.preprocessing)
     return arguments
-
-
-def _shape(row: Backbone, a: dict[str, Any]) -> tuple[int | None, int | None, int]:
-    """Return the input's shape as Keras would choose it."""
-    if a["input_shape"] is not None:
-        return tuple(a["input_shape"])
-    fixed = row.module == "nasnet" or (a["include_top"] and row.module != "mobilenet_v3")
-    side = row.default_size if fixed else None
-    return (side, side, 3)
 
 
 def _with_top(row: Backbone, model: keras.Model, a: dict[str, Any]) -> keras.Model:

@@ -104,6 +104,8 @@ def _check(row: Backbone, size: int, alpha: float | None) -> None:
 
 def preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
     """Turn RGB 0-255 into what the weights were trained on; built-in layers only."""
+    first = keras.config.image_data_format() == "channels_first"
+    axis = 1 if first else -1
     scales = {"tf": (1 / 127.5, -1.0), "lite": (1 / STDDEV_RGB, -MEAN_RGB / STDDEV_RGB)}
     if mode in scales:
         return keras.layers.Rescaling(*scales[mode], name=f"{PREPROCESS}_scale")(inputs)
@@ -111,11 +113,12 @@ def preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
         # Constant mean and variance: an adaptable Normalization would add weights, and Keras's
         # weight files, which are read by position, would no longer fit.
         mean = keras.layers.Normalization(
-            mean=np.array(CAFFE_MEAN), variance=np.ones(3), name=f"{PREPROCESS}_mean"
+            axis, np.array(CAFFE_MEAN), np.ones(3), name=f"{PREPROCESS}_mean"
         )
-        return mean(inputs[..., ::-1])
+        return mean(inputs[:, ::-1] if first else inputs[..., ::-1])
     if mode == "torch":
         scaled = keras.layers.Normalization(
+            axis,
             mean=255 * np.array(TORCH_MEAN),
             variance=np.square(255 * np.array(TORCH_STD)),
             name=f"{PREPROCESS}_normalise",
