@@ -37,6 +37,7 @@ ORDER = (
     "evaluate",
     "export",
     "opened",
+    "host",
     "environment",  # beside run: little else imports it
     "assembly",
     "picture_grid",
@@ -60,6 +61,7 @@ USES_TENSORFLOW = (
     "compilers.py",
     "engines.py",
     "environment.py",
+    "host.py",
     "cli/quiet.py",
 )
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}

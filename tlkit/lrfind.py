@@ -19,6 +19,7 @@ from tlkit.data.prepare import prepare
 from tlkit.environment import machine, set_environment
 from tlkit.errors import SpecError, TrainingError
 from tlkit.freezing import apply_plan
+from tlkit.host import as_guest
 from tlkit.planning import plan_of
 from tlkit.progress import Advance, Progress, as_progress
 from tlkit.run import spec_of
@@ -74,6 +75,7 @@ class RangeTest:
         return dataclasses.asdict(self)
 
 
+@as_guest()
 def lr_find(
     data: Any = None,
     *,

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # no window: the grid goes into a file
-
 from matplotlib.figure import Figure
 
 from tlkit.data.augment import augmenter

@@ -19,6 +19,7 @@ from tlkit.environment import describe_environment, gpu_bytes, machine, set_envi
 from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate
 from tlkit.heads.task import Task
+from tlkit.host import as_guest
 from tlkit.interruption import Start, check_unchanged, disk_full_told, interrupted, starting
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
@@ -37,6 +38,7 @@ from tlkit.training.state import change_batch, read_state
 from tlkit.training.trainer import Trainer
 
 
+@as_guest()
 def train(
     data: Any = None,
     *,
@@ -90,6 +92,7 @@ def train(
         raise interrupted(start.files) from error
 
 
+@as_guest()
 def plan(
     data: Any,
     *,
@@ -112,6 +115,7 @@ def plan(
     return planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
 
 
+@as_guest()
 def prepare_data(
     data: Any,
     out: str | Path,
@@ -142,6 +146,7 @@ def prepare_data(
     return Path(out)
 
 
+@as_guest()
 def preview(
     data: Any,
     out: str | Path = "preview.png",
@@ -176,6 +181,7 @@ def preview(
     return path
 
 
+@as_guest()
 def resume(
     folder: str | Path, progress: bool | Progress = True, *, batch_size: int | None = None
 ) -> Run:

@@ -25,6 +25,7 @@ from tlkit.evaluate.evaluator import outputs_of
 from tlkit.evaluate.footprint import latency, saved_megabytes
 from tlkit.evaluate.metrics import measure
 from tlkit.heads.task import Task
+from tlkit.host import as_guest
 from tlkit.places import check_free
 from tlkit.planning import plan_of
 from tlkit.probing import probe
@@ -46,6 +47,7 @@ END_SECONDS = 4.0
 """What is kept free for the result's files, beside the test part."""
 
 
+@as_guest()
 def compare(
     data: Any,
     backbones: str | Sequence[str],

@@ -8,11 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # no window: the pictures go into files
-
 from matplotlib.figure import Figure
 
 from tlkit.atomic import file_draft

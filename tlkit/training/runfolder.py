@@ -26,6 +26,7 @@ from tlkit.plain_yaml import read_yaml
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
 from tlkit.training.contents import CONTENTS, REMEDIES
+from tlkit.training.portable import save_portable
 
 DRAFT = ".draft-"
 """How the names of files begin that are being written."""
@@ -98,9 +99,9 @@ class RunFolder:
             draft.write_bytes(text.encode("utf-8"))
 
     def save_model(self, model: keras.Model, target: Path) -> None:
-        """Save `model` as `target`, atomically."""
+        """Save `model` as `target`, atomically, see `save_portable`."""
         with self.draft(target) as draft:
-            model.save(draft)
+            save_portable(model, draft)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy `source` to `target`, atomically."""

@@ -1,0 +1,129 @@
+"""tlkit as a library: what the program that calls it had set is set afterwards too."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY
+
+HOST = """
+import gc, json, logging, os, random, signal, sys, warnings
+from pathlib import Path
+
+import matplotlib
+matplotlib.use("svg")
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tlkit
+from tlkit.errors import TlkitError
+
+data, out, call = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+TINY = json.loads(sys.argv[4])
+
+
+def policy():
+    return keras.config.dtype_policy().name
+
+
+def state():
+    graph = tf.config.experimental
+    return {
+        "matplotlib": matplotlib.get_backend(),
+        "policy": policy(),
+        "floats": [keras.config.floatx(), keras.config.epsilon()],
+        "channels": keras.config.image_data_format(),
+        "random": str(random.getstate()),
+        "numpy": str(np.random.get_state()),
+        "filters": len(warnings.filters),
+        "levels": [logging.getLogger(n).level for n in ("", "tensorflow", "absl", "matplotlib")],
+        "signals": [str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM)],
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "gc": [gc.isenabled(), gc.get_threshold()],
+        "path": list(sys.path),
+    }
+
+
+keras.config.set_dtype_policy("mixed_bfloat16")
+keras.config.set_epsilon(1e-5)
+if call != "deterministic":
+    keras.config.set_image_data_format("channels_first")
+random.seed(5), np.random.seed(6), tf.random.set_seed(7)
+seeds = keras.random.uniform(())  # the global generator of Keras is there
+with keras.saving.custom_object_scope({"Own": keras.layers.Dense}):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((8, 4)), np.ones(8), verbose=0)
+    # What a host draws without tlkit between, as in a second process.
+    if call != "nothing":
+        before = state()
+        calls = {
+            "train": lambda: tlkit.train(data, out=out, progress=False, **TINY),
+            "deterministic": lambda: tlkit.train(
+                data, out=out, deterministic=True, regime="medium", epochs=1, precision="float16",
+                progress=False, **TINY),
+            "compare": lambda: tlkit.compare(
+                data, "MobileNet:alpha=0.25,weights=none,image_size=32", budget=40, regime="small",
+                out=out, progress=False),
+            "preview": lambda: tlkit.preview(data, out.with_suffix(".png"), progress=False, **TINY),
+            "lr_find": lambda: tlkit.lr_find(
+                data, regime="large", steps=10, out=out.with_suffix(".png"), progress=False,
+                **TINY),
+            "plan": lambda: tlkit.plan(data, progress=False, **TINY),
+            "failure": lambda: tlkit.train(data, freeze="until=nowhere", progress=False, **TINY),
+        }
+        try:
+            found = calls[call]()
+            assert call != "failure"
+        except TlkitError:
+            assert call == "failure"
+        if call == "train":
+            assert {x.dtype_policy.name for x in found.model.layers} == {"float32"}
+        after = state()
+        assert after == before, [key for key in before if after[key] != before[key]]
+    # Layers are named on, and scopes hold, as if nothing had been between.
+    names = [keras.layers.Dense(2).name, keras.layers.Conv2D(2, 3).name]
+    assert keras.layers.deserialize({"class_name": "Own", "config": {"units": 2}}).units == 2
+    model.fit(np.ones((8, 4)), np.zeros(8), verbose=0)
+print(json.dumps({
+    "names": names,
+    "draws": [random.random(), np.random.rand(), float(tf.random.uniform(())),
+              float(keras.random.uniform(())), float(tf.random.normal(()))],
+    "weights": [float(w.numpy().astype("float64").sum()) for w in model.weights],
+    "deterministic": tf.config.experimental.enable_op_determinism.__name__ and __import__(
+        "tensorflow.python.framework.config", fromlist=["x"]).is_op_determinism_enabled(),
+}))
+"""
+
+CALLS = ("train", "deterministic", "compare", "preview", "lr_find", "plan", "failure")
+
+
+def host(call, data, out):
+    done = subprocess.run(
+        [sys.executable, "-c", HOST, str(data), str(out), call, json.dumps(TINY)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pictures, tmp_path_factory):
+    return host("nothing", pictures, tmp_path_factory.mktemp("host"))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_host_goes_on_as_if_nothing_had_been_between(call, undisturbed, pictures, tmp_path):
+    assert host(call, pictures, tmp_path / "out") == undisturbed
+
+
+def test_importing_tlkit_chooses_no_backend_of_matplotlib():
+    code = (
+        "import sys, tlkit, tlkit.run, tlkit.lrfind, tlkit.selection, matplotlib\n"
+        "assert matplotlib.rcParams._get_backend_or_none() is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
