@@ -20,6 +20,7 @@ from tlkit.engines import check_engine
 from tlkit.errors import SpecError
 from tlkit.spec import RunSpec
 from tlkit.training.machine import Machine, data_parallel
+from tlkit.training.portable import LEAST_KERAS
 
 PACKAGES = (
     "tlkit",
@@ -207,6 +208,8 @@ def describe_environment(
 ) -> dict[str, Any]:
     """Return `env.json`: versions, backend, hardware, precision, and what the run started from.
 
+    `keras_least` is the oldest Keras that reads the run's models.
+
     Args:
         digests: id and content hash of each picture.
         model: before its training.
@@ -235,6 +238,8 @@ def describe_environment(
         "data": _hash(f"{id_}\0{digest}\n".encode() for id_, digest in sorted(digests)),
         "weights": _hash(np.ascontiguousarray(array) for array in model.get_weights()),
         "versions": versions,
+        # Of layers that a user brings nobody knows since when Keras has them.
+        "keras_least": keras.__version__ if spec.backbone.given else LEAST_KERAS,
     }
 
 
