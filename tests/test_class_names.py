@@ -10,12 +10,13 @@ import tensorflow as tf
 from conftest import TINY
 
 import tlkit
+from tlkit.asked import spec_of
 from tlkit.data.arrays import array_listing
-from tlkit.data.sources import open_labelled, open_source
+from tlkit.data.labelled import open_labelled
+from tlkit.data.sources import open_source
 from tlkit.data.targets import TARGETS, ClassTargets, LabelsTargets, NumberTargets
 from tlkit.errors import DataError, SpecError
-from tlkit.parts import TableSpec
-from tlkit.run import spec_of
+from tlkit.tables import TableSpec
 
 IMAGES = (np.arange(4 * 8 * 8) % 256).reshape(4, 8, 8).astype(np.uint8)
 NAMES = ("zebra", "ant")
@@ -238,7 +239,7 @@ def test_names_of_parts_are_those_of_their_own_sets(pictures, tmp_path):
         from_directory(pictures), val=val, targets=named(names=("disc", "square", "stripes"))
     )
     assert {e.label for e in source.parts["val"]} == {"square", "stripes"}
-    examples = open_labelled(val, source.outputs)
+    examples, _ = open_labelled(val, source.outputs)
     assert {e.label for e in examples} == {"square", "stripes"}
 
 

@@ -14,8 +14,9 @@ from conftest import CLASSES, TINY, write_pictures
 
 import tlkit
 from tlkit.data.folder_names import part_of, parts_of, says_masks, says_nothing
+from tlkit.data.labelled import open_labelled
 from tlkit.data.scan import scan_source
-from tlkit.data.sources import open_labelled, open_source, picture_files
+from tlkit.data.sources import open_source, picture_files
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
 from tlkit.progress import Progress
@@ -748,7 +749,7 @@ def test_scan_counts_files_without_an_ending(tmp_path):
     for file in (root / "disc").iterdir():
         file.rename(file.with_suffix(""))
     (root / "square" / "scan.dcm").write_bytes(b"DICM")
-    summary, _ = scan_source(str(root), QUIET)
+    summary, *_ = scan_source(str(root), QUIET)
     assert summary["notes"] == ["files not looked at: 1 .dcm"]
     assert summary["files"]["usable"] == summary["files"]["given"] == 6
     assert summary["misnamed"] == []

@@ -17,6 +17,7 @@ ORDER = (
     "idle",
     "consistency",  # asked by the spec about itself
     "parts",
+    "tables",
     "spec",
     "recipe",
     "candidates",
@@ -38,6 +39,7 @@ ORDER = (
     "export",
     "opened",
     "host",
+    "asked",
     "environment",  # beside run: little else imports it
     "assembly",
     "picture_grid",

@@ -14,7 +14,8 @@ from PIL import Image
 
 from tlkit.data import embedded
 from tlkit.data.arrays import array_examples
-from tlkit.data.sources import open_labelled, open_source
+from tlkit.data.labelled import open_labelled
+from tlkit.data.sources import open_source
 from tlkit.data.targets import ClassTargets, sorted_labels
 from tlkit.errors import DataError
 

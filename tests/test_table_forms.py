@@ -599,5 +599,6 @@ def test_a_class_whose_files_are_gone_is_said_with_that_cause(pictures, tmp_path
             rows.append(f"{file.name},{file.parent.name}")
     result = CliRunner().invoke(main, ["plan", write(tmp_path, "\n".join(rows))])
     assert result.exit_code == 2
-    assert "class 'stripes': needs at least 2 usable pictures" in result.stderr
+    assert "classes with fewer than 2 usable images" in result.stderr
+    assert "'stripes' (0)" in result.stderr
     assert "2 files were left out, such as gone1.png: cannot be read: No such file" in result.stderr

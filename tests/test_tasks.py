@@ -27,7 +27,7 @@ from tlkit.heads.classification import Classification
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.regression import Regression
 from tlkit.heads.tasks import task_from_json
-from tlkit.parts import TableSpec
+from tlkit.tables import TableSpec
 
 
 @pytest.fixture(scope="module")

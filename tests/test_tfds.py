@@ -26,9 +26,9 @@ from tlkit.data.sources import open_source
 from tlkit.data.targets import LabelsTargets, NumberTargets
 from tlkit.errors import DataError
 from tlkit.heads.classification import Classification
-from tlkit.parts import TableSpec
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec
+from tlkit.tables import TableSpec
 
 TURNED = 0x0112
 """The EXIF tag of the orientation."""

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from tlkit.asked import spec_of
 from tlkit.assembly import assemble, open_backbone
 from tlkit.data.prepare import prepare
 from tlkit.environment import machine, set_environment
@@ -22,7 +23,6 @@ from tlkit.freezing import apply_plan
 from tlkit.host import as_guest
 from tlkit.planning import plan_of
 from tlkit.progress import Advance, Progress, as_progress
-from tlkit.run import spec_of
 from tlkit.training import smoothing
 from tlkit.training.cache import features_folder
 from tlkit.training.phases import Phase

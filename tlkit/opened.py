@@ -13,26 +13,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.data.decode import traced_decode_and_resize, why_undecodable
+from tlkit.data.decode import traced_decode_and_resize
 from tlkit.data.facts import pixel_facts, say_facts
-from tlkit.data.membership import (
-    Known,
-    Members,
-    changes,
-    count,
-    members,
-    reasons,
-    recognise,
-)
+from tlkit.data.labelled import open_labelled
+from tlkit.data.membership import Known, Members, count, reasons, recognise
 from tlkit.data.pipeline import batches
-from tlkit.data.prepare import open_spec
 from tlkit.data.rendering import Rendering, rendering_of
-from tlkit.data.scan import Scan, scan
-from tlkit.data.sources import Example, open_labelled
+from tlkit.data.scan import scan
 from tlkit.data.targets import targets_of
 from tlkit.errors import DataError, RunFolderError
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import measure
+from tlkit.evaluate.own_test import check_test, own_test
 from tlkit.evaluate.predictor import predict_items
 from tlkit.evaluate.views import averaging
 from tlkit.evaluate.written import check_targets, write_evaluation
@@ -40,7 +32,7 @@ from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
 from tlkit.memory import halving
 from tlkit.progress import Progress, as_progress
-from tlkit.spec import ARRAYS, RunSpec
+from tlkit.spec import RunSpec
 from tlkit.training import record
 from tlkit.training.runfolder import RunFolder
 
@@ -193,7 +185,7 @@ class Run:
         shown = as_progress(progress)
         model = self._told(shown, views)
         examples, notes = (
-            (self._own_test(), [])
+            (own_test(self.files, self.spec, self.members), [])
             if data is None
             else open_labelled(data, self.labels, targets_of(self.spec))
         )
@@ -211,7 +203,7 @@ class Run:
                     "note", "what the run has seen is unknown: an earlier version kept no hashes"
                 )
         elif data is None:
-            self._check_test(examples, found)
+            check_test(self.files, self.members, examples, found.digests)
         else:
             known = recognise(usable, found.digests, self.members, shown)
             usable = [e for e in usable if e.id not in known]
@@ -276,11 +268,12 @@ class Run:
             ParityError: the export answers otherwise; it has been removed.
         """
         from tlkit.export.exporter import check_target, export_checked
+        from tlkit.export.parity import parity_images
 
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
         shown = as_progress(progress)
-        model, pictures = self._told(shown, views), self._parity_pictures(shown)
+        model, pictures = self._told(shown, views), parity_images(self.files, self.spec, shown)
         answer = self._answerer(model, shown)
         export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
         return out
@@ -320,62 +313,3 @@ class Run:
                 f"{self.folder}",
             )
         return model
-
-    def _check_test(self, examples: list[Example], found: Scan) -> None:
-        now = members({"test": examples}, found.digests)
-        wrong = changes({"test": sorted(self.members["test"])}, {"test": sorted(now["test"])})
-        if wrong:
-            raise DataError(
-                f"run {self.folder}: its test part is no longer what it was: {'; '.join(wrong)}. "
-                f"Put it back, or say what to evaluate on: tlkit evaluate {self.folder} DATA"
-            )
-
-    def _own_test(self) -> list[Example]:
-        if ARRAYS in (self.spec.data, self.spec.test):
-            raise DataError(f"run {self.folder}: was trained on arrays; say what to evaluate on")
-        kept = self.members
-        wanted = set(
-            self.files.read_json("scan.json")["splits"]["test"]
-            if kept is None
-            else [id_ for id_, *_ in kept["test"]]
-        )
-        if not wanted:
-            raise DataError(f"run {self.folder}: has no test part; say what to evaluate on")
-        known = {"val": 0.0} if self.spec.val == ARRAYS else {}
-        parts = open_spec(self.spec.model_copy(update=known), {}).parts
-        found = [e for e in parts.get("test", parts["train"]) if e.id in wanted]
-        if len(found) != len(wanted):
-            raise DataError(
-                f"run {self.folder}: {len(wanted) - len(found)} of its {len(wanted)} test pictures "
-                f"are no longer in {self.spec.data}"
-            )
-        return found
-
-    def _parity_pictures(self, progress: Progress) -> list[bytes]:
-        """Return the bytes of pictures that the run knows, spread over its classes."""
-        from tlkit.export.parity import PICTURES, made_up_pictures
-
-        if ARRAYS in (self.spec.data, self.spec.val, self.spec.test):
-            return made_up_pictures()
-        splits = self.files.read_json("scan.json")["splits"]
-        ids = splits["test"] or splits["val"]
-        wanted = set(ids[:: max(1, len(ids) // PICTURES)][:PICTURES])
-        try:
-            parts = open_spec(self.spec, {}).parts.values()
-            examples = [e for part in parts for e in part if e.id in wanted]
-        except (DataError, OSError):
-            examples = []  # the pictures may have moved since
-        found = []
-        for example in examples:
-            try:
-                content = example.read()
-                problem = why_undecodable(content)
-            except (DataError, OSError) as error:
-                problem = str(error)
-            if problem:
-                progress.say("left out", f"{example.id}: {problem}")
-            else:
-                found.append(content)
-        if not found:
-            progress.say("parity", "none of the run's own pictures is left: on made-up ones")
-        return found or made_up_pictures()

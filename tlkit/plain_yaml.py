@@ -75,13 +75,15 @@ def typed(text: str, kind: Any) -> Any:
 
 
 def alternatives(kind: Any) -> tuple[Any, ...]:
-    """Return the types that a value of type `kind` may have; those of a `Literal` are text."""
+    """Return the types that a value of type `kind` may have."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         return alternatives(typing.get_args(kind)[0])
     if origin in (types.UnionType, typing.Union):
         return tuple(one for part in typing.get_args(kind) for one in alternatives(part))
-    return (str,) if origin is typing.Literal else (kind,)
+    if origin is typing.Literal:
+        return tuple({type(value): None for value in typing.get_args(kind)})
+    return (kind,)
 
 
 def part_of(kind: Any, name: str) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
+from tlkit.asked import spec_of
 from tlkit.assembly import assemble, check_freeze, open_backbone, unweighted
 from tlkit.backbones.catalog import MODEL
-from tlkit.data.arrays import class_names_of
 from tlkit.data.membership import as_text
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
@@ -27,8 +27,7 @@ from tlkit.picture_grid import check_png, draw_preview
 from tlkit.places import check_free
 from tlkit.planning import plan_of, planned, say_memory, say_plan
 from tlkit.progress import Progress, as_progress
-from tlkit.recipe import asked_spec
-from tlkit.spec import ARRAYS, RunSpec
+from tlkit.spec import ARRAYS
 from tlkit.training import record
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
@@ -237,36 +236,6 @@ def resume(
         return _execute(prepared, task, plan, model, devices, run.files, (), shown)
     except KeyboardInterrupt as error:
         raise interrupted(run.files) from error
-
-
-def spec_of(
-    data: Any, val: Any, test: Any, fields: dict[str, Any], callbacks: bool = False
-) -> tuple[RunSpec, dict[str, Any]]:
-    """Return the spec, and apart from it what is no text.
-
-    That is arrays among `data`, `val` and `test`, and a model as `backbone`.
-    """
-    fields, arrays = dict(fields), {}
-    for name, value in (("data", data), ("val", val), ("test", test)):
-        if value is None:
-            continue
-        if isinstance(value, str | Path | int | float):
-            fields[name] = str(value) if isinstance(value, Path) else value
-        else:
-            arrays[name] = value
-            fields[name] = ARRAYS
-    if own := class_names_of(data):
-        fields.setdefault("class_names", own)
-    backbone = fields.get("backbone")
-    asked = dict(backbone) if isinstance(backbone, dict) else {"name": backbone}
-    if isinstance(asked.get("name"), keras.Model):
-        arrays["backbone"] = asked["name"]
-        fields["backbone"] = {**asked, "name": MODEL}
-    elif isinstance(asked.get("name"), Path):
-        fields["backbone"] = {**asked, "name": str(asked["name"])}
-    if fields.get("out") is not None:
-        fields["out"] = str(fields["out"])
-    return asked_spec(fields, callbacks=callbacks), arrays
 
 
 def _execute(

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from tlkit.asked import spec_of
 from tlkit.assembly import assemble, open_backbone
 from tlkit.backbones.build import Built
 from tlkit.candidates import Candidate, read_candidates, read_seconds
@@ -30,7 +31,6 @@ from tlkit.places import check_free
 from tlkit.planning import plan_of
 from tlkit.probing import probe
 from tlkit.progress import Progress, as_progress
-from tlkit.run import spec_of
 from tlkit.spec import RunSpec
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine as Devices

@@ -20,15 +20,14 @@ from tlkit.errors import received
 from tlkit.parts import (
     BackboneSpec,
     HeadSpec,
-    Names,
     OptimizerSpec,
     Part,
     PathText,
-    TableSpec,
     as_path,
     in_seconds,
     option,
 )
+from tlkit.tables import Names, TableSpec
 
 
 def _name_alone(value: Any) -> Any:

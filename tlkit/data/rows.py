@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tlkit.data.files import read_file
 from tlkit.errors import DataError, printable
-from tlkit.parts import TableSpec
+from tlkit.tables import TableSpec
 
 TABLES = (".csv", ".tsv", ".txt")
 """Endings of the files that are read as tables, in any case."""

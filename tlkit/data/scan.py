@@ -103,7 +103,7 @@ def scan(
         rendering = rendering._replace(bits=_bits(findings, telling or (), examples))
         # Seen by its own range so far; with the others' it may be dark.
         again = [e for e in examples if not findings[e.id].holds_for(rendering)]
-        findings |= {e.id: finding for e, finding in _look_at(again, near, rendering)}
+        findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
     if left_out and strict:
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""

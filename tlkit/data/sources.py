@@ -155,12 +155,12 @@ def open_source(
             of a table, and none is one.
     """
     _check_table_used([x for x in (data, val, test) if x is not None], targets)
-    listing = _open(data, targets, group)
+    listing = open_listing(data, targets, group)
     name, parts, notes = listing.name, listing.parts, listing.notes
     for part, given in (("val", val), ("test", test)):
         if given is not None:
             # All of its examples, whatever its own parts.
-            own = _open(given, targets, group)
+            own = open_listing(given, targets, group)
             parts[part] = [
                 replace(e, id=f"{part}/{e.id}") for examples in own.parts.values() for e in examples
             ]
@@ -175,52 +175,6 @@ def open_source(
     everything = [example for examples in parts.values() for example in examples]
     grouping, told = check_groups(name, everything, targets.table.group, group)
     return Source(name, outputs, parts, (*notes, *told), grouping)
-
-
-def open_labelled(
-    data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES
-) -> tuple[list[Example], list[str]]:
-    """List all examples of `data` for an evaluation: without parts, or its test part.
-
-    Groups do not matter here: nothing is split.
-
-    Returns:
-        The examples, and the notes of `Listing`.
-
-    Raises:
-        DataError: it has parts, and none for testing: a training part is not taken unasked; or it
-            holds what a model with `outputs` cannot answer.
-    """
-    targets = replace(targets, table=targets.table.model_copy(update={"group": None}))
-    listing = _open(data, targets)
-    examples = listing.parts.get("test", listing.parts["train"])
-    if "test" not in listing.parts and _has_parts(data, listing):
-        shown = data if isinstance(data, str | Path) else "DATA"
-        first = {part: group[0].id.split("/")[0] for part, group in listing.parts.items() if group}
-        by_name = " or ".join(f"{shown}/{name}" for name in first.values())
-        ways = by_name if _is_folder(data) else "data without parts"
-        raise DataError(
-            f"evaluation data {printable(str(shown))}: has no test part, and a training part is no "
-            f"test. Allowed: data with a test part, or {ways}. Received: {', '.join(listing.parts)}"
-        )
-    targets.check(listing.name, "evaluation", examples, outputs)
-    return examples, listing.notes
-
-
-def _has_parts(data: Any, listing: Listing) -> bool:
-    """Tell whether what was listed is a part of `data`, even if it is the only one."""
-    if len(listing.parts) > 1:
-        return True
-    from tlkit.data.folder_names import part_of
-
-    names = {example.id.split("/")[0] for example in listing.parts["train"]}
-    return _is_folder(data) and len(names) == 1 and part_of(names.pop()) == "train"
-
-
-def _is_folder(data: Any) -> bool:
-    """Tell whether `data` names a folder of pictures, whose ids begin with its folders' names."""
-    path = Path(data) if isinstance(data, str | Path) else None
-    return path is not None and path.is_dir() and not _is_dataset(path)
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -247,7 +201,11 @@ def _alike(labels: Iterable[str]) -> list[str]:
     return [f"{what}; if they are one class, give them one name"] if alike else []
 
 
-def _open(data: Any, targets: Targets, group: str | None = None) -> Listing:
+def open_listing(data: Any, targets: Targets, group: str | None = None) -> Listing:
+    """List the examples of one source as it is, whatever its parts.
+
+    Args and Raises: as in `open_source`.
+    """
     listing = _listed(data, targets)
     if group is not None:
         parts = {part: grouped_by(group, examples) for part, examples in listing.parts.items()}
@@ -299,7 +257,7 @@ def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
     """Refuse options of a table where no data is one; what was prepared from one takes them."""
     paths = [Path(x) for x in given if isinstance(x, str | Path)]
     unused = {k: v for k, v in targets.table.given().items() if k not in targets.named_by}
-    if not unused or any(map(is_table, given)) or any(map(_is_dataset, paths)):
+    if not unused or any(map(is_table, given)) or any(map(is_dataset, paths)):
         return
     name, value = next(iter(unused.items()))
     raise DataError(
@@ -310,7 +268,7 @@ def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
 
 
 def _in_folder(name: str, path: Path, targets: Targets) -> Listing:
-    if _is_dataset(path):
+    if is_dataset(path):
         from tlkit.data.catalogued import folder_parts
 
         return Listing(name, folder_parts(path, targets))
@@ -331,7 +289,7 @@ def _folder(name: str, path: Path) -> Listing:
     return Listing(name, *list_folder(path))
 
 
-def _is_dataset(folder: Path) -> bool:
+def is_dataset(folder: Path) -> bool:
     """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made."""
     try:
         return all((folder / name).is_file() for name in ("dataset_info.json", "features.json"))

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tlkit.data.decode import decode
-from tlkit.errors import ParityError
+from tlkit.data.decode import decode, why_undecodable
+from tlkit.data.prepare import open_spec
+from tlkit.errors import DataError, ParityError
 from tlkit.export.savedmodel import SavedModel
+from tlkit.progress import Progress
+from tlkit.spec import ARRAYS, RunSpec
+from tlkit.training.runfolder import RunFolder
 
 TOLERANCE = 1e-4
 """Largest difference of a probability, or of a number as a share of the largest one. Both sides
@@ -67,3 +71,35 @@ def check_parity(exported: SavedModel, encoded: Sequence[bytes], expected: np.nd
                 f"Largest difference: {difference:.2g}, allowed: {TOLERANCE:g}"
             )
     return worst
+
+
+def parity_images(folder: RunFolder, spec: RunSpec, progress: Progress) -> list[bytes]:
+    """Return the bytes of images that the run knows, spread over its classes.
+
+    Those that have moved or are damaged by now are left out; made-up ones stand for all if none is
+    left.
+    """
+    if ARRAYS in (spec.data, spec.val, spec.test):
+        return made_up_pictures()
+    splits = folder.read_json("scan.json")["splits"]
+    ids = splits["test"] or splits["val"]
+    wanted = set(ids[:: max(1, len(ids) // PICTURES)][:PICTURES])
+    try:
+        parts = open_spec(spec, {}).parts.values()
+        examples = [e for part in parts for e in part if e.id in wanted]
+    except (DataError, OSError):
+        examples = []
+    found = []
+    for example in examples:
+        try:
+            content = example.read()
+            problem = why_undecodable(content)
+        except (DataError, OSError) as error:
+            problem = str(error)
+        if problem:
+            progress.say("left out", f"{example.id}: {problem}")
+        else:
+            found.append(content)
+    if not found:
+        progress.say("parity", "none of the run's own pictures is left: on made-up ones")
+    return found or made_up_pictures()

@@ -1,0 +1,56 @@
+"""A run's own test part: listed again, and held against what it was."""
+
+from __future__ import annotations
+
+from tlkit.data.membership import Members, changes, members
+from tlkit.data.prepare import open_spec
+from tlkit.data.sources import Example
+from tlkit.errors import DataError
+from tlkit.spec import ARRAYS, RunSpec
+from tlkit.training.runfolder import RunFolder
+
+
+def own_test(folder: RunFolder, spec: RunSpec, kept: Members | None) -> list[Example]:
+    """List the images of a run's own test part.
+
+    Args:
+        kept: the content of `data.json`; None for a run of an earlier version.
+
+    Raises:
+        DataError: it has none, was trained on arrays, or some are gone.
+    """
+    if ARRAYS in (spec.data, spec.test):
+        raise DataError(f"run {folder.path}: was trained on arrays; say what to evaluate on")
+    wanted = set(
+        folder.read_json("scan.json")["splits"]["test"]
+        if kept is None
+        else [id_ for id_, *_ in kept["test"]]
+    )
+    if not wanted:
+        raise DataError(f"run {folder.path}: has no test part; say what to evaluate on")
+    known = {"val": 0.0} if spec.val == ARRAYS else {}
+    parts = open_spec(spec.model_copy(update=known), {}).parts
+    found = [e for e in parts.get("test", parts["train"]) if e.id in wanted]
+    if len(found) != len(wanted):
+        raise DataError(
+            f"run {folder.path}: {len(wanted) - len(found)} of its {len(wanted)} test pictures "
+            f"are no longer in {spec.data}"
+        )
+    return found
+
+
+def check_test(
+    folder: RunFolder, kept: Members, examples: list[Example], digests: dict[str, str]
+) -> None:
+    """Check that the test part has the content and the labels that it had.
+
+    Raises:
+        DataError: it has not; the message names what has changed.
+    """
+    now = members({"test": examples}, digests)
+    wrong = changes({"test": sorted(kept["test"])}, {"test": sorted(now["test"])})
+    if wrong:
+        raise DataError(
+            f"run {folder.path}: its test part is no longer what it was: {'; '.join(wrong)}. "
+            f"Put it back, or say what to evaluate on: tlkit evaluate {folder.path} DATA"
+        )
