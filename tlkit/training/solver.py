@@ -30,6 +30,10 @@ TOLERANCE = 1e-3
 GAIN = 1e-7
 """And once a step gains less than this share: mostly it is then a hundred times nearer."""
 
+STARTS = 3
+"""Attempts at a strength: each takes the curvature where the last one came to rest, if that was
+short of the tolerance because the curvature at its start was another."""
+
 NOTHING = 1e-6
 """An objective below this is as good as none: with one answer for all it has no lowest value."""
 
@@ -124,7 +128,11 @@ def _solve(
         else:
             # As far again as from the last strength to this one: the path is almost straight.
             start, before = 2 * weights - before, weights
-            weights, gap = _minimise(x, targets, variances, l2, start, task.solver, importance)
+            for _ in range(STARTS):
+                start, gap = _minimise(x, targets, variances, l2, start, task.solver, importance)
+                if gap <= TOLERANCE:
+                    break
+            weights = start
         scores = (
             task.measure(features @ weights[:-1] + weights[-1], truth)
             for features, truth in ((x, y), (val_x, val_y))
