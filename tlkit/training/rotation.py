@@ -44,7 +44,7 @@ class Rotation:
         """Return the features `x`, an array or `Rows`, turned: float32 (n, rank)."""
         shape = (len(x), self.basis.shape[1])
         out = _mapped(shape) if 4 * shape[0] * shape[1] > IN_MEMORY else np.empty(shape, np.float32)
-        for rows in _chunks(len(x)):
+        for rows in chunks(len(x)):
             out[rows] = (x[rows] - self.mean) @ self.basis
         return out
 
@@ -59,7 +59,7 @@ def fit_rotation(x: Any) -> Rotation:
         x: features float32 (n, features), an array or `Rows`.
     """
     n, d = len(x), x[:1].shape[1]
-    mean = sum(x[rows].sum(axis=0, dtype=np.float64) for rows in _chunks(n)) / n
+    mean = sum(x[rows].sum(axis=0, dtype=np.float64) for rows in chunks(n)) / n
     mean = mean.astype(np.float32)
     if n < d:
         centred = x[:] - mean
@@ -70,7 +70,7 @@ def fit_rotation(x: Any) -> Rotation:
         directions = centred.T @ (left[:, kept] / np.sqrt(variances[kept] * n))
     else:
         covariance = np.zeros((d, d))
-        for rows in _chunks(n):
+        for rows in chunks(n):
             centred = x[rows] - mean
             covariance += centred.T @ centred
         covariance /= n
@@ -83,7 +83,7 @@ def fit_rotation(x: Any) -> Rotation:
     return Rotation(mean, basis, variances[kept].astype(np.float32))
 
 
-def _chunks(n: int) -> Iterator[slice]:
+def chunks(n: int) -> Iterator[slice]:
     """Yield slices that cut `n` rows into chunks."""
     return (slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
 
