@@ -72,10 +72,7 @@ def draw_preview(
     how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
     plain = batches(group, targets, spec.size, len(group), **how)
     columns = []
-    with (
-        prepared.reading.told(),
-        progress.bar("preview", "drawing", draws + 1) as advance,
-    ):
+    with progress.bar("preview", "drawing", draws + 1) as advance:
         for source in [plain] + [seen] * draws:
             columns += [(np.asarray(x), np.asarray(y)) for x, y in source]
             advance(1)

@@ -176,7 +176,9 @@ def preview(
     spec, arrays = spec_of(data, val, test, fields)
     shown = as_progress(progress)
     spec, _ = open_backbone(spec, arrays.get("backbone"))
-    draw_preview(prepare(spec, arrays, shown), path, pictures, draws, shown)
+    prepared = prepare(spec, arrays, shown)
+    with prepared.reading.told():
+        draw_preview(prepared, path, pictures, draws, shown)
     return path
 
 
