@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from tlkit.evaluate.metrics import headline, measure
 from tlkit.evaluate.report import draw_curves, draw_metrics, predictions_csv
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
+from tlkit.memory import halving
 from tlkit.progress import Progress
 from tlkit.training.cache import Rows
 from tlkit.training.phases import HEAD, TrainPlan
@@ -109,7 +111,10 @@ def _answerer(
     def answer(part: Examples, name: str) -> np.ndarray:
         if cut is not None:
             rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
-            found = outputs(suffix, _pieces(rows), len(part), progress, name)
+            found = halving(
+                lambda size: outputs(suffix, _pieces(rows, size), len(part), progress, name),
+                *(PIECE, name, partial(progress.say, name)),
+            )
             sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
             expected = reference(model, np.asarray(sample))
             given = found[: len(expected[0])]
@@ -123,7 +128,11 @@ def _answerer(
     return answer
 
 
-def _pieces(rows: Rows, size: int = 32) -> Iterator[tuple[np.ndarray, None]]:
+PIECE = 32
+"""Kept features that are answered at a time."""
+
+
+def _pieces(rows: Rows, size: int) -> Iterator[tuple[np.ndarray, None]]:
     """Yield features in batches, with nothing where targets would be."""
     for start in range(0, len(rows), size):
         yield rows.take(slice(start, start + size)), None
