@@ -145,5 +145,5 @@ def test_a_damaged_state_is_told(tmp_path):
     folder = RunFolder(tmp_path)
     folder.state.parent.mkdir()
     folder.state.write_bytes(b"half a fi")
-    with pytest.raises(RunFolderError, match=r"state\.npz is damaged"):
+    with pytest.raises(RunFolderError, match=r"state\.npz is missing or unreadable"):
         read_state(folder)
