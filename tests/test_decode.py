@@ -117,8 +117,8 @@ def test_both_byte_orders_and_all_integer_types_are_read(order, kind):
         jpeg_with(segment(0xFFE2, bytes(65_000)), segment(0xFFE2, bytes(65_000)), app1(tiff())),
         jpeg_with(b"\xff\xff\xff" + app1(tiff())),
         jpeg_with(segment(0xFFE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), app1(tiff())),
-        jpeg_with(b"stray" + app1(tiff())),
-        jpeg_with(b"\0\xff\0\xff\xd0" + app1(tiff())),
+        jpeg_with(segment(0xFFFE, b"note"), b"stray" + app1(tiff())),
+        jpeg_with(segment(0xFFFE, b"note"), b"\0\xff\0\xff\xd0" + app1(tiff())),
         jpeg_with(segment(0xFFE1, b"Exif\0\1" + tiff(value=3)), app1(tiff())),
         jpeg_with(app1(b"Exif\0\0" + tiff())),
         jpeg_with(app1(tiff(count=2))),
@@ -134,6 +134,7 @@ def test_both_byte_orders_and_all_integer_types_are_read(order, kind):
         *("behind an empty one", "of a magic number turned round"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
 def test_jpeg_exif_is_found_as_pillow_finds_it(encoded):
     assert int(orientation(encoded)) == 6
     assert Image.open(io.BytesIO(encoded)).getexif()[0x0112] == 6

@@ -59,7 +59,7 @@ def jpeg_frames(encoded: bytes) -> Iterator[JpegFrame]:
             position += 1
         elif marker == 0 or marker in _ALONE:
             position += 2
-        elif marker in (_SOS, _EOI):
+        elif marker in (_SOS, _EOI) or position + 9 > size:  # or it ends before a frame could
             return
         else:
             if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
