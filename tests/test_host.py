@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("svg")
 import keras
 import numpy as np
+import sklearn.metrics  # adds a filter of warnings of its own
 import tensorflow as tf
 
 import tlkit
