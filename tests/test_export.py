@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 from conftest import reseal
 from PIL import Image
@@ -18,6 +19,7 @@ from tlkit.cli.main import main
 from tlkit.data.sources import picture_files
 from tlkit.errors import ExportError, ParityError, SpecError
 from tlkit.export import exporter, savedmodel
+from tlkit.export import foreign as foreign_graph
 
 TENSORFLOW_ALONE = """
 import sys
@@ -217,7 +219,6 @@ def test_labels_lie_next_to_the_model_for_a_server(exported):
 
 def damage(monkeypatch):
     """Make the exported graph resize in another way than the run does."""
-    import tensorflow as tf
 
     def nearest(image, size):
         return tf.cast(tf.image.resize(image, (size, size), method="nearest"), tf.float32)
@@ -308,3 +309,135 @@ def test_a_folder_that_is_neither_run_nor_export_is_refused(tmp_path):
     result = CliRunner().invoke(main, ["predict", str(tmp_path), "a.jpg"])
     assert result.exit_code == 2
     assert "a folder made by tlkit train or tlkit export" in result.stderr
+
+
+# The SavedModel of a stranger
+
+
+class Served(tf.Module):
+    """A module that answers as an export does, and first calls `effect` on the pictures."""
+
+    def __init__(self, effect):
+        super().__init__()
+        self.bias = tf.Variable([0.2, 0.3, 0.5])
+        self.effect = effect
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    def serve_bytes(self, image_bytes):
+        with tf.control_dependencies([self.effect(image_bytes)]):
+            return {"probabilities": tf.zeros((tf.size(image_bytes), 3)) + self.bias}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")])
+    def serve_pixels(self, images):
+        return {"probabilities": tf.zeros((tf.shape(images)[0], 3)) + self.bias}
+
+
+@pytest.fixture
+def foreign(exported, tmp_path):
+    """Saves a module as the SavedModel of a stranger, with the files that an export has beside."""
+
+    def save(effect):
+        module, folder = Served(effect), tmp_path / "foreign"
+        signatures = {"serving_default": module.serve_bytes, "serve_pixels": module.serve_pixels}
+        tf.saved_model.save(module, str(folder), signatures)
+        shutil.copytree(exported / "assets.extra", folder / "assets.extra")
+        return folder
+
+    return save
+
+
+def inside(effect):
+    """The same, one function deeper, in a branch."""
+    return lambda x: tf.cond(tf.size(x) > 0, tf.function(lambda: effect(x)), lambda: tf.constant(0))
+
+
+def as_number(operation):
+    with tf.control_dependencies([operation]):
+        return tf.constant(0)
+
+
+EFFECTS = {
+    "ReadFile": lambda x: tf.io.read_file("/etc/hostname"),
+    "WriteFile": lambda x: tf.io.write_file("/tmp/tlkit-was-here", x[0]),
+    "MatchingFiles": lambda x: tf.io.matching_files("/etc/*"),
+    "SaveV2": lambda x: tf.raw_ops.SaveV2(
+        prefix="/tmp/tlkit-was-here", tensor_names=["x"], shape_and_slices=[""], tensors=[x]
+    ),
+    "RestoreV2": lambda x: tf.raw_ops.RestoreV2(
+        prefix="/tmp/x", tensor_names=["x"], shape_and_slices=[""], dtypes=[tf.float32]
+    )[0],
+    "EagerPyFunc": lambda x: tf.py_function(lambda y: y, [x], tf.string),
+    "PyFuncStateless": lambda x: tf.numpy_function(lambda y: y, [x], tf.string, stateful=False),
+    "PrintV2": lambda x: tf.print(x, output_stream="file:///tmp/tlkit-was-here"),
+    "TextLineDataset": lambda x: tf.data.TextLineDataset("/etc/hostname").reduce(
+        0, lambda a, b: a + 1
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", EFFECTS)
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_graph_that_reaches_outside_is_not_loaded(operation, deep, foreign, files, monkeypatch):
+    effect = EFFECTS[operation]
+    export = foreign(inside(lambda x: as_number(effect(x))) if deep else effect)
+    monkeypatch.setattr(tf.saved_model, "load", None)
+    done = CliRunner().invoke(main, ["predict", str(export), str(files / "picture1.png")])
+    assert done.exit_code == 2, done.output
+    assert "saved_model.pb: is not loaded" in done.output
+    assert f"the operation {operation}" in done.output or "Dataset" in done.output
+
+
+def test_a_graph_that_only_computes_is_loaded(foreign, files):
+    export = foreign(inside(lambda x: tf.strings.length(x[0])))
+    done = CliRunner().invoke(main, ["predict", str(export), str(files / "picture1.png"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["score"] == pytest.approx(0.5)
+
+
+def test_other_forms_of_a_graph_are_refused(exported, tmp_path):
+    def said(change):
+        folder = shutil.copytree(exported, tmp_path / change.__name__)
+        change(folder)
+        with pytest.raises(ExportError) as told:
+            savedmodel.SavedModel(folder)
+        return str(told.value)
+
+    def text(folder):
+        (folder / "saved_model.pbtxt").write_text("")
+
+    def large(folder):
+        with (folder / "saved_model.pb").open("ab") as file:
+            file.truncate(300 << 20)
+
+    def damaged(folder):
+        (folder / "saved_model.pb").write_bytes(b"\xff" * 9)
+
+    def changed(change):
+        def write(folder):
+            saved = foreign_graph.Proto()
+            saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+            change(saved)
+            (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+
+        write.__name__ = change.__name__
+        return write
+
+    def without_objects(saved):
+        saved.meta_graphs[0].ClearField("object_graph_def")
+
+    def two_graphs(saved):
+        saved.meta_graphs.add().CopyFrom(saved.meta_graphs[0])
+
+    def assets(saved):
+        saved.meta_graphs[0].asset_file_def.add().filename = "../../../etc/passwd"
+
+    def unknown(saved):
+        saved.meta_graphs[0].graph_def.library.function[0].node_def.add().op = "Own\x1bOp"
+
+    assert "saved_model.pbtxt is not read" in said(text)
+    assert "Allowed: 256 MiB. Received: 300 MiB" in said(large)
+    assert "is damaged" in said(damaged)
+    assert "is not one graph with objects" in said(changed(without_objects))
+    assert "is not one graph with objects" in said(changed(two_graphs))
+    assert "refers to files of its own" in said(changed(assets))
+    assert "the operation Own\\x1bOp" in said(changed(unknown))

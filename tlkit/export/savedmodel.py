@@ -13,6 +13,7 @@ import tensorflow as tf
 from tlkit.data.decode import decode_and_resize, resize
 from tlkit.data.rendering import Rendering
 from tlkit.errors import ExportError
+from tlkit.export.foreign import check_graph
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
@@ -151,7 +152,8 @@ class SavedModel:
         checked: whether its files are known to belong together, see `check_export`.
 
     Raises:
-        ExportError: it is none of tlkit's, or its files do not belong together.
+        ExportError: it is none that `tlkit export` wrote, its files do not belong together, or its
+            graph may do more than compute (`tlkit.export.foreign`).
     """
 
     def __init__(self, path: Path):
@@ -160,6 +162,7 @@ class SavedModel:
             about = json.loads((path / TASK_FILE).read_text(encoding="utf-8"))
             self.task = task_from_json(about)
             self.rendering = _rendering(path / RENDERING_FILE)
+            check_graph(path)
             loaded = tf.saved_model.load(str(path))
             self._bytes = loaded.signatures["serving_default"]
             self._pixels = loaded.signatures["serve_pixels"]
