@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from tlkit.data import exif, pixels
+from tlkit.data.exif import apart
 from tlkit.data.header import FORMATS, MAGIC, MAGIC_LENGTH, Header, damaged, is_deep, read_header
 from tlkit.data.rendering import PLAIN, Rendering, blend_array
 
@@ -39,15 +41,13 @@ UNDECODABLE = (tf.errors.OpError, UnicodeDecodeError)
 """What decoding raises. The latter: some messages quote the file, which need not be UTF-8."""
 
 
-def decode(encoded: tf.Tensor, rendering: Rendering = PLAIN, looked_at: bool = False) -> tf.Tensor:
+def decode(encoded: tf.Tensor, rendering: Rendering = PLAIN) -> tf.Tensor:
     """Decode a picture and turn it upright.
 
     Args:
         encoded: the file's bytes, a scalar string tensor: JPEG, PNG, GIF, BMP or WebP, recognised
             by its first bytes, whatever its name says.
         rendering: how transparency and 16-bit samples are shown.
-        looked_at: whether `read_header` has held a JPEG against the limits already; to do so in the
-            graph takes a quarter of the time that a JPEG of 224 pixels takes.
 
     Returns:
         A uint8 tensor (height, width, 3), RGB, 0 to 255.
@@ -60,7 +60,7 @@ def decode(encoded: tf.Tensor, rendering: Rendering = PLAIN, looked_at: bool = F
     # file would travel to the GPU and back.
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
-        return exif.apply_orientation(_pixels(encoded, rendering, looked_at), orientation(encoded))
+        return exif.apply_orientation(_pixels(encoded, rendering), orientation(encoded))
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -74,16 +74,14 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     """
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
-        upright = functools.partial(tf.constant, 1, tf.int32)
-        return _by_format(
-            encoded,
-            {
-                "JPEG": lambda: exif.jpeg_orientation(encoded),
-                "PNG": lambda: exif.png_orientation(encoded),
-                "WebP": lambda: exif.webp_orientation(encoded),
-            },
-            upright,
-        )
+        return _by_format(encoded, _ORIENTATIONS, lambda _: tf.constant(1, tf.int32))
+
+
+_ORIENTATIONS = {
+    "JPEG": exif.jpeg_orientation,  # nearly all there are: of the others a function each
+    "PNG": apart(exif.png_orientation),
+    "WebP": apart(exif.webp_orientation),
+}
 
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -108,9 +106,7 @@ def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(made, (size, size, 3))
 
 
-def decode_and_resize(
-    encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN, looked_at: bool = False
-) -> tf.Tensor:
+def decode_and_resize(encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN) -> tf.Tensor:
     """Return `resize(decode(encoded, rendering), size)`: float32 (size, size, 3), 0 to 255.
 
     A stretched square may as well be turned after it has become small, which spares a third of the
@@ -120,7 +116,7 @@ def decode_and_resize(
     """
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
-        image = resize(_pixels(encoded, rendering, looked_at), size)
+        image = resize(_pixels(encoded, rendering), size)
         image = exif.apply_orientation(image, orientation(encoded))
     return tf.ensure_shape(image, (size, size, 3))
 
@@ -131,11 +127,10 @@ def traced_decode_and_resize(
 ) -> tf.types.experimental.PolymorphicFunction:
     """Return `decode_and_resize` for one size and rendering as a graph function, traced once.
 
-    For files whose headers have been looked at. Every pipeline that traced it anew would take a
-    second of computing before its first picture.
+    Every pipeline that traced it anew would take a second of computing before its first picture.
     """
     return tf.function(
-        functools.partial(decode_and_resize, size=size, rendering=rendering, looked_at=True),
+        functools.partial(decode_and_resize, size=size, rendering=rendering),
         [tf.TensorSpec((), tf.string)],
         autograph=False,
     )
@@ -198,31 +193,33 @@ def samples(encoded: bytes) -> np.ndarray:
 
 
 def _by_format(encoded: tf.Tensor, branches: dict, otherwise) -> tf.Tensor:
-    """Run the branch of the format that the first bytes tell, `otherwise` where there is none."""
+    """Call the branch of the format that the first bytes tell, `otherwise` where there is none."""
     rows = [pattern.ljust(MAGIC_LENGTH, b"?") for pattern in (*MAGIC.values(), b"")]
     patterns = tf.constant([list(row) for row in rows], tf.uint8)
     octets = exif.integers(encoded, 0, MAGIC_LENGTH, tf.uint8)
     # The last row matches everything, so the first match is the format or the way out.
     matches = tf.reduce_all((octets == patterns) | (patterns == ord("?")), axis=1)
     index = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
-    return tf.switch_case(index, [*(branches.get(name, otherwise) for name in MAGIC), otherwise])
+    calls = [branches.get(name, otherwise) for name in (*MAGIC, None)]
+    return tf.switch_case(index, [functools.partial(call, encoded) for call in calls])
 
 
-def _pixels(encoded: tf.Tensor, rendering: Rendering, looked_at: bool = False) -> tf.Tensor:
+def _pixels(encoded: tf.Tensor, rendering: Rendering) -> tf.Tensor:
     """Decode to uint8 (height, width, 3) RGB as stored, the orientation not applied."""
+    return tf.ensure_shape(_by_format(encoded, *_decoders(rendering)), (None, None, 3))
 
-    image = _by_format(
-        encoded,
-        {
-            "JPEG": lambda: (pixels.jpeg_pixels if looked_at else pixels.jpeg)(encoded),
-            "PNG": lambda: pixels.png(encoded, rendering),
-            "GIF": lambda: pixels.gif(encoded, rendering),
-            "BMP": lambda: pixels.bmp(encoded),
-            "WebP": lambda: pixels.webp(encoded, rendering),
-        },
-        lambda: _refuse(encoded),
-    )
-    return tf.ensure_shape(image, (None, None, 3))
+
+@functools.cache
+def _decoders(rendering: Rendering) -> tuple[dict, Callable]:
+    """Return what decodes each format, and what refuses all others."""
+    by_format = {
+        "JPEG": pixels.jpeg,
+        "PNG": apart(functools.partial(pixels.png, rendering=rendering)),
+        "GIF": apart(functools.partial(pixels.gif, rendering=rendering)),
+        "BMP": apart(pixels.bmp),
+        "WebP": apart(functools.partial(pixels.webp, rendering=rendering)),
+    }
+    return by_format, apart(_refuse)
 
 
 def _refuse(encoded: tf.Tensor) -> tf.Tensor:

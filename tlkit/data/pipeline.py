@@ -187,7 +187,7 @@ def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: 
     if all(example.pixels is None for example in examples):
         resized, encoded = traced_decode_and_resize(size, rendering), _reader(examples, reading)
         return (
-            lambda i: decode(encoded(i), rendering, looked_at=True),
+            lambda i: decode(encoded(i), rendering),
             lambda i: resized(encoded(i)),
         )
 

@@ -31,7 +31,7 @@ HARMLESS = frozenset(
         *("VarHandleOp", "ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp"),
         "DisableCopyOnRead",
         *("ResourceGather", "PartitionedCall", "StatefulPartitionedCall"),
-        *("While", "If", "Case", "Assert"),
+        *("While", "If", "Case", "Assert", "CheckNumerics"),
         *("RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal"),
     )
 )
