@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import zipfile
@@ -57,6 +58,48 @@ def test_a_zip_file_is_unpacked_once(tmp_path, cache):
     assert folder.stat().st_mtime_ns == made
     zipped(path, *FILES, "flowers/lily/1.jpg")
     assert open_source(path).outputs == ("lily", "rose", "tulip")
+
+
+CHANGES = {
+    "gone": lambda folder: (folder / "a" / "1.png").unlink(),
+    "class gone": lambda folder: shutil.rmtree(folder / "a"),
+    "all gone": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+    "new": lambda folder: shutil.copy(folder / "a" / "1.png", folder / "a" / "3.png"),
+    "written": lambda folder: (folder / "a" / "1.png").write_bytes(b"A1"),
+    "copied": lambda folder: shutil.copy2(folder / "b" / "1.png", folder / "a" / "1.png"),
+    "exchanged": lambda folder: (
+        (folder / "a").rename(folder / "x"),
+        (folder / "b").rename(folder / "a"),
+        (folder / "x").rename(folder / "b"),
+    ),
+    "a file": lambda folder: (shutil.rmtree(folder), folder.write_text("")),
+    "a link": lambda folder: (
+        folder.rename(folder.with_name("aside")),
+        folder.symlink_to("aside", target_is_directory=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_unpacked_is_unpacked_anew_once_it_has_changed(tmp_path, cache, change):
+    path, content = tmp_path / "x.zip", {f"{a}/{i}.png": f"{a}{i}" for a in "ab" for i in (1, 2)}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, text in content.items():
+            file.writestr(name, text)
+    folder = archive.unpack(path)
+    CHANGES[change](folder)
+    assert archive.unpack(path) == folder
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    assert {name: p.read_text() for name, p in found.items()} == content
+
+
+def test_another_zip_file_of_the_same_size_and_time_is_another(tmp_path):
+    path = tmp_path / "x.zip"
+    for content in (b"one", b"two"):
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(zipfile.ZipInfo("a/1.png"), content)
+        os.utime(path, (10**9, 10**9))
+        assert (archive.unpack(path) / "a" / "1.png").read_bytes() == content
 
 
 def test_a_zip_file_may_be_given_for_a_part(tmp_path, pictures):

@@ -343,7 +343,33 @@ def test_digits_are_laid_out_once_in_the_cache(cache):
     assert Image.open(first).size == (8, 8)
     made = first.stat().st_mtime_ns
     assert open_source("example:digits").parts["train"][0].path.stat().st_mtime_ns == made
-    assert [p.name for p in (cache / "examples").iterdir()] == ["digits"]
+    assert sorted(p.name for p in (cache / "examples").iterdir()) == ["digits", "digits.names"]
+
+
+@pytest.mark.parametrize("change", ["gone", "moved", "written", "class", "names", "emptied"])
+def test_digits_that_are_no_longer_what_they_were_are_laid_out_anew(cache, change):
+    examples = open_source("example:digits").parts["train"]
+    folder = cache / "examples" / "digits"
+    first = examples[0].path
+    content = first.read_bytes()
+    if change == "gone":
+        first.unlink()
+    elif change == "moved":
+        first.rename(folder / "1" / first.name)
+    elif change == "written":
+        first.write_bytes(examples[1].path.read_bytes())
+    elif change == "class":
+        (folder / "0").rename(folder / "x")
+        (folder / "1").rename(folder / "0")
+        (folder / "x").rename(folder / "1")
+    elif change == "names":
+        (cache / "examples" / "digits.names").unlink()
+    else:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    again = open_source("example:digits").parts["train"]
+    assert ids(again) == ids(examples)
+    assert first.read_bytes() == content
 
 
 def test_a_failed_preparation_leaves_nothing_behind(cache, monkeypatch):

@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 from tlkit.data.embedded import cache_folder
+from tlkit.data.laid_out import mark, remove, stamp, times
 from tlkit.data.tree import RUBBISH
 from tlkit.errors import DataError, printable
 
@@ -43,7 +44,9 @@ def unpacked_folder() -> Path:
 def unpack(path: Path) -> Path:
     """Return the folder with the content of a zip file; made at the first use of its state.
 
-    Nothing is written outside that folder; links, encrypted files and bombs are refused.
+    It is made anew if its files are no longer those that the zip file says it holds (by name, size
+    and CRC-32). Nothing is written outside that folder; links, encrypted files and bombs are
+    refused.
 
     Raises:
         DataError: it cannot be read, or holds what is refused; nothing is left behind then.
@@ -52,22 +55,25 @@ def unpack(path: Path) -> Path:
     state = f"{path.resolve()}:{about.st_size}:{about.st_mtime_ns}"
     key = hashlib.blake2b(os.fsencode(state), digest_size=8).hexdigest()
     folder = unpacked_folder() / key
-    if folder.is_dir():
-        return folder
-    draft = None
+    draft = expected = None
     try:
         with zipfile.ZipFile(path) as archive:
             names = _checked(path, archive, about.st_size)
+            expected = {name: stamp(name, _content(info)) for info, name in names.items()}
+            if _is_whole(folder, expected):
+                return folder
+            remove(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
             _check_room(path, names, draft)
             for info, name in names.items():
                 _write(archive, info, draft / name)
+                mark(draft, name, _content(info))
         draft.rename(folder)
     except _FAILURES as error:
         raise DataError(f"data {path}: is no zip file that can be read: {error}") from error
     except OSError as error:
-        if not folder.is_dir():  # else another process was quicker, with the same files
+        if not _is_whole(folder, expected):  # else another process was quicker, with the same files
             raise DataError(f"data {path}: cannot be unpacked: {error.strerror}") from error
     finally:
         if draft is not None:
@@ -136,6 +142,14 @@ def _check_room(path: Path, names: dict[zipfile.ZipInfo, str], folder: Path) -> 
             f"{free:,} free. Set TLKIT_CACHE to a folder on a larger disk, or give the folder that "
             "it is unpacked into"
         )
+
+
+def _is_whole(folder: Path, expected: dict[str, int] | None) -> bool:
+    return folder.is_dir() and times(folder) == expected
+
+
+def _content(info: zipfile.ZipInfo) -> str:
+    return f"{info.file_size} {info.CRC}"
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:

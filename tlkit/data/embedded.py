@@ -6,15 +6,17 @@ a person's own pictures.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import platformdirs
 
 from tlkit.atomic import folder_draft
+from tlkit.data.laid_out import mark, remove, stamp, times
 from tlkit.errors import CacheError, DataError, did_you_mean
 
 ELPV_LICENCE = (
@@ -33,6 +35,8 @@ def cache_folder() -> Path:
 def prepare_example(name: str) -> Path:
     """Return the folder of `example:elpv` or `example:digits`; made at the first use.
 
+    It is made anew if it is no longer as it was made.
+
     Raises:
         DataError: there is no such example, or the package that carries it is not installed.
     """
@@ -43,17 +47,39 @@ def prepare_example(name: str) -> Path:
             f"Allowed: {', '.join(f'example:{known}' for known in EXAMPLES)}"
         )
     folder = cache_folder() / "examples" / key
-    if not folder.is_dir():
+    if not _is_whole(folder):
         try:
+            remove(folder)
             with folder_draft(folder) as draft:
                 EXAMPLES[key](draft)
+                for name in (names := sorted(times(draft))):
+                    mark(draft, name)
+                _seal(folder).write_text(_hash(names), encoding="ascii")
         except OSError as error:
-            if not folder.is_dir():  # else another process was quicker, with the same pictures
+            if not _is_whole(folder):  # else another process was quicker, with the same pictures
                 raise CacheError(
                     f"data {name}: {folder.parent} cannot be written: {error.strerror}. Free some "
                     "space, or set TLKIT_CACHE to another folder"
                 ) from error
     return folder
+
+
+def _seal(folder: Path) -> Path:
+    """Return the file with the hash of the names of an example's files."""
+    return folder.with_name(f"{folder.name}.names")
+
+
+def _hash(names: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        found = times(folder)
+        whole = _seal(folder).read_bytes() == _hash(sorted(found)).encode("ascii")
+        return whole and all(stamp(name) == time for name, time in found.items())
+    except (OSError, UnicodeError):
+        return False
 
 
 def _elpv(folder: Path) -> None:

@@ -1,0 +1,45 @@
+"""Folders of images laid out below the cache: believed only as long as they are as laid out.
+
+Each file bears a time, long past, that is a hash of its name and of what it was made from. One that
+was written, moved or lost since (a cleaner of old caches, a removal that was stopped, a person) is
+told by a look at the folder, without reading it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+FIRST = 10**9
+"""The earliest of these times, in seconds: in 2001, after all that file systems begin with."""
+
+
+def stamp(name: str, made_from: str = "") -> int:
+    """Return the time of a file in seconds: even, as FAT keeps no others, and before 2019."""
+    digest = hashlib.blake2b(os.fsencode(f"{name}\0{made_from}"), digest_size=8).digest()
+    return FIRST + 2 * (int.from_bytes(digest, "little") % 2**28)
+
+
+def mark(folder: Path, name: str, made_from: str = "") -> None:
+    """Give the file `name` below `folder` its time."""
+    os.utime(folder / name, (stamp(name, made_from),) * 2)
+
+
+def times(folder: Path) -> dict[str, int]:
+    """Return the time of each file below `folder`, in seconds, by its name there."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            found[os.path.relpath(path, folder).replace(os.sep, "/")] = int(os.lstat(path).st_mtime)
+    return found
+
+
+def remove(folder: Path) -> None:
+    """Remove what stands where a folder is to be laid out, if anything does."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
