@@ -105,6 +105,7 @@ DAMAGES = {
     "gone": lambda rows, sidecar: rows.unlink(),
     "foreign": lambda rows, sidecar: rows.write_bytes(b"PK\x03\x04" + bytes(100)),
     "sidecar is no JSON": lambda rows, sidecar: sidecar.write_text("{"),
+    "sidecar is deep": lambda rows, sidecar: sidecar.write_text("[" * 200_000),
     "sidecar is a list": lambda rows, sidecar: sidecar.write_text("[]"),
     "sidecar names others": lambda rows, sidecar: sidecar.write_text(
         json.dumps({"digests": ["a"], "checksum": ""})

@@ -6,14 +6,17 @@ its record; of other data sets the pictures are held in memory.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from tlkit.data.arrays import array_examples
+from tlkit.data.files import parse_json, read_file
 from tlkit.data.records import IMAGE, Records
 from tlkit.data.sources import PARTS, Example, Facts, content_digest
 from tlkit.data.targets import TARGETS, Label, Targets
@@ -28,6 +31,15 @@ which is read too, the index has no groups."""
 
 BY_NUMBER = ("tfrecord", "array_record")
 """Formats of TensorFlow Datasets whose records can be read one by one, by number."""
+
+
+class _About(TypedDict):
+    format: int
+    task: str
+    digests: NotRequired[dict[str, str]]
+
+
+_ABOUT = TypeAdapter(_About)
 
 
 def index_file(folder: Path, split: str) -> Path:
@@ -111,10 +123,10 @@ def _check_features(builder: Any, data: str) -> None:
 
 def _check_task(folder: Path, targets: Targets) -> None:
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = _ABOUT.validate_python(parse_json(read_file(folder / ABOUT)), strict=True)
         number, task, digests = about["format"], about["task"], about.get("digests", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"data {folder}: {ABOUT} is damaged; prepare it anew") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"data {folder}: {ABOUT} is missing or damaged; prepare it anew") from error
     if number not in (1, FORMAT):
         raise DataError(
             f"data {folder}: was prepared by another version of tlkit; prepare it anew. "
@@ -139,7 +151,7 @@ def described(folder: Path) -> dict[str, str]:
 def _digest(path: Path) -> str | None:
     try:
         return content_digest(path.read_bytes())
-    except OSError:
+    except (OSError, ValueError):  # the latter: a NUL byte in a name
         return None
 
 
@@ -151,7 +163,8 @@ def _splits(builder: Any) -> dict[str, str]:
 
 def _part(builder: Any, part: str, split: str, targets: Targets) -> list[Example]:
     folder = Path(builder.data_dir)
-    if (folder / ABOUT).is_file() and split in builder.info.splits:
+    written = os.path.lexists(folder / ABOUT) or index_file(folder, split).exists()
+    if written and split in builder.info.splits:
         _check_task(folder, targets)
         return _indexed(builder, split, folder)
     return _examples(builder, part, split, targets)
@@ -185,7 +198,7 @@ def _index_rows(path: Path) -> Iterator[tuple[str, Any, str, str | None, Facts |
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                id_, label, digest, *more = json.loads(line)
+                id_, label, digest, *more = parse_json(line)
                 group, facts = (*more, None, None)[:2]
                 yield id_, label, digest, group, Facts(*facts) if facts else None
     except (OSError, ValueError, TypeError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from tlkit.data.pixels import MAX_PIXELS
 
@@ -35,3 +37,15 @@ def read_file(path: Path) -> bytes:
         )
     with open(path, "rb") as file:
         return file.read(MAX_BYTES)  # it may have grown since
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or nested deeper than Python reads.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.embedded import cache_folder
+from tlkit.data.files import parse_json, read_file
 from tlkit.errors import CacheError
 
 SHARD_BYTES = 32 * 2**20
@@ -155,7 +156,7 @@ class FeatureCache:
         """Map a shard; one that is not what its sidecar says is removed and computed anew."""
         data = sidecar.with_suffix(".rows")
         try:
-            about = json.loads(sidecar.read_text(encoding="utf-8"))
+            about = parse_json(read_file(sidecar))
             shape = (len(about["digests"]), *self.shape)
             rows = np.memmap(data, self.dtype, "r", shape=shape)
             checksum = _checksum(self.path, about["digests"], rows)
@@ -236,7 +237,7 @@ def kept_digests(path: Path) -> set[str]:
     digests: set[str] = set()
     for sidecar in path.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            digests.update(json.loads(sidecar.read_text(encoding="utf-8"))["digests"])
+            digests.update(parse_json(read_file(sidecar))["digests"])
     return digests
 
 
