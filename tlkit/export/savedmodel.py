@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.data.decode import decode_and_resize, resize
+from tlkit.data.files import parse_json, read_file
 from tlkit.data.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.foreign import check_graph
@@ -91,7 +92,7 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
 
 def _digests(path: Path) -> dict[str, str]:
     """Return the hash of each file of an export that is read, by its name there."""
-    read = [path / "saved_model.pb", path / LABELS_FILE, path / TASK_FILE]
+    read = [path / "saved_model.pb", path / LABELS_FILE, path / TASK_FILE, path / RENDERING_FILE]
     read += sorted((path / "variables").glob("*"))
     return {x.relative_to(path).as_posix(): file_digest(x) for x in read if x.is_file()}
 
@@ -105,10 +106,10 @@ def check_export(path: Path) -> bool:
     Raises:
         ExportError: names those that are others than were written, or are missing.
     """
-    if not (path / DIGESTS_FILE).is_file():
+    if not (path / DIGESTS_FILE).exists():
         return False
     try:
-        written = dict(json.loads((path / DIGESTS_FILE).read_text(encoding="utf-8")))
+        written = dict(parse_json(read_file(path / DIGESTS_FILE)))
     except (OSError, ValueError, TypeError) as error:
         raise ExportError(f"export {path}: {DIGESTS_FILE} is damaged") from error
     there = _digests(path)
@@ -142,7 +143,7 @@ def _rendering(file: Path) -> Rendering:
     """Return how an export decodes; those without this file dropped alpha."""
     if not file.is_file():
         return Rendering("drop")
-    return Rendering(**json.loads(file.read_text(encoding="utf-8")))
+    return Rendering(**parse_json(read_file(file)))
 
 
 class SavedModel:
@@ -159,7 +160,7 @@ class SavedModel:
     def __init__(self, path: Path):
         self.checked = check_export(path)
         try:
-            about = json.loads((path / TASK_FILE).read_text(encoding="utf-8"))
+            about = parse_json(read_file(path / TASK_FILE))
             self.task = task_from_json(about)
             self.rendering = _rendering(path / RENDERING_FILE)
             check_graph(path)
