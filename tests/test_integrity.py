@@ -16,9 +16,11 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.data.membership import as_text, changes, members
 from tlkit.data.sources import Example, content_digest
-from tlkit.errors import DataError, Interrupted
+from tlkit.errors import DataError, Interrupted, RunFolderError
 from tlkit.run import resume
 from tlkit.training.prefix import FeatureStore
+from tlkit.training.record import check_files, note
+from tlkit.training.runfolder import RunFolder
 
 QUICK = {"regime": "small", "progress": False, **TINY}
 
@@ -198,6 +200,115 @@ def test_a_checkpoint_or_state_of_another_run_is_noticed(here):
     shutil.copy("other/checkpoints/state.npz", "run/checkpoints/state.npz")
     for use in ("predict", "resume"):
         assert "state.npz is the state of another run" in refused(*USES[use])
+
+
+def test_another_engine_is_not_taken_and_a_lost_one_is_chosen_anew(here):
+    unfinish()
+    engine = Path("run/engine.json")
+    text = engine.read_text()
+    own = json.loads(text)["name"]
+    engine.write_text(text.replace(own, "keras" if own != "keras" else "tensorflow"))
+    assert "engine.json is damaged or was replaced" in refused(*USES["resume"])
+    engine.unlink()
+    assert call(*USES["resume"]).exit_code == 0
+    assert json.loads(engine.read_text())["name"] == own
+
+
+def test_the_engine_of_a_run_that_has_just_chosen_it_is_known(here):
+    files = RunFolder("run")
+    unfinish()
+    record = json.loads(Path("run/digests.json").read_text())
+    Path("run/digests.json").write_text(json.dumps({**record, "files": {}}))
+    note(files, "engine.json", {"name": "keras"})
+    check_files(files)
+    files.write_json("engine.json", {"name": "tensorflow"})
+    with pytest.raises(RunFolderError, match="engine.json is damaged or was replaced"):
+        check_files(files)
+
+
+@pytest.mark.parametrize("change", ["value", "order", "other"])
+def test_a_log_that_the_run_did_not_write_is_noticed(here, change):
+    unfinish()
+    log = Path("run/log.csv")
+    head, *rows = log.read_bytes().splitlines(keepends=True)
+    if change == "value":
+        rows[0] = rows[0].replace(b"0.", b"9.", 1)
+    elif change == "order":
+        rows.reverse()
+    else:
+        head, *rows = Path("other/log.csv").read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([head, *rows]))
+    said = refused(*USES["resume"])
+    assert "log.csv is missing or unreadable: " in said
+    assert change == "other" or "its rows are not those that the run wrote" in said
+    assert "Remove it to go on without its rows" in said
+    log.unlink()
+    assert call(*USES["resume"]).exit_code == 0
+
+
+def test_rows_of_epochs_after_the_state_are_dropped_as_ever(here):
+    unfinish()
+    log = Path("run/log.csv")
+    before = log.read_bytes()
+    log.write_bytes(before + before.splitlines(keepends=True)[-1])
+    assert call(*USES["resume"]).exit_code == 0
+    assert log.read_bytes() == before
+
+
+EDITS = {
+    "weights": lambda plain, arrays: arrays.update(best_weights_0=2 * arrays["best_weights_0"]),
+    "fewer": lambda plain, arrays: arrays.pop("best_weights_1"),
+    "form": lambda plain, arrays: arrays.update(best_weights_0=arrays["best_weights_0"].ravel()),
+    "best": lambda plain, arrays: plain.update(best={"loss": 0.0, "accuracy": 1.0}),
+    "phases": lambda plain, arrays: plain.update(finished=[]),
+    "rows": lambda plain, arrays: plain.update(log_rows=0),
+    "batch": lambda plain, arrays: plain.update(batch_size=1),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_state_is_noticed(here, edit):
+    unfinish()
+    with np.load("run/checkpoints/state.npz") as file:
+        arrays = dict(file)
+    plain = json.loads(arrays["json"].tobytes())
+    EDITS[edit](plain, arrays)
+    arrays["json"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    np.savez("run/checkpoints/state.npz", **arrays)
+    for use in ("predict", "resume"):
+        assert "state.npz is missing or unreadable" in refused(*USES[use])
+
+
+def test_an_export_is_not_checked_on_images_of_another_run(here):
+    shutil.copy("other/scan.json", "run/scan.json")
+    assert "scan.json is damaged or was replaced" in refused(*USES["export"])
+    assert not Path("served").exists()
+
+
+def test_a_run_does_not_begin_on_other_weights_than_it_was_started_with(here, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    import keras
+
+    net = keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
+    )
+    net.save_weights("own.weights.h5")
+    backbone = {**TINY["backbone"], "weights": "own.weights.h5"}
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "rows", press)
+        with pytest.raises(Interrupted):
+            tlkit.train("data", out="new", **{**QUICK, "backbone": backbone})
+    Path("own.weights.h5").rename("kept.weights.h5")
+    for variable in net.variables:
+        variable.assign(variable + 1)
+    net.save_weights("own.weights.h5")
+    said = refused("train", "--resume", "new")
+    assert "the weights of the backbone (weights=" in said
+    assert "own.weights.h5) are no longer those that it was started with" in said
+    Path("kept.weights.h5").rename("own.weights.h5")
+    assert call("train", "--resume", "new").exit_code == 0
 
 
 @pytest.mark.parametrize("gone", ["scan.json", "plan.json", "data.json"])
@@ -416,7 +527,11 @@ def test_arrays_are_recognised_by_their_pixels(here, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["labels.json", "task.json", "digests.json", "all", "saved_model.pb", "variables"]
+    "name",
+    [
+        *("labels.json", "task.json", "rendering.json", "digests.json"),
+        *("all", "saved_model.pb", "variables"),
+    ],
 )
 def test_an_export_with_files_of_another_is_refused(here, name):
     for run in ("run", "other"):
@@ -428,6 +543,8 @@ def test_an_export_with_files_of_another_is_refused(here, name):
         folder = extra if name == "all" else Path("variables")
         shutil.rmtree(own / folder)
         shutil.copytree(other / folder, own / folder)
+    elif name == "rendering.json":  # those of the two are alike
+        (own / extra / name).write_text('{"alpha": "drop", "bits": 8}')
     else:
         file = Path(name) if name == "saved_model.pb" else extra / name
         shutil.copy(other / file, own / file)
@@ -441,6 +558,49 @@ def test_an_export_of_an_earlier_version_is_said_to_be_unchecked(here):
     done = call("predict", "served", "data/test")
     assert done.exit_code == 0, done.output
     assert "served was made by an earlier version: its files cannot be checked" in done.stdout
+
+
+def test_a_damaged_export_is_refused(here):
+    assert call("export", "run", "--out", "served").exit_code == 0
+    for name in ("labels.json", "task.json", "rendering.json", "digests.json"):
+        file = Path("served/assets.extra", name)
+        before = file.read_text()
+        for text in ("[" * 200_000, "{}", "null", "7", ""):
+            file.write_text(text)
+            assert name in refused("predict", "served", "data/test")
+        file.write_text(before)
+    assert call("predict", "served", "data/test").exit_code == 0
+
+
+ABOUTS = {
+    "deep": lambda about: "[" * 200_000,
+    "a folder": lambda about: None,
+    "null": lambda about: "null",
+    "list of digests": lambda about: json.dumps({**about, "digests": ["a"]}),
+    "no digest": lambda about: json.dumps({**about, "digests": {"features.json": None}}),
+    "list of tasks": lambda about: json.dumps({**about, "task": ["classification"]}),
+    "format": lambda about: json.dumps({**about, "format": [2]}),
+    "a name with NUL": lambda about: json.dumps({**about, "digests": {"a\0": "0"}}),
+    "gone": lambda about: "",
+}
+
+
+@pytest.mark.parametrize("damage", ABOUTS)
+def test_what_describes_a_prepared_data_set_is_needed_whole(here, damage):
+    tlkit.prepare_data("data", "one", progress=False)
+    about = Path("one/tlkit.json")
+    text = ABOUTS[damage](json.loads(about.read_text()))
+    about.unlink()
+    if text is None:
+        about.mkdir()
+    elif damage != "gone":
+        about.write_text(text)
+    said = refused("data", "scan", "one")
+    assert (
+        "a\\x00: is missing or damaged" if "NUL" in damage else "data one: tlkit.json is"
+    ) in said
+    assert "missing or damaged" in said
+    assert "prepare it anew" in said
 
 
 @pytest.mark.parametrize("change", ["label", "order", "other", "about", "names", "shards"])

@@ -236,11 +236,16 @@ def describe_environment(
         "seed": spec.seed,
         "git": _git(),
         "data": _hash(f"{id_}\0{digest}\n".encode() for id_, digest in sorted(digests)),
-        "weights": _hash(np.ascontiguousarray(array) for array in model.get_weights()),
+        "weights": hash_weights(model),
         "versions": versions,
         # Of layers that a user brings nobody knows since when Keras has them.
         "keras_least": keras.__version__ if spec.backbone.given else LEAST_KERAS,
     }
+
+
+def hash_weights(model: keras.Model) -> str:
+    """Return a hash of all weights of a model."""
+    return _hash(np.ascontiguousarray(array) for array in model.get_weights())
 
 
 def _hardware() -> dict[str, Any]:

@@ -25,12 +25,16 @@ from tlkit.memory import is_out_of_memory
 from tlkit.opened import Run
 from tlkit.spec import RunSpec
 from tlkit.training.runfolder import RunFolder, next_folder
+from tlkit.training.state import read_state
 
 MEMORY = (
     "out of memory. Try a smaller --batch-size (a run that has begun: tlkit train --resume RUN "
     "--batch-size N), a smaller --image-size or backbone, or on a GPU --precision bfloat16"
 )
 """What to type where memory runs out in no phase's steps."""
+
+CATALOGUED = ("imagenet", "none")
+"""Weights that are no file of the user's."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no quota, file too large."""
@@ -103,6 +107,29 @@ def check_unchanged(prepared: Prepared, run: Run) -> None:
         raise RunFolderError(
             f"run {run.folder}: the pictures in {run.spec.data} have changed since it was stopped: "
             f"{'; '.join(found)}. Put them back, or train anew"
+        )
+
+
+def check_weights(weights: str, run: Run) -> None:
+    """Refuse to go on from another file of weights than the run began with.
+
+    A run whose state has the weights of its best model goes on from these, whatever the file holds
+    by now; a model of one's own may have other layers.
+
+    Args:
+        weights: hash of those of the model as it is before training.
+    """
+    backbone = run.spec.backbone
+    if not backbone.given and (
+        backbone.weights in CATALOGUED or read_state(run.files).best is not None
+    ):
+        return
+    before = run.files.read_json("env.json").get("weights", weights)
+    if weights != before:
+        where = backbone.name if backbone.given else f"weights={backbone.weights}"
+        raise RunFolderError(
+            f"run {run.folder}: the weights of the backbone ({where}) are no longer those that it "
+            "was started with. Put them back, or train anew"
         )
 
 

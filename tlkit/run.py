@@ -15,12 +15,25 @@ from tlkit.backbones.catalog import MODEL
 from tlkit.data.membership import as_text
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
-from tlkit.environment import describe_environment, gpu_bytes, machine, set_environment
+from tlkit.environment import (
+    describe_environment,
+    gpu_bytes,
+    hash_weights,
+    machine,
+    set_environment,
+)
 from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate
 from tlkit.heads.task import Task
 from tlkit.host import as_guest
-from tlkit.interruption import Start, check_unchanged, disk_full_told, interrupted, starting
+from tlkit.interruption import (
+    Start,
+    check_unchanged,
+    check_weights,
+    disk_full_told,
+    interrupted,
+    starting,
+)
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
 from tlkit.picture_grid import check_png, draw_preview
@@ -227,6 +240,8 @@ def resume(
                 check_unchanged(prepared, run)
             devices = machine(spec)
             task, built, model = assemble(prepared, given, devices)
+            if started:
+                check_weights(hash_weights(model), run)
             # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
             fitted = started and run.plan["phases"][-1]["method"] == "fit"
             if started:

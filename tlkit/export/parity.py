@@ -14,6 +14,7 @@ from tlkit.errors import DataError, ParityError
 from tlkit.export.savedmodel import SavedModel
 from tlkit.progress import Progress
 from tlkit.spec import ARRAYS, RunSpec
+from tlkit.training.record import check_files
 from tlkit.training.runfolder import RunFolder
 
 TOLERANCE = 1e-4
@@ -78,9 +79,13 @@ def parity_images(folder: RunFolder, spec: RunSpec, progress: Progress) -> list[
 
     Those that have moved or are damaged by now are left out; made-up ones stand for all if none is
     left.
+
+    Raises:
+        RunFolderError: scan.json is damaged, or not the run's own.
     """
     if ARRAYS in (spec.data, spec.val, spec.test):
         return made_up_pictures()
+    check_files(folder, "scan.json")
     splits = folder.read_json("scan.json")["splits"]
     ids = splits["test"] or splits["val"]
     wanted = set(ids[:: max(1, len(ids) // PICTURES)][:PICTURES])

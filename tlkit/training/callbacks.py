@@ -80,12 +80,14 @@ class Checkpoints(keras.callbacks.Callback):
 
     def end_phase(self, result: dict[str, Any]) -> None:
         """Put the best weights into the model, for the next phase to start from, and write."""
+        rows, digest = self.folder.log_state()
         self.state = State(
             finished=[*self.state.finished, result],
             before=self.state.best,
             best=self.state.best,
             best_weights=self.state.best_weights,
-            log_rows=self.folder.count_log(),
+            log_rows=rows,
+            log_digest=digest,
             run=self.state.run,
             best_digest=self.state.best_digest,
             batch_size=self.state.batch_size,
@@ -149,6 +151,7 @@ class Checkpoints(keras.callbacks.Callback):
         fitted: dict[str, float] | None = None,
     ) -> None:
         """Take the state after `epoch` epochs; write it when the last write is some time ago."""
+        rows, digest = self.folder.log_state()
         self.state = replace(
             self.state,
             epoch=epoch,
@@ -156,7 +159,8 @@ class Checkpoints(keras.callbacks.Callback):
             variables=values_of(self.model.variables),
             optimizer=values_of(self.model.optimizer.variables),
             callbacks=counts_of(counting),
-            log_rows=self.folder.count_log(),
+            log_rows=rows,
+            log_digest=digest,
             phase_seconds=time.monotonic() - self._phase_began,
             fitted=fitted,
         )

@@ -61,6 +61,10 @@ class _Engine(_Open):
     name: Literal[*ENGINES]
 
 
+class _Environment(_Open):
+    weights: str = ""
+
+
 class _Metrics(_Open):
     phases: list[Object]
     val: Object
@@ -73,6 +77,7 @@ CONTENTS: dict[str, TypeAdapter] = {
     "task.json": TypeAdapter(_Task),
     "scan.json": TypeAdapter(_Scan),
     "plan.json": TypeAdapter(_Plan),
+    "env.json": TypeAdapter(_Environment),
     "engine.json": TypeAdapter(_Engine),
     "batches.json": TypeAdapter(list[Object]),
     "data.json": TypeAdapter(dict[str, list[_Row]]),
@@ -89,6 +94,7 @@ REMEDIES = {
     "evaluate {run} DATA; to go on with training, train anew",
     "plan.json": "tlkit predict, evaluate and export work without; to go on with training, train "
     "anew",
+    "env.json": "What the run began with cannot be told without: put it back, or train anew",
     "engine.json": "Remove it, and an engine is chosen anew",
     "batches.json": "It only tells of batches that were made smaller. Remove it to go on without",
     "data.json": "Which images the run was trained on cannot be told without: train anew",

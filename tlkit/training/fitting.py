@@ -105,7 +105,7 @@ class Fitting:
         with trainer.machine.scope():
             self._suffix.compile()  # lets go of the compiled steps
         gc.collect()
-        trainer.folder.keep_log(state.log_rows)
+        trainer.folder.keep_log(state.log_rows, state.log_digest)
         text = (
             f"out of memory with {before} images of {trainer.spec.size} px a step: goes on with "
             f"{trainer.batch_size}, from the start of epoch {state.epoch + 1}"

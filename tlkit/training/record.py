@@ -31,6 +31,10 @@ AT_END = (
 )
 """Files of a finished run besides those of its start, and task.json and metrics.json, the last."""
 
+BETWEEN = ("engine.json",)
+"""Files that are written once, after the start, and read when a run goes on. One that is gone is
+written anew."""
+
 AT_START = ("plan.json", "env.json", "labels.json", "scan.json")
 """Files of the start of a run of an earlier version, which had no record when it was stopped."""
 
@@ -46,7 +50,7 @@ class Record:
     Attributes:
         run: a number drawn for this run, which its state carries too.
         start: BLAKE2b (16 bytes) of the files of the start, by name.
-        files: of all files of the finished run; empty before.
+        files: of all files of the finished run; before, of those of `BETWEEN` that are there.
         spec: the run's spec as it started.
     """
 
@@ -110,6 +114,18 @@ def seal(folder: RunFolder, texts: Mapping[str, str]) -> None:
         folder.write_text(name, text)
 
 
+def note(folder: RunFolder, name: str, value: Any) -> None:
+    """Write a JSON file that comes between start and end, and before it what the record says of it.
+
+    A run that is killed between the two has no such file.
+    """
+    text, record = as_json(value), read_record(folder)
+    (folder.path / name).unlink(missing_ok=True)
+    if record:
+        _write(folder, replace(record, files=record.files | {name: _text_digest(text)}))
+    folder.write_text(name, text)
+
+
 def check_files(folder: RunFolder, *names: str) -> None:
     """Check that these files are the run's own, or, if none is named, all of them.
 
@@ -132,6 +148,7 @@ def check_files(folder: RunFolder, *names: str) -> None:
         names = tuple(name for name in record.start if name != "spec.yaml")
         if folder.state.is_file():  # else its start was not over
             _refuse(folder, [name for name in names if not (folder.path / name).exists()])
+        names = (*names, *(name for name in BETWEEN if name in record.files))
     found = [name for name in names if (folder.path / name).is_file()]
     _refuse(folder, [n for n in found if file_digest(folder.path / n) not in allowed.get(n, ())])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import keras
 from pydantic import ValidationError
 
 from tlkit.atomic import file_draft, folder_draft
-from tlkit.data.files import read_file
+from tlkit.data.files import parse_json, read_file
 from tlkit.errors import RunFolderError, received
 from tlkit.memory import is_out_of_memory
 from tlkit.places import check_free
@@ -116,7 +117,7 @@ class RunFolder:
                 or does not hold what it should; the message says what can still be done.
         """
         try:
-            value = json.loads(read_file(self.path / name))
+            value = parse_json(read_file(self.path / name))
             CONTENTS[name].validate_python(value, strict=True)
             return value
         except ValidationError as error:
@@ -125,7 +126,7 @@ class RunFolder:
             reason = f"{place}: {first['msg']}"
         except OSError as error:
             reason = error.strerror
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             reason = f"no JSON: {error}"
         raise self.damaged(name, reason)
 
@@ -226,18 +227,31 @@ class RunFolder:
                 os.truncate(self.log, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log))
 
-    def count_log(self) -> int:
-        """Return the number of rows of `log.csv`."""
-        return max(0, self.log.read_bytes().count(b"\n") - 1) if self.log.exists() else 0
+    def log_state(self) -> tuple[int, str]:
+        """Return the number of rows of `log.csv`, and a hash of it."""
+        content = self.log.read_bytes() if self.log.exists() else b""
+        return max(0, content.count(b"\n") - 1), _hash(content)
 
-    def keep_log(self, count: int) -> None:
-        """Keep the first `count` rows; the others are of epochs that are going to be run again."""
+    def keep_log(self, count: int, digest: str) -> None:
+        """Keep the first `count` rows; the others are of epochs that are going to be run again.
+
+        Args:
+            digest: what `log_state` said when there were so many; empty: it is not known.
+
+        Raises:
+            RunFolderError: the file is damaged, or not the one of that time.
+        """
         if not count:
             self.log.unlink(missing_ok=True)
             return
         rows = self.read_log()
         if 0 < len(rows) < count:
             raise self.damaged(self.log.name, f"{len(rows)} rows, there were {count}")
+        kept = (
+            b"".join(self.log.read_bytes().splitlines(keepends=True)[: count + 1]) if rows else b""
+        )
+        if rows and digest and _hash(kept) != digest:
+            raise self.damaged(self.log.name, "its rows are not those that the run wrote")
         if len(rows) > count:
             self._write_log(list(rows[0]), rows[:count])
 
@@ -274,6 +288,10 @@ class RunFolder:
         except (ValueError, csv.Error) as error:
             reason = str(error)
         raise self.damaged(self.log.name, reason)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def as_json(value: Any) -> str:

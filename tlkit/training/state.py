@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -60,6 +61,7 @@ class State:
         optimizer: its variables.
         callbacks: what Keras's callbacks counted, by class.
         log_rows: rows of `log.csv` that belong to this state; later ones are of lost epochs.
+        log_digest: hash of `log.csv` up to these rows; empty in a state of an earlier version.
         seconds: spent on the run so far.
         phase_seconds: of these, on the phase that is not finished.
         run: number of the run that it belongs to, see `record.Record`.
@@ -80,6 +82,7 @@ class State:
     optimizer: list[np.ndarray] = field(default_factory=list)
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
     log_rows: int = 0
+    log_digest: str = ""
     seconds: float = 0.0
     phase_seconds: float = 0.0
     run: str = ""
@@ -94,7 +97,9 @@ class State:
             f"{name}_{i}": array for name in ARRAYS for i, array in enumerate(getattr(self, name))
         }
         with folder.draft(folder.state) as draft, draft.open("wb") as file:
-            np.savez(file, json=np.frombuffer(json.dumps(plain).encode(), np.uint8), **arrays)
+            text = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+            seal = np.frombuffer(_seal({"json": text, **arrays}), np.uint8)
+            np.savez(file, json=text, seal=seal, **arrays)
 
 
 def read_state(folder: RunFolder) -> State:
@@ -107,16 +112,30 @@ def read_state(folder: RunFolder) -> State:
         return State()
     try:
         with np.load(folder.state, allow_pickle=False) as file:
-            plain = json.loads(file["json"].tobytes())
+            text, seal = file["json"], file["seal"] if "seal" in file.files else None
+            plain = json.loads(text.tobytes())
             arrays = {
                 name: [file[f"{name}_{i}"] for i in range(_count(file.files, name))]
                 for name in ARRAYS
             }
+        named = {f"{name}_{i}": x for name in ARRAYS for i, x in enumerate(arrays[name])}
+        # A state of an earlier version has none.
+        if seal is not None and seal.tobytes() != _seal({"json": text, **named}):
+            raise ValueError("it was edited since the run wrote it")
         _CONTENT.validate_python(plain, strict=True)
         return State(**plain, **arrays)
     except Exception as error:  # of zip, NumPy, JSON, or of what is no such file
         reason = getattr(error, "strerror", None) or error
         raise folder.damaged("checkpoints/state.npz", reason) from error
+
+
+def _seal(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return a hash of all of a state: its zip file tells flipped bits, not an edit."""
+    seal = hashlib.blake2b(digest_size=16)
+    for name, array in arrays.items():
+        seal.update(f"{name} {array.shape}\n".encode())
+        seal.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return seal.digest()
 
 
 class _Content(TypedDict, total=False):
@@ -128,6 +147,7 @@ class _Content(TypedDict, total=False):
     best: dict[str, float] | None
     callbacks: dict[str, dict[str, float | None]]
     log_rows: Annotated[int, Field(ge=0)]
+    log_digest: str
     seconds: float
     phase_seconds: float
     batch_size: Annotated[int, Field(gt=0)] | None

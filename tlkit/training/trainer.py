@@ -31,6 +31,7 @@ from tlkit.training.prefix import (
     cut_of,
     split_at,
 )
+from tlkit.training.record import note
 from tlkit.training.runfolder import RunFolder
 from tlkit.training.smoothing import smoothed
 from tlkit.training.state import PhaseResult, State, assign, values_of
@@ -95,7 +96,8 @@ class Trainer:
 
     def run(self, plan: TrainPlan) -> list[PhaseResult]:
         """Run the phases that are not finished; each starts from the best weights so far."""
-        self.folder.keep_log(self.checkpoints.state.log_rows)
+        state = self.checkpoints.state
+        self.folder.keep_log(state.log_rows, state.log_digest)
         self.estimates = {row["name"]: row for row in (plan.estimate or {}).get("phases", ())}
         results = [PhaseResult(**result) for result in self.checkpoints.state.finished]
         self.budget.resume(results)
@@ -164,7 +166,7 @@ class Trainer:
     def _note_engine(self, engine: Engine) -> None:
         """Write which engine was chosen: a resumed run keeps it, and what its trial told."""
         if engine.name != self.folder.read_engine():
-            self.folder.write_json("engine.json", asdict(engine))
+            note(self.folder, "engine.json", asdict(engine))
 
     def _gain(self, before: dict[str, float] | None) -> float | None:
         """Return how much more the best model has of what it should have; None: it is the first."""
