@@ -523,6 +523,37 @@ def test_arrays_are_recognised_by_their_pixels(here, kind):
         run.evaluate((new[chosen], np.array(chosen) % 3), progress=False)
 
 
+@pytest.mark.parametrize(
+    ("use", "table"),
+    [
+        *(("evaluate run t.csv", f"run/{name}") for name in ("predictions.csv", "model.keras")),
+        ("evaluate run t.csv", "t.csv"),
+        ("evaluate run ./t.csv", "link.csv"),
+        *(("predict run a.png", name) for name in ("a.png", "run/log.csv", "run/spec.yaml")),
+        ("predict served a.png", "served/saved_model.pb"),
+    ],
+)
+def test_a_table_does_not_replace_what_it_is_made_from(tmp_path, monkeypatch, use, table):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run", "served"):
+        Path(folder).mkdir()
+    run = [f"run/{name}" for name in ("spec.yaml", "model.keras", "log.csv", "predictions.csv")]
+    for name in (*run, "served/saved_model.pb", "t.csv", "a.png"):
+        Path(name).write_text("mine")
+    Path("link.csv").symlink_to("t.csv")
+    said = refused(*use.split(), "--csv", table)
+    assert f"--csv {table}: would replace " in said
+    assert "which the answers come from. Allowed: another file" in said
+    assert Path(table).read_text() == "mine"
+
+
+def test_a_table_of_an_earlier_call_is_replaced_in_the_folder_of_a_run_too(here):
+    for _ in range(2):
+        done = call("evaluate", "run", "--csv", "run/again.csv")
+        assert done.exit_code == 0, done.output
+    assert "run is finished" in call(*USES["resume"]).stdout
+
+
 # Exports and prepared data
 
 

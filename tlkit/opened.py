@@ -181,7 +181,7 @@ class Run:
             RunFolderError: files of the run are not its own, or see `check_targets`.
             SpecError: see `check_targets` and `answering`.
         """
-        check_targets(out, csv)
+        check_targets(out, csv, self.folder, data)
         shown = as_progress(progress)
         model = self._told(shown, views)
         examples, notes = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -28,16 +29,34 @@ def check_there(data: str) -> None:
         return
 
 
-def check_csv(path: Path) -> None:
-    """Check that a table can be written to `path`.
+OWN_TABLES = ("predictions.csv", "log.csv")
+"""Tables of a run; others in its folder may be replaced."""
+
+
+def check_csv(path: Path, model: Path, *read: object) -> None:
+    """Check that a table can be written to `path`, and replaces nothing that it is made from.
+
+    Args:
+        model: the folder of the run or export that answers.
+        read: what it answers on; what is no path is passed over.
 
     Raises:
-        SpecError: it is a folder, or its folder does not exist.
+        SpecError: it is a folder, its folder does not exist, or it is a file of the run or export,
+            or one that is read.
     """
     if not path.resolve().parent.is_dir():
         raise SpecError(f"--csv {path}: its folder does not exist")
     if path.is_dir():
         raise SpecError(f"--csv {path}: is a folder. Allowed: a file")
+    if path.is_file():
+        own = (p for p in model.rglob("*") if p.suffix != ".csv" or p.name in OWN_TABLES)
+        for other in (*own, *(item for item in read if isinstance(item, str | Path))):
+            with contextlib.suppress(OSError, ValueError):
+                if os.path.samefile(path, other):
+                    raise SpecError(
+                        f"--csv {path}: would replace {printable(str(other))}, which the answers "
+                        "come from. Allowed: another file"
+                    )
 
 
 def check_free(path: Path, resumable: bool = True) -> None:

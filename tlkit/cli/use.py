@@ -55,7 +55,7 @@ def evaluate(
     """Measure RUN on its own test part, or on DATA (its test part, where it has one)."""
     _check_run(run)
     if csv_file:
-        check_csv(csv_file)
+        check_csv(csv_file, run, data)
     if out:
         check_free(out, resumable=False)
     if data is not None:
@@ -138,9 +138,9 @@ def predict(
     """
     if as_json and csv_file:
         raise SpecError("--json, --csv: choose one of them")
-    if csv_file:
-        check_csv(csv_file)
     _check_run(model, export=True)
+    if csv_file:
+        check_csv(csv_file, model, *items)
     if views > 1 and _is_export(model):
         raise SpecError(
             f"--views: {model} is an export, which has its views in its graph. Allowed: a run "

@@ -17,21 +17,22 @@ from tlkit.progress import Progress
 from tlkit.training.runfolder import RunFolder
 
 
-def check_targets(out: str | Path | None, csv: str | Path | None) -> None:
+def check_targets(out: str | Path | None, csv: str | Path | None, run: Path, data: object) -> None:
     """Check that an evaluation can be written, before anything is computed.
 
     Args:
         out: a new or empty folder for all of it, or None.
         csv: a file for the predictions alone, replaced if it is there, or None.
+        run, data: the folder of the run, and what it is evaluated on.
 
     Raises:
         RunFolderError: `out` holds something, or cannot be a folder.
-        SpecError: `csv` is a folder, or in none.
+        SpecError: `csv` is a folder, in none, or a file of the run or `data`.
     """
     if out is not None:
         check_free(Path(out), resumable=False)
     if csv is not None:
-        check_csv(Path(csv))
+        check_csv(Path(csv), run, data)
 
 
 def write_evaluation(
