@@ -132,6 +132,12 @@ def test_a_shard_without_sidecar_is_not_read(tmp_path):
     assert len(cache.missing(digests(10))) == 10
 
 
+def test_a_title_is_listed_without_what_a_terminal_obeys(tmp_path):
+    (filled(tmp_path).path / "title").write_text("a\x1b[31mb")
+    (entry,) = list_entries(tmp_path)
+    assert entry.title.isprintable()
+
+
 def _fill(root):
     filled(root, 50)
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from tlkit.data.embedded import cache_folder
 from tlkit.data.files import parse_json, read_file
-from tlkit.errors import CacheError
+from tlkit.errors import CacheError, printable
 
 SHARD_BYTES = 32 * 2**20
 """Size at which a shard is closed: what a killed run loses at most, and half of what a run holds
@@ -247,7 +247,7 @@ def list_entries(root: Path) -> list[Entry]:
     for path in _folders(root):
         pictures, title, size, used = len(kept_digests(path)), UNFINISHED, 0, 0.0
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            title = (path / "title").read_text(encoding="utf-8")
+            title = printable((path / "title").read_text(encoding="utf-8"))
         with contextlib.suppress(OSError):  # another process may be removing it
             used = path.stat().st_mtime
             size = sum(file.stat().st_size for file in path.glob("*.rows"))
