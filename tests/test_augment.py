@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -293,6 +294,23 @@ def test_preview_draws_a_grid(pictures, tmp_path, monkeypatch):
         progress=False,
     )  # fmt: skip
     assert path.read_bytes() == (tmp_path / "preview.png").read_bytes()
+
+
+def test_preview_draws_anew_in_each_column(pictures, tmp_path, monkeypatch):
+    drawn = []
+    draw = tlkit.picture_grid._draw
+
+    def spy(task, columns, *more):
+        drawn.extend(images for images, _ in columns)
+        return draw(task, columns, *more)
+
+    monkeypatch.setattr(tlkit.picture_grid, "_draw", spy)
+    out = tmp_path / "seen.png"
+    tlkit.preview(pictures, out, pictures=2, draws=3, image_size=32, augment="medium",
+                  progress=False)  # fmt: skip
+    assert len(drawn) == 4
+    for one, other in itertools.combinations(drawn, 2):
+        assert all(np.any(a != b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def draw_preview(
     order = train.balance.order(len(train), np.random.default_rng(spec.seed))[:pictures]
     group = [prepared.split.train[i] for i in order]
     targets = task.soften(train.targets[order])
+    how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
+    plain = batches(group, targets, spec.size, len(group), **how)
     seen = batches(
         group,
         targets,
@@ -66,15 +69,13 @@ def draw_preview(
         len(group),
         augment=augmenter(spec.augment_level, spec.mirror),
         mix=mixer(spec.mixup, spec.cutmix),
-        rendering=prepared.scan.rendering,
-        reading=prepared.reading,
+        epochs=range(draws),
+        **how,
     )
-    how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
-    plain = batches(group, targets, spec.size, len(group), **how)
     columns = []
     with progress.bar("preview", "drawing", draws + 1) as advance:
-        for source in [plain] + [seen] * draws:
-            columns += [(np.asarray(x), np.asarray(y)) for x, y in source]
+        for images, targets in itertools.chain(plain, seen):
+            columns.append((np.asarray(images), np.asarray(targets)))
             advance(1)
     try:
         with lettering(task.outputs) as shown:
