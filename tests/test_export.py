@@ -341,9 +341,16 @@ def foreign(exported, tmp_path):
         signatures = {"serving_default": module.serve_bytes, "serve_pixels": module.serve_pixels}
         tf.saved_model.save(module, str(folder), signatures)
         shutil.copytree(exported / "assets.extra", folder / "assets.extra")
-        return folder
+        return as_written(folder)
 
     return save
+
+
+def as_written(folder):
+    """Give an export hashes of the files that it has now, as whoever changes it can."""
+    digests = json.dumps(savedmodel._digests(folder))
+    (folder / savedmodel.DIGESTS_FILE).write_text(digests)
+    return folder
 
 
 def inside(effect):
@@ -368,6 +375,7 @@ EFFECTS = {
     )[0],
     "EagerPyFunc": lambda x: tf.py_function(lambda y: y, [x], tf.string),
     "PyFuncStateless": lambda x: tf.numpy_function(lambda y: y, [x], tf.string, stateful=False),
+    "Abort": lambda x: tf.raw_ops.Abort(),
     "PrintV2": lambda x: tf.print(x, output_stream="file:///tmp/tlkit-was-here"),
     "TextLineDataset": lambda x: tf.data.TextLineDataset("/etc/hostname").reduce(
         0, lambda a, b: a + 1
@@ -387,6 +395,17 @@ def test_a_graph_that_reaches_outside_is_not_loaded(operation, deep, foreign, fi
     assert f"the operation {operation}" in done.output or "Dataset" in done.output
 
 
+def test_a_function_that_no_list_names_is_called_all_the_same(foreign):
+    export = foreign(EFFECTS["SaveV2"])
+    file = export / foreign_graph.GRAPH
+    saved = foreign_graph.Proto()
+    saved.ParseFromString(file.read_bytes())
+    saved.meta_graphs[0].object_graph_def.concrete_functions.clear()
+    file.write_bytes(saved.SerializeToString())
+    with pytest.raises(ExportError, match="the operation SaveV2"):
+        savedmodel.SavedModel(as_written(export))
+
+
 def test_a_graph_that_only_computes_is_loaded(foreign, files):
     export = foreign(inside(lambda x: tf.strings.length(x[0])))
     done = CliRunner().invoke(main, ["predict", str(export), str(files / "picture1.png"), "--json"])
@@ -399,7 +418,7 @@ def test_other_forms_of_a_graph_are_refused(exported, tmp_path):
         folder = shutil.copytree(exported, tmp_path / change.__name__)
         change(folder)
         with pytest.raises(ExportError) as told:
-            savedmodel.SavedModel(folder)
+            savedmodel.SavedModel(as_written(folder))
         return str(told.value)
 
     def text(folder):

@@ -44,7 +44,7 @@ for kind, device, steps in RUNS:
     told[name] = {
         "log": [[float(row[n]) for n in ("loss", "val_loss")] for row in run.files.read_log()],
         "device": run.metrics["phases"][-1]["device"],
-        "devices": run.files.read_json("env.json")["devices"],
+        "devices": json.loads((run.folder / "env.json").read_text())["devices"],
         "placed": sorted({len(v.value.devices()) for v in run.model.weights}),
         "left": keras.distribution.distribution() is not None,
     }

@@ -162,5 +162,5 @@ def test_what_is_not_at_its_default_stays():
 def test_the_files_of_a_run_are_portable(tiny_run):
     for path in (tiny_run.files.model, tiny_run.files.best, tiny_run.files.last):
         check_known(read_config(path))
-    about = tiny_run.files.read_json("env.json")
+    about = json.loads((tiny_run.folder / "env.json").read_text())
     assert about["keras_least"] == LEAST_KERAS

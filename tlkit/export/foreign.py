@@ -43,9 +43,10 @@ its loader does not call; they are allowed where nothing that can be called lead
 
 OUTSIDE = re.compile(
     r"(?i:file|path|url|address|dataset|iterator|py_?func|proto|remote|debug|memory_region"
-    r"|descriptor_source|checkpoint|ckpt)|Xla|TPU|Tpu|Rpc"
+    r"|descriptor_source|checkpoint|ckpt)|Xla|(?<!OU)TPU|Tpu|Rpc|^Abort$"
 )
-"""What operations that reach outside bear in their own name or those of inputs and attributes."""
+"""What operations that reach outside bear in their own name or those of inputs and attributes (but
+for `OUTPUT`); and the one that ends the process."""
 
 
 def check_graph(path: Path) -> None:
@@ -90,7 +91,11 @@ def check_graph(path: Path) -> None:
 def _operations(graph: MetaGraphDef) -> Iterator[tuple[str, str, bool]]:
     """Yield each operation, where it stands, and whether it is beyond what can be called."""
     functions = {f.signature.name: f for f in graph.graph_def.library.function}
-    called, left = set(), list(graph.object_graph_def.concrete_functions)
+    objects = graph.object_graph_def
+    called, left = set(), list(objects.concrete_functions)
+    for node in objects.nodes:
+        left += node.function.concrete_functions
+        left.append(node.bare_concrete_function.concrete_function_name)
     while left:
         name = left.pop()
         if name in functions and name not in called:
