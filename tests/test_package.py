@@ -60,6 +60,20 @@ except SystemExit as done:
     assert imported_by(code) == set()
 
 
+@pytest.mark.parametrize("command", ["list", "clear"])
+def test_a_look_at_the_cache_loads_no_tensorflow(command, tmp_path):
+    code = f"""
+import os
+os.environ["TLKIT_CACHE"] = {str(tmp_path)!r}
+from tlkit.cli.main import main
+try:
+    main(["cache", {command!r}])
+except SystemExit as done:
+    assert done.code == 0
+"""
+    assert not imported_by(code) & {"tensorflow", "keras"}
+
+
 @pytest.mark.parametrize("command", ["train", "predict", "data", "backbones", "schema"])
 def test_the_help_of_a_command_loads_no_tensorflow(command):
     code = f"""

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tlkit.data.embedded import cache_folder
+from tlkit.data.embedded import unpacked_folder
 from tlkit.data.laid_out import mark, remove, stamp, times
 from tlkit.data.tree import RUBBISH
 from tlkit.errors import DataError, printable
@@ -34,11 +34,6 @@ UNPACK = {TAR: "tar -xf {} -C {}", (".7z", ".rar"): "7z x {} -o{}"}
 """What a person types to unpack an archive of another kind, by the endings of its name."""
 
 _FAILURES = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
-
-
-def unpacked_folder() -> Path:
-    """Return the folder that holds what was unpacked."""
-    return cache_folder() / "unpacked"
 
 
 def unpack(path: Path) -> Path:

@@ -32,6 +32,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TLKIT_CACHE") or platformdirs.user_cache_dir("tlkit"))
 
 
+def unpacked_folder() -> Path:
+    """Return the folder that holds what was unpacked of zip files."""
+    return cache_folder() / "unpacked"
+
+
 def prepare_example(name: str) -> Path:
     """Return the folder of `example:elpv` or `example:digits`; made at the first use.
 
