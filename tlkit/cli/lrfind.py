@@ -59,4 +59,5 @@ def lr_find(
         )
         if out is not None:
             progress.say("curve", str(out))
-        progress.say("next", f"tlkit train DATA --set optimizer.learning_rate={found.suggestion:g}")
+        option = f"--set optimizer.learning_rate={found.suggestion:g}"
+        progress.say("next", f"tlkit train, the same data and options of the run, and {option}")

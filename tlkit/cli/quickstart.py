@@ -38,8 +38,8 @@ QUICKSTART: dict[str, Any] = {
 def quickstart(data: str, out: Path | None) -> None:
     """Train, test and export on embedded pictures, no questions asked.
 
-    EfficientNet-Lite0 stays frozen, a new head is trained on top of it; takes about a minute and
-    a half on two cores.
+    EfficientNet-Lite0 stays frozen, a new head is trained on top of it; takes about a minute on
+    two cores.
     """
     progress = Progress()
     progress.say("start", "loading TensorFlow")
