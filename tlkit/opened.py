@@ -21,6 +21,7 @@ from tlkit.data.pipeline import batches
 from tlkit.data.rendering import Rendering, rendering_of
 from tlkit.data.scan import scan
 from tlkit.data.targets import targets_of
+from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError
 from tlkit.evaluate.evaluator import outputs
 from tlkit.evaluate.metrics import measure
@@ -305,7 +306,7 @@ class Run:
         if not self.finished and (state := record.check_model(self.files)):
             metric, value = list(state.best.items())[-1]
             done = [result["name"] for result in state.finished]
-            done += [f"{state.epoch} epochs of the next phase"] if state.epoch else []
+            done += [f"{number(state.epoch, 'epoch')} of the next phase"] if state.epoch else []
             progress.say(
                 "note",
                 f"{self.folder} is unfinished: its best model so far, validation {metric} "

@@ -10,6 +10,7 @@ import click
 
 from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
+from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError, SpecError
 from tlkit.places import check_csv, check_free, check_there
 from tlkit.progress import Progress
@@ -152,7 +153,7 @@ def predict(
             show(results)
         elif csv_file:
             _write_csv(results, csv_file)
-            progress.say("predict", f"{len(results)} pictures in {csv_file}")
+            progress.say("predict", f"{number(len(results), 'picture')} in {csv_file}")
         else:
             _show_predictions(results, top, progress)
     if all(row["error"] for row in results):

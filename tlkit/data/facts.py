@@ -6,6 +6,7 @@ from typing import Any
 
 from tlkit.data.rendering import PLAIN, Rendering, smallest_bits
 from tlkit.data.scan import Scan
+from tlkit.data.wording import number
 from tlkit.progress import Progress
 
 SHOWN = 3
@@ -77,13 +78,13 @@ def say_facts(
         how = "are not heeded" if alpha == "drop" else f"are shown on {alpha}"
         others = ", ".join(name for name in ("white", "black", "drop") if name != alpha)
         other = f" (--set alpha=...: {others})" if options else ""
-        progress.say("alpha", f"transparent pixels of {_images(count)} {how}{other}")
+        progress.say("alpha", f"transparent pixels of {number(count, 'image')} {how}{other}")
     say_deep(facts["sixteen_bit"], progress, options)
     if count := flat["count"]:
         few = ": hardly anything is left to learn from" if count >= MOSTLY * usable else ""
         shown = ", ".join(flat["ids"][:SHOWN])
         is_ = "is" if count == 1 else "are"
-        text = f"{_images(count)} {is_} of one colour once decoded{where}, such as {shown}"
+        text = f"{number(count, 'image')} {is_} of one colour once decoded{where}, such as {shown}"
         progress.say("flat", text + (few if options else ""))
 
 
@@ -93,18 +94,14 @@ def say_deep(deep: dict[str, Any], progress: Progress, options: bool) -> None:
     if not count:
         return
     top, fewest = 2**bits - 1, smallest_bits(largest)
-    text = f"{_images(count)}, values up to {largest:,}: read as {bits} bits"
+    text = f"{number(count, 'image')}, values up to {largest:,}: read as {bits} bits"
     if not options:
         text += ", as in training"
     elif bits != 16:
         text += " (--set bits=16 for the whole range)"
     if clipped := deep["clipped"]["count"]:
-        text += f"; values above {top:,} are white, in {_images(clipped)}"
+        text += f"; values above {top:,} are white, in {number(clipped, 'image')}"
     elif fewest < bits:
         text += f"; they are dark, since that range goes to {top:,}"
         text += f" (--set bits={fewest})" if options else ""
     progress.say("16-bit", text)
-
-
-def _images(count: int) -> str:
-    return f"{count:,} images" if count != 1 else "1 image"
