@@ -101,7 +101,7 @@ def test_names_of_images_and_of_masks():
         assert not says_masks(name), name
     for name in ("masks", "Labels", "annotations", "image_masks", "SegmentationClass"):
         assert not says_nothing(name), name
-        assert says_masks(name) == (name != "SegmentationClass"), name
+        assert says_masks(name), name
     assert not says_nothing("10")
 
 
@@ -375,7 +375,8 @@ def test_folders_that_all_hold_the_same_are_refused(tmp_path, outer, inner):
     first = [name.partition("/")[0] for name in outer]
     assert f"which level are the classes? {', '.join(first)} hold no images themselves" in text
     assert f"sub-folders of the same names: {', '.join(x.lower() for x in inner)}" in text
-    assert f"tlkit train {tmp_path / first[0]} --test {tmp_path / first[1]}" in text
+    # One may be the other once more, in grey: only what is called a part is said to be one.
+    assert f"or given by themselves: tlkit train {tmp_path / first[0]}; a CSV file" in text
 
 
 def test_most_of_the_folders_are_enough(tmp_path):
@@ -416,6 +417,13 @@ def test_what_counts_as_merged(tmp_path, files, words):
         ("train/images/1.jpg", "train/masks/1.png", "val/images/1.jpg", "val/masks/1.png"),
         ("JPEGImages/1.jpg", "SegmentationMasks/1.png"),
         ("data/img/1.jpg", "data/gt/1.png"),
+        ("VOC2012/JPEGImages/1.jpg", "VOC2012/SegmentationClass/1.png", "VOC2012/x/1.png"),
+        ("train/1.jpg", "train_masks/1.png", "test/2.jpg"),
+        ("train_images/1.jpg", "train_masks/1.png"),
+        ("leftImg8bit/train/aachen/1.png", "gtFine/train/aachen/1.png"),
+        ("input/1.jpg", "target/1.png"),
+        ("CameraRGB/1.png", "CameraMasks/1.png"),
+        ("photos/1.jpg", "instance_annots/1.png"),
     ],
 )
 def test_images_beside_masks_are_no_classes(tmp_path, files):
@@ -442,6 +450,82 @@ def test_masks_inside_classes_are_left_out(tmp_path):
     found, notes = listed(tmp_path, *files)
     assert found == {"train": {x: [f"{x}/images/1.png"] for x in ("COVID", "Normal")}}
     assert notes == "2 images left out as masks of others: COVID/masks, Normal/masks"
+
+
+def test_files_named_as_masks_of_images_beside_them_are_left_out(tmp_path):
+    files = ["b/b (1).png", "b/b (1)_mask.png", "b/b (1)_mask_1.png", "m/7.jpg", "m/7-GT.png"]
+    files += ["m/deep/2007_12.jpg", "m/deep/2007_12_segmentation.png"]
+    found, notes = listed(tmp_path, *files)
+    assert found == {"train": {"b": ["b/b (1).png"], "m": ["m/7.jpg", "m/deep/2007_12.jpg"]}}
+    assert "4 images left out as masks of others by their names, such as b/b (1)_mask.png" in notes
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("with_mask/with_mask_1.jpg", "no_mask/1.jpg"),  # of faces
+        ("a/1.jpg", "a/1_aug.jpg", "b/2.jpg", "b/2_thumb.jpg"),
+        ("a/1.jpg", "b/1_mask.jpg"),
+        ("a/mask.jpg", "b/_mask.jpg", "b/1mask.jpg", "b/1.jpg"),
+    ],
+)
+def test_other_names_are_no_masks(tmp_path, files):
+    found, notes = listed(tmp_path, *files)
+    assert sorted(x for own in found["train"].values() for x in own) == sorted(files)
+    assert notes == ""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images_001", "images_002", "images_010"),  # NIH's chest X-rays
+        ("HAM10000_images_part_1", "HAM10000_images_part_2"),
+        ("part1", "part2"),
+        ("original", "cropped"),
+        ("img", "seg"),
+        ("images", "data"),
+    ],
+)
+def test_folders_that_are_called_as_no_class_is_are_refused(tmp_path, names):
+    text = refused(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert text == (
+        f"data {tmp_path}: {', '.join(sorted(names))} are no names of classes, they say only that "
+        "images are there. Allowed: a folder for each class, called as it; a CSV file with image "
+        "and label columns"
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Sample001", "Sample002"),  # Chars74K
+        ("class_1", "class_2"),
+        ("Class 1-samples", "Class 2-samples"),  # of Teachable Machine
+        ("car_part_1", "car_part_2"),
+        ("raw", "cooked"),
+        ("original", "fake"),
+        ("photo", "drawing", "picture"),
+        ("1", "2"),
+    ],
+)
+def test_folders_that_may_be_called_as_classes_are(tmp_path, names):
+    found, notes = listed(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert classes_of(found) == {"train": sorted(names)}
+    assert notes == ""
+
+
+def test_archives_beside_class_folders_are_named(tmp_path):
+    notes = listed(tmp_path, *TWO, "c.zip", "d.tar.gz", "a/more.zip", "labels.csv")[1]
+    assert notes == (
+        "beside the class folders, not unpacked: 1 .gz, 1 .zip | files not looked at: 1 .zip"
+    )
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_images_without_classes_beside_a_table(tmp_path, above):
+    table = tmp_path / ("labels.csv" if above else "imgs/labels.csv")
+    text = refused(tmp_path, "imgs/1.jpg", "imgs/2.jpg", str(table.relative_to(tmp_path)))
+    assert f"for labels in a table {table}. Received: 2 pictures outside class folders" in text
 
 
 def test_numbers_are_names_of_classes(tmp_path):

@@ -26,10 +26,21 @@ _PART = re.compile(
     f"(?:{_DATA})*(?:{'|'.join(f'(?P<{p}>{words})' for p, words in _PARTS.items())})(?:{_DATA})*"
 )
 _ONLY_DATA = re.compile(f"(?:{_DATA})+")
-_MASKS = re.compile(
-    f"(?:{_DATA}|masks?|labels?|annotations?|segmentations?|trimaps?|ground|truth|gt|bbox(?:es)?|"
-    "box(?:es)?|xmls?|txts?)+"
+_ANY_PART = "|".join(_PARTS.values())
+_SAYING_MASKS = (
+    "masks?|labels?|annotations?|annots?|segmentations?|trimaps?|ground|truth|gt|bbox(?:es)?|"
+    "box(?:es)?|xmls?|txts?|targets?"
 )
+# `SegmentationClass` (VOC), `gtFine` (Cityscapes), `train_masks` (Carvana): with a word of masks.
+_MASKS = re.compile(
+    f"(?=.*(?:{_SAYING_MASKS}))"
+    f"(?:{_DATA}|{_ANY_PART}|{_SAYING_MASKS}|class(?:es)?|objects?|instances?|semantic|fine|coarse|"
+    "colou?rs?|binary|camera)+"
+)
+# `CameraRGB` (CARLA), `leftImg8bit`; beside masks alone: `left` may be a class like any other.
+_IMAGES = re.compile(f"(?:{_DATA}|{_ANY_PART}|inputs?|rgb|camera|left|right|bit)+")
+_NUMBERED = re.compile("images?|imgs?|pictures?|pics?|photos?")
+_PIECES = re.compile("parts?|batch(?:es)?|chunks?|shards?|volumes?")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
 
@@ -75,6 +86,32 @@ def says_nothing(name: str) -> bool:
 def says_masks(name: str) -> bool:
     """Tell whether a name says that masks, boxes or labels are in the folder, not images."""
     return not says_nothing(name) and _MASKS.fullmatch(_letters(_WORDS.findall(name))) is not None
+
+
+def says_images(name: str) -> bool:
+    """Tell whether a folder beside one of masks holds the images, by its name."""
+    return _IMAGES.fullmatch(_letters(_WORDS.findall(name))) is not None
+
+
+def are_nameless(names: Sequence[str]) -> bool:
+    """Tell whether folders side by side are called as no classes are, all of them.
+
+    They say nothing, each in another way, or are numbered pieces of a data set: `class_1` and
+    `Sample001` may be classes, `images_001` is none.
+
+    >>> are_nameless(["original", "cropped"]), are_nameless(["images_001", "images_002"])
+    (True, True)
+    >>> are_nameless(["class_1", "class_2"]), are_nameless(["new", "used"])
+    (False, False)
+    """
+    words = [[word.lower() for word in _WORDS.findall(n) if not word.isdecimal()] for n in names]
+    if len(set(map(tuple, words))) == len(names):
+        return all(map(says_nothing, names))
+    own = words[0]
+    if not own or any(other != own for other in words):
+        return False
+    piece = _PIECES.fullmatch(own[-1]) and (len(own) == 1 or _ONLY_DATA.fullmatch(own[-2]))
+    return bool(piece or _NUMBERED.fullmatch(own[-1]))
 
 
 def _parts(words: dict[str, Sequence[str]]) -> dict[str, str]:

@@ -13,12 +13,20 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from tlkit.data.decode import EXTENSIONS
-from tlkit.data.folder_names import is_plain, part_of, parts_of, says_masks, says_nothing
+from tlkit.data.folder_names import (
+    are_nameless,
+    is_plain,
+    part_of,
+    parts_of,
+    says_images,
+    says_masks,
+)
 from tlkit.data.levels import copies, has_classes, is_flat, only_inner, parts_inside, wrapped
+from tlkit.data.masks import leave_mask_files, leave_mask_folders
 from tlkit.data.names import label_name
+from tlkit.data.no_classes import no_classes
 from tlkit.data.sources import Example
-from tlkit.data.tree import Tree, count_others, counted, walk
+from tlkit.data.tree import Tree, archives, count_others, counted, walk
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable
 
@@ -26,6 +34,7 @@ DEEPEST = 20
 """Folders around the data that are gone into; a link to a folder above it would be one for ever."""
 
 WORDS = {"train": "training", "val": "validation", "test": "test"}
+TABLE = "a CSV file with image and label columns"
 ONE_EACH = "train, one of validation, val and valid, and test"
 
 Classes = list[tuple[str, Tree]]
@@ -174,14 +183,19 @@ class _Reader:
         level.follow()
         holding = level.holding()
         if not holding:
-            self.refuse_no_class(level)
+            raise no_classes(level, self.folder)
         masks = [tree for tree in holding if says_masks(tree.name)]
-        images = [tree for tree in holding if says_nothing(tree.name)]
+        images = [tree for tree in holding if says_images(tree.name)]
         if masks and images:
             raise DataError(
                 f"data {level.path}: {self.named(images)} beside {self.named(masks)} is a form of "
                 "data for segmentation or detection, in which no image has a class. "
-                "Allowed: a folder for each class, or a CSV file with image and label columns"
+                f"Allowed: a folder for each class, or {TABLE}"
+            )
+        if len(holding) > 1 and are_nameless([tree.name for tree in holding]):
+            raise DataError(
+                f"data {level.path}: {self.named(holding)} are no names of classes, they say only "
+                f"that images are there. Allowed: a folder for each class, called as it; {TABLE}"
             )
         for tree in level.folders:
             if not tree.holds:
@@ -191,6 +205,8 @@ class _Reader:
                     f"{self.id(tree.path)} holds no image{found} and is left out as a class"
                 )
         self.say_loose(level.images)
+        if packed := archives(level):
+            self.notes.append(f"beside the class folders, not unpacked: {counted(packed)}")
         return holding
 
     def say_loose(self, images: list[str]) -> None:
@@ -199,21 +215,6 @@ class _Reader:
                 f"{number(len(images), 'image')} outside class folders left out, such as "
                 f"{self.id(min(images))}"
             )
-
-    def refuse_no_class(self, level: Tree) -> None:
-        loose, hint, others = len(level.images), "", count_others(level.below())
-        found = f", but {counted(others)}" if others else ""
-        if loose:
-            names = sorted(os.listdir(level.path))
-            table = next((name for name in names if name.lower().endswith(".csv")), None)
-            hint = "; for the folder of one class give the one above it, for labels in a table " + (
-                printable(os.path.join(level.path, table)) if table else "a CSV file"
-            )
-        received = f"{loose} pictures outside class folders" if loose else f"no pictures{found}"
-        raise DataError(
-            f"data {level.path}: needs one folder for each class, with pictures in it "
-            f"({', '.join(EXTENSIONS[:8])}, ...){hint}. Received: {received}"
-        )
 
     def split_inside(self, classes: list[Tree]) -> dict[str, Classes] | None:
         """Return the parts that stand inside each class folder, or None where none do."""
@@ -248,12 +249,13 @@ class _Reader:
         shared = [name for name, count in counts.items() if count * 2 > len(inner)]
         deep = [tree for tree in inner if not tree.images]
         if len(trees) > 1 and len(shared) > 1 and len(deep) * 2 > len(inner):
+            parts = any(part_of(tree.name) for tree in trees)
+            more = f" --test {_typed(trees[1])}" if parts else ""
             raise DataError(
                 f"data {level.path}: which level are the classes? {self.named(trees)} hold no "
                 f"images themselves but sub-folders of the same names: {few(sorted(shared))}. "
                 "Allowed: the images of each class in its own folder; parts called train, val and "
-                f"test, or given by themselves: tlkit train {_typed(trees[0])} --test "
-                f"{_typed(trees[1])}; a CSV file with image and label columns"
+                f"test, or given by themselves: tlkit train {_typed(trees[0])}{more}; {TABLE}"
             )
         if found := copies(trees):
             raise DataError(
@@ -263,17 +265,16 @@ class _Reader:
         self.say_merged(trees)
 
     def leave_masks(self, classes: list[Tree]) -> None:
-        """Leave aside the folders of masks that stand beside folders of images in classes."""
-        left: list[Tree] = []
-        for tree in classes:
-            if any(says_nothing(child.name) for child in tree.holding()):
-                masks = [child for child in tree.holding() if says_masks(child.name)]
-                tree.folders = [child for child in tree.folders if child not in masks]
-                left += masks
-        if left:
-            count = sum(len(tree.files()) for tree in left)
+        """Leave aside masks beside the images of classes: folders of them, and single files."""
+        if folders := leave_mask_folders(classes):
+            count = sum(len(tree.files()) for tree in folders)
             self.notes.append(
-                f"{number(count, 'image')} left out as masks of others: {self.named(left)}"
+                f"{number(count, 'image')} left out as masks of others: {self.named(folders)}"
+            )
+        if files := leave_mask_files(classes):
+            self.notes.append(
+                f"{number(len(files), 'image')} left out as masks of others by their names, such "
+                f"as {self.id(files[0])}"
             )
 
     def say_merged(self, classes: list[Tree]) -> None:

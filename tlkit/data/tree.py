@@ -29,6 +29,9 @@ COMPANIONS = {
 }
 """Endings of files that lie beside images and are none: not looked into."""
 
+ARCHIVES = {".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst"}
+"""Endings of archives: one that lies where class folders do may hold another class."""
+
 SYSTEM = {"thumbs.db", "desktop.ini"}
 """Files that systems put into folders beside a person's own; as good as hidden."""
 
@@ -179,6 +182,11 @@ def _has_images(folder: str) -> bool:
 def count_others(trees: Iterable[Tree]) -> Counter[str]:
     """Return how many files that are no images lie in some folders themselves, by ending."""
     return sum((tree.others for tree in trees), Counter[str]())
+
+
+def archives(tree: Tree) -> Counter[str]:
+    """Return how many archives lie in a folder itself, by ending."""
+    return Counter({ending: n for ending, n in sorted(tree.others.items()) if ending in ARCHIVES})
 
 
 def counted(others: Counter[str]) -> str:
