@@ -108,8 +108,8 @@ def test_numbers_that_are_none_are_refused_with_their_place():
 
 
 def test_negative_labels_are_pointed_out():
-    notes = array_listing((IMAGES, [-1, 0, 1, 0]), ClassTargets()).notes
-    assert notes == ["a negative label is a class like any other, also if it means unknown"]
+    notes = open_source((IMAGES, [-1, 0, 1, 0])).notes
+    assert notes == ("a class like any other, also if it means unknown: '-1'",)
 
 
 # Names

@@ -269,6 +269,13 @@ def test_patterns_that_do_not_group(pictures, pattern, message):
     assert message in said
 
 
+@pytest.mark.parametrize(("pattern", "told"), [(r"(\w+)\.png", True), (r"(\d)\.png", False)])
+def test_groups_of_one_image_each_change_nothing(pictures, pattern, told):
+    notes = open_source(pictures, group=pattern).notes
+    note = f"group={pattern}: no two images are in one group; it changes nothing"
+    assert notes == ((note,) if told else ())
+
+
 def test_a_pattern_that_matches_nothing_shows_ids(pictures):
     with pytest.raises(DataError, match=r"such as disc/disc00\.png, disc/disc01\.png, disc/disc02"):
         made(pictures, group="patient")

@@ -75,7 +75,7 @@ def test_repeated_rows_count_once_and_two_labels_are_told_apart(tmp_path):
         (["image,label", "a.png,x", ",y"], "line 3: image is empty"),
         (["image,label", "../a.png,x"], "line 2: the image lies outside the folder of the CSV"),
         (["image,label", "/etc/passwd,x"], "lies outside"),
-        (["image,label,split", "a.png,x,dev"], "unknown split. .*Received: 'dev'"),
+        (["image,label,split", "a.png,x,one"], "unknown split. .*Received: 'one'"),
         (["image,label,split", "a.png,x,test"], "has no training rows"),
         (["image,label,split", "a.png,x,train", "a.png,x,test"], "a.png stands in two splits"),
         (["image,label", "a.png,x"], "at least two classes"),

@@ -602,3 +602,154 @@ def test_a_class_whose_files_are_gone_is_said_with_that_cause(pictures, tmp_path
     assert "classes with fewer than 2 usable images" in result.stderr
     assert "'stripes' (0)" in result.stderr
     assert "2 files were left out, such as gone1.png: cannot be read: No such file" in result.stderr
+
+
+# Labels that are not what they seem
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("\"['scab', 'rust']\"", ("rust", "scab")),  # of pandas
+        ('"[""scab"", ""rust""]"', ("rust", "scab")),  # JSON
+        ('"{""choices"": [""scab"", ""rust""]}"', ("rust", "scab")),  # Label Studio
+        ('"[scab,rust]"', ("rust", "scab")),
+        ('"[""it\'s""]"', ("it's",)),
+        ("[]", ()),
+        ("[scab", ("[scab",)),
+        ('"[""a"" ""b""]"', ('["a" "b"]',)),
+        ('"{""rating"": [""a""]}"', ('{"rating": ["a"]}',)),
+    ],
+)
+@pytest.mark.parametrize("separator", ["|", ","])
+def test_lists_in_a_cell_are_several_labels(home, cell, found, separator):
+    table = write(home, f"image,label\na.png,{cell}\nb.png,scab\nc.png,rust\n")
+    source = listed(table, "task=multilabel", f"table.separator={separator}")
+    assert labels(source)["a.png"] == found
+    assert labels(source)["b.png"] == ("scab",)
+
+
+def test_the_note_shows_how_a_list_is_read(home):
+    table = write(home, "image,label\na.png,\"['scab', 'rust']\"\nb.png,\"['scab']\"\n")
+    cell = "['scab', 'rust']"
+    note = f"2 cells are lists of labels: {cell!r} is read as scab, rust"
+    assert said(listed(table, "task=multilabel")) == note
+
+
+@pytest.mark.parametrize(
+    ("cells", "sign"),
+    [
+        (("a|b", "a", "b", "c"), "|"),
+        (("a|b", "b|c", "c", "c"), "|"),
+        (("scab rust", "scab", "rust", "scab"), " "),
+        (("x;y", "x", "y", "x"), ";"),
+        (("bell pepper", "pepper", "pepper", "tulip"), ""),
+        (("golden retriever", "poodle", "poodle", "poodle"), ""),
+        (("a, b", "c, d", "c, d", "e"), ""),
+    ],
+)
+def test_classes_that_look_like_several_labels_are_named(home, cells, sign):
+    rows = "".join(f'{file},"{cell}"\n' for file, cell in zip(FILES, cells, strict=True))
+    source = listed(write(home, "image,label\n" + rows))
+    text = f'if it is several labels: --set task=multilabel --set "table.separator={sign}"'
+    assert said(source) == (f"{cells[0]!r} in column label is one class; {text}" if sign else "")
+    assert labels(source)["a.png"] == cells[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (("1", "01"), "labels that are the same number: '01' and '1'; if they"),
+        (("1", "1.0"), "labels that are the same number: '1' and '1.0'; if they"),
+        (("1.5", "1"), ""),
+        (("1a", "01a"), ""),
+        (("cat", "nan"), "a class like any other, also if it means unknown: 'nan'"),
+        (("cat", "N/A"), "a class like any other, also if it means unknown: 'N/A'"),
+        (("0", "-1"), "a class like any other, also if it means unknown: '-1'"),
+        (("?", "-"), "a class like any other, also if it means unknown: '-', '?'"),
+        (("none", "unknown"), ""),  # a wafer without a defect; a class that is called so
+    ],
+)
+def test_labels_that_are_doubtful_are_named(home, names, note):
+    rows = "".join(f"{file},{names[i % 2]}\n" for i, file in enumerate(FILES))
+    found = said(listed(write(home, "image,label\n" + rows)))
+    assert found.startswith(note) if note else found == ""
+
+
+def test_rows_that_deny_a_label_are_pointed_out(home):
+    """Open Images has a row for each label that was looked for, also if it is not there."""
+    rows = "a.png,x,1\na.png,y,0\nb.png,x,0\nb.png,y,1\n"
+    table = write(home, "image,label,Confidence\n" + rows)
+    note = "column Confidence of 0 and 1 is not read: a label counts in rows with 0 there, too"
+    assert note in said(listed(table, "task=multilabel"))
+    assert "Confidence" not in said(listed(table))
+    once = write(home, "image,label,male\na.png,x,1\nb.png,y,0\n", "once.csv")
+    assert said(listed(once, "task=multilabel")) == ""
+
+
+# Parts
+
+
+def test_parts_in_a_table_are_named_as_folders_of_parts_are(home):
+    rows = "a.png,x,Training\nb.png,y,TRAIN\nc.png,x,dev\nd.png,y,testing\n"
+    source = listed(write(home, "image,label,split\n" + rows))
+    assert {part: len(own) for part, own in source.parts.items()} == {
+        "train": 2,
+        "val": 1,
+        "test": 1,
+    }
+    note = "parts by their names: Training as train, dev as val, testing as test"
+    assert said(source) == note
+
+
+def test_rows_without_a_part_are_for_training_and_counted(home):
+    rows = "a.png,x,\nb.png,y,train\nc.png,x,\nd.png,y,test\n"
+    source = listed(write(home, "image,label,split\n" + rows))
+    assert sorted(labels(source)) == ["a.png", "b.png", "c.png"]
+    assert said(source) == "2 rows with nothing in the column split are training rows"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "told"),
+    [
+        ("Usage", ("Training", "PublicTest", "PrivateTest"), True),  # FER2013
+        ("subset", ("train", "dev"), True),
+        ("is_training", ("1", "0"), True),
+        ("is_train_image", ("TRUE", "FALSE"), True),
+        ("test", ("0", "1"), True),
+        ("train", ("1", "1"), False),
+        ("kind", ("train", "train"), False),
+        ("attest", ("0", "1"), False),
+        ("kind", ("bus", "car"), False),
+    ],
+)
+def test_a_column_that_seems_to_say_the_parts_is_pointed_out(home, name, cells, told):
+    rows = "".join(f"{f},{'xy'[i % 2]},{cells[i % len(cells)]}\n" for i, f in enumerate(FILES))
+    found = said(listed(write(home, f"image,label,{name}\n{rows}")))
+    note = f"column {name} seems to say the parts; only one called split is read"
+    assert found == (note if told else "")
+
+
+# What to type
+
+
+@pytest.mark.parametrize(
+    ("header", "typed"),
+    [
+        ("Path,ClassId", "--set table.image=Path --set table.label=ClassId"),
+        ("ImageID,Class Name", '--set table.image=ImageID --set "table.label=Class Name"'),
+        ("image,choice", "--set table.label=choice"),
+    ],
+)
+def test_usual_columns_are_known_however_they_are_written(home, header, typed):
+    assert f"Did you mean {typed}?" in refused(write(home, f"{header}\na.png,x\nb.png,y\n"))
+
+
+def test_paths_that_begin_with_the_folder_of_the_table(tmp_path):
+    """CheXpert's `train.csv` stands in the folder that its paths begin with."""
+    data = touch(tmp_path / "set", *(f"train/{file}" for file in FILES))
+    rows = "".join(f"set/train/{file},{'xy'[i % 2]}\n" for i, file in enumerate(FILES))
+    table = write(data, "image,label\n" + rows)
+    assert "begin with the folder of the table: --set table.folder=.." in refused(table)
+    source = listed(table, "table.folder=..")
+    assert sorted(labels(source)) == sorted(f"train/{file}" for file in FILES)

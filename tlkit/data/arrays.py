@@ -29,8 +29,6 @@ def array_listing(data: Any, targets: Targets) -> Listing:
     if targets.names:
         whose = "the tf.data set's own" if own else "class_names"
         notes.append(f"labels are called by {whose}: {', '.join(targets.names)}")
-    if any(example.label[:1] == "-" and example.label[1:].isdecimal() for example in examples):
-        notes.append("a negative label is a class like any other, also if it means unknown")
     return Listing("arrays", {"train": examples}, notes)
 
 

@@ -21,7 +21,7 @@ USUAL = {
     ),
     "label": (
         *("class", "category", "target", "species", "diagnosis", "dx", "label_id", "class_id"),
-        *("class_name", "category_id", "labels", "tags", "y", "breed", "cultivar"),
+        *("class_name", "category_id", "labels", "tags", "y", "breed", "cultivar", "choice"),
     ),
 }
 """What columns with images and labels are called in other people's tables."""
@@ -92,8 +92,8 @@ def _usual(field: str, name: str, header: Sequence[str]) -> list[str]:
     """Return the columns that are called as such a one usually is."""
     if name != field:  # a person named it: not to be second-guessed by a list
         return []
-    lowered = {x.lower().replace(" ", "_").replace("-", "_"): x for x in header}
-    usual = [lowered[x] for x in USUAL[field] if x in lowered]
+    plain = {re.sub(r"[\s_-]", "", x.lower()): x for x in header}  # `ClassId`, `class id`
+    usual = [plain[y] for x in USUAL[field] if (y := x.replace("_", "")) in plain]
     # A path says more than an id or a name, which may be of anything.
     return [x for x in usual if x.lower() not in ("id", "name")] or usual
 

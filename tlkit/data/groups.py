@@ -76,10 +76,13 @@ def check_groups(
             f"{option}: all {len(examples):,} images of {name} are one group, {groups.pop()!r}, "
             "which no split can part. Allowed: two groups or more"
         )
+    notes = []
+    if len(groups - {None}) == len(examples) - len(alone):
+        notes.append(f"{option}: no two images are in one group; it changes nothing")
     if not alone or option == PREPARED:
-        return option, []
+        return option, notes
     why = f"have no {column}" if column else f"match no {option}"
-    return option, [f"{len(alone):,} images {why}; each stands alone: {_named(alone)}"]
+    return option, [*notes, f"{len(alone):,} images {why}; each stands alone: {_named(alone)}"]
 
 
 def number_units(examples: Iterable[Example], digests: dict[str, str]) -> dict[str, int]:

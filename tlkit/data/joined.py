@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,6 +10,55 @@ from tlkit.errors import DataError, printable
 
 OTHERS = (",", ";", " ")
 """What joins labels in other people's tables."""
+
+LONGEST = 2000
+"""Characters of a cell that is read as a list; the time that takes grows by the square."""
+
+_ITEM = r"""\s*(?:'[^'\\]*'|"[^"\\]*"|[^\s'",\[\]{}\\][^'",\[\]{}\\]*)\s*"""
+_LIST = re.compile(rf"\[({_ITEM}(?:,{_ITEM})*)?\s*\]")
+_CHOICES = re.compile(r'\{"choices": *(.*)\}')
+
+
+def listed(cell: str) -> list[str] | None:
+    """Return the labels of a cell that holds a list as Python or JSON write it, else None.
+
+    Label Studio puts several choices into a field of their own.
+
+    >>> listed("['scab', 'rust']"), listed('{"choices": ["a"]}'), listed("scab")
+    (['scab', 'rust'], ['a'], None)
+    """
+    if len(cell) > LONGEST:
+        return None
+    inside = _CHOICES.fullmatch(cell)
+    found = _LIST.fullmatch(inside[1] if inside else cell)
+    if not found:
+        return None
+    return [item.strip().strip("'\"") for item in re.findall(_ITEM, found[1] or "")]
+
+
+def say_lists(cells: Sequence[str]) -> list[str]:
+    """Return a note on the cells that hold lists; nothing where there are none."""
+    held = {cell: own for cell in cells if (own := listed(cell)) is not None}
+    if not held:
+        return []
+    cell = max(held, key=lambda x: len(held[x]))
+    count = sum(cell in held for cell in cells)
+    return [f"{count:,} cells are lists of labels: {cell!r} is read as {', '.join(held[cell])}"]
+
+
+def say_joined(cells: Sequence[str], column: str) -> list[str]:
+    """Return a note where classes look like several labels joined: each piece is a class, too."""
+    texts = list(dict.fromkeys(cells))
+    known = set(texts)
+    for sign in ("|", *OTHERS):
+        for text in texts:
+            pieces = [piece.strip() for piece in text.split(sign)]
+            if len(pieces) > 1 and (sign == "|" or known.issuperset(pieces)):
+                return [
+                    f"{printable(text)!r} in column {column} is one class; if it is several "
+                    f'labels: --set task=multilabel --set "table.separator={sign}"'
+                ]
+    return []
 
 
 def check_separator(cells: Sequence[str], separator: str, told: bool, where: str) -> list[str]:

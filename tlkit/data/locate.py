@@ -223,6 +223,12 @@ def _found(finder: Finder, folder: Path, texts: Sequence[str]) -> list[Match | N
 def _none_found(unique: Sequence[str], finder: Finder, column: str, where: str) -> str:
     tried = Path(os.path.normpath(finder.folders[0] / unique[0]))
     here = finder.content(os.fspath(tried.parent))
+    root = finder.folders[0]
+    if len(finder.folders) == 1 and finder.find(unique[0], [root.parent]):
+        return (
+            f"{where}: the paths in column {column} begin with the folder of the table: "
+            f"--set table.folder=.. Received: {printable(unique[0])!r}"
+        )
     lying = [*sorted(here.files), *sorted(here.folders)]
     if lying:
         beside = f"beside it {'lie' if len(lying) > 1 else 'lies'} {', '.join(lying[:3])}"

@@ -34,6 +34,9 @@ PARTS = {
 
 CLASSES = ClassTargets()
 
+UNKNOWN = {"nan", "n/a", "#n/a", "na", "null", "?", "-", "<na>"}
+"""What tables have in the place of a label that is missing, in lower case."""
+
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
     "file (.csv, .tsv, .txt) with image and label columns; a zip file of such a folder; a folder "
@@ -192,13 +195,27 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def _alike(labels: Iterable[str]) -> list[str]:
-    """Name labels that differ only in case, blanks or a form of Unicode (UAX 15, NFKC)."""
-    groups = defaultdict(list)
+    """Name labels that differ only in case, blanks or a form of Unicode (UAX 15, NFKC), or in how a
+    number is written; and those that say that nothing is known."""
+    labels = list(labels)
+    alike, numbers = defaultdict(list), defaultdict(list)
     for label in labels:
-        groups[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
-    alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
-    what = f"labels that differ only in case or blanks: {few(alike)}"
-    return [f"{what}; if they are one class, give them one name"] if alike else []
+        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+        if re.fullmatch(r"[+-]?\d+(\.0*)?", label):
+            numbers[int(label.partition(".")[0])].append(label)
+    notes = []
+    for found, what in (
+        (alike, "differ only in case or blanks"),
+        (numbers, "are the same number"),
+    ):
+        if same := [" and ".join(map(repr, own)) for own in found.values() if len(own) > 1]:
+            name = "if they are one class, give them one name"
+            notes.append(f"labels that {what}: {few(same)}; {name}")
+    unknown = [x for x in labels if x.casefold() in UNKNOWN or re.fullmatch(r"-\d+", x)]
+    if unknown:
+        names = few([repr(name) for name in unknown])
+        notes.append(f"a class like any other, also if it means unknown: {names}")
+    return notes
 
 
 def open_listing(data: Any, targets: Targets, group: str | None = None) -> Listing:

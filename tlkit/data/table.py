@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tlkit.data.columns import check_columns
+from tlkit.data.flags import are_flags
+from tlkit.data.folder_names import is_plain, part_of
 from tlkit.data.locate import Finder, locate
 from tlkit.data.rows import Rows, read_rows
-from tlkit.data.sources import PARTS, Example, Listing
+from tlkit.data.sources import Example, Listing
 from tlkit.data.targets import Targets, printable
 from tlkit.errors import DataError
 
 SPLIT = "split"
+
+MOST_PARTS = 6
+"""Different cells of a column that may say the parts, such as FER2013's `PublicTest`."""
+
+_FLAG_OF_PART = re.compile(r"(is_?)?(train(ing)?|test|val(id(ation)?)?)(_?(set|image))?", re.I)
 
 
 def read_table(path: Path, targets: Targets) -> Listing:
@@ -23,10 +31,10 @@ def read_table(path: Path, targets: Targets) -> Listing:
 
     Columns, unless the spec names others: `image`, a path relative to the table (or to
     `table.folder`) and, unless `table.outside` is set, inside its folder (links in it are
-    followed); `label`; and, if the parts are given, `split` with train, validation (val, valid) or
-    test in every row. What is guessed about encoding, separator, header, labels and files is in
-    the notes. If the spec names a column for groups, its value says which images belong together;
-    empty: none.
+    followed); `label`; and, if the parts are given, `split` with the part of each row, named as
+    folders of parts are (nothing: train). What is guessed about encoding, separator, header, parts,
+    labels and files is in the notes. If the spec names a column for groups, its value says which
+    images belong together; empty: none.
 
     Raises:
         DataError: the file is no table, a column is missing, none of the images is there, or a
@@ -68,7 +76,10 @@ def read_table(path: Path, targets: Targets) -> Listing:
         parts.setdefault(part, []).append(example)
     if "train" not in parts:
         raise DataError(f"{where}: has no training rows. Received: {len(found.rows)} rows")
-    notes = [*found.notes, *_unread_splits(found, wanted), *notes, *guessed]
+    told = _say_splits(found, wanted)
+    if len(seen) < len(found.rows) and not targets.table.targets and targets.join([()]) is not None:
+        told += _say_flags(found, wanted)
+    notes = [*found.notes, *told, *notes, *guessed]
     once = {part: _once(examples, targets, notes) for part, examples in parts.items()}
     return Listing(printable(path.stem), once, notes)
 
@@ -104,7 +115,7 @@ def _example(
             f"any with --set table.outside=true. Received: {image!r}"
         )
     split = row.get(SPLIT, "") or "train"
-    part = _part_of(split)
+    part = part_of(split)
     if part is None:
         raise DataError(
             f"{where}: unknown split. Allowed: train, validation (val, valid), test. "
@@ -115,10 +126,6 @@ def _example(
     column = targets.table.group
     group = (column and printable(row[column])) or None
     return part, Example(printable(Path(image).as_posix()), label, file, group=group)
-
-
-def _part_of(split: str) -> str | None:
-    return next((part for part, names in PARTS.items() if split.lower() in names), None)
 
 
 def _inside(image: str, bases: Sequence[Path]) -> bool:
@@ -148,15 +155,40 @@ def _id(file: Path, root: Path, written: str) -> str:
     )
 
 
-def _unread_splits(found: Rows, wanted: Sequence[str]) -> list[str]:
-    """Return a note for each column that says train and test but is not called `split`."""
+def _say_splits(found: Rows, wanted: Sequence[str]) -> list[str]:
+    """Return notes on what the column `split` says in other words, or that another one says it."""
     if SPLIT in found.header:
-        return []
+        cells = Counter(row[SPLIT] for _, row in found.rows)
+        others = {x: part for x in cells if (part := part_of(x)) and not is_plain(x, part)}
+        notes = []
+        if others:
+            read = ", ".join(f"{printable(x)} as {part}" for x, part in others.items())
+            notes.append(f"parts by their names: {read}")
+        if cells[""]:
+            notes.append(f"{cells['']:,} rows with nothing in the column {SPLIT} are training rows")
+        return notes
     notes = []
     for name in dict.fromkeys(found.header):
-        parts = {_part_of(row[name]) for _, row in found.rows}
-        if name not in wanted and None not in parts and len(parts) > 1:
+        cells = {row[name] for _, row in found.rows}
+        flags = _FLAG_OF_PART.fullmatch(name.strip()) and are_flags(cells) and len(cells) > 1
+        parts = len(cells) <= MOST_PARTS and {part_of(x) for x in cells}
+        if name not in wanted and (flags or (parts and len(parts) > 1 and "train" in parts)):
             notes.append(f"column {name} seems to say the parts; only one called {SPLIT} is read")
+    return notes
+
+
+def _say_flags(found: Rows, wanted: Sequence[str]) -> list[str]:
+    """Return a note for each column that may say of a row that its label is not there.
+
+    So does `Confidence` in the tables of Open Images, with a row for each label looked for.
+    """
+    notes = []
+    for name in dict.fromkeys(found.header):
+        cells = {row[name] for _, row in found.rows}
+        if name not in wanted and len(cells) > 1 and are_flags(cells):
+            notes.append(
+                f"column {name} of 0 and 1 is not read: a label counts in rows with 0 there, too"
+            )
     return notes
 
 

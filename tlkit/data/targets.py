@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tlkit.data.flags import flagged, say_uncertain, the_one
-from tlkit.data.joined import check_separator
+from tlkit.data.joined import check_separator, listed, say_joined, say_lists
 from tlkit.data.names import checked, class_in_array, in_order, labels_in_array, sorted_labels
 from tlkit.data.numbers import has_decimal_comma, read_number
 from tlkit.errors import DataError, printable
@@ -131,6 +131,13 @@ class ClassTargets(_NameTargets):
     kind: ClassVar[type] = str
     fewest: ClassVar[int] = 2
 
+    def survey(
+        self, rows: Sequence[dict[str, str]], separator: str, where: str
+    ) -> tuple[Targets, list[str]]:
+        if self.table.targets:
+            return super().survey(rows, separator, where)
+        return self, say_joined([row[self.table.label] for row in rows], self.table.label)
+
     def from_row(self, row: dict[str, str], where: str) -> str:
         if self.table.targets:
             return the_one(self._flagged(row, where), len(self.table.targets), where)
@@ -177,12 +184,15 @@ class LabelsTargets(_NameTargets):
         cells = [row[self.table.label] for row in rows]
         told = "separator" in self.table.model_fields_set
         place = f"{where}: {self.table.label}"
-        return self, check_separator(cells, self.table.separator, told, place)
+        plain = [cell for cell in cells if listed(cell) is None]
+        notes = check_separator(plain, self.table.separator, told, place) if plain else []
+        return self, [*say_lists(cells), *notes]
 
     def from_row(self, row: dict[str, str], where: str) -> tuple[str, ...]:
         if self.table.targets:
             return tuple(sorted(self._flagged(row, where)))
-        parts = row[self.table.label].split(self.table.separator)
+        cell = row[self.table.label]
+        parts = cell.split(self.table.separator) if (own := listed(cell)) is None else own
         place = f"{where}: {self.table.label}"
         return tuple(sorted({checked(part.strip(), place) for part in parts if part.strip()}))
 
