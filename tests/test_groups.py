@@ -13,6 +13,7 @@ from conftest import CLASSES, TINY, write_pictures
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.prepare import joint_groups, prepare
+from tlkit.data.sources import open_source
 from tlkit.errors import DataError, SpecError
 from tlkit.heads.classification import Classification
 from tlkit.progress import Progress
