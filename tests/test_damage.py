@@ -48,7 +48,8 @@ DAMAGES = {
 READERS = {
     "labels.json": lambda run: run.labels,
     "task.json": lambda run: run.task,
-    "scan.json": lambda run: run.evaluate(progress=False),
+    "data.json": lambda run: run.evaluate(progress=False),
+    "scan.json": lambda run: run.export(run.folder / "served", progress=False),
     "plan.json": lambda run: run.plan,
     "engine.json": lambda run: run.files.read_engine(),
     "metrics.json": lambda run: run.metrics,
@@ -97,7 +98,8 @@ def test_a_damaged_state_is_named(tmp_path, damage):
         ("spec.yaml", (["evaluate", "RUN"], ["predict", "RUN", "x.png"], ["export", "RUN"])),
         ("model.keras", (["evaluate", "RUN"], ["predict", "RUN", "x.png"], ["export", "RUN"])),
         ("task.json", (["evaluate", "RUN"], ["predict", "RUN", "x.png"], ["export", "RUN"])),
-        ("scan.json", (["evaluate", "RUN"], ["export", "RUN"])),
+        ("data.json", (["evaluate", "RUN"],)),
+        ("scan.json", (["export", "RUN"],)),
         ("metrics.json", (["train", "--resume", "RUN"],)),
     ],
 )
@@ -137,7 +139,7 @@ def test_resuming_a_damaged_run_ends_in_one_message(copied, name, damage):
 def test_damaged_metrics_are_measured_anew_as_the_message_says(copied, tiny_run):
     (copied / "metrics.json").write_text("{")
     said = CliRunner().invoke(main, ["train", "--resume", str(copied)]).stderr
-    assert "metrics.json is missing or unreadable: no JSON" in said
+    assert "metrics.json is damaged or was replaced" in said
     assert "Remove it, and the run is measured anew" in said
     (copied / "metrics.json").unlink()
     run = tlkit.run.resume(copied, progress=False)

@@ -348,7 +348,7 @@ def foreign(exported, tmp_path):
 
 def as_written(folder):
     """Give an export hashes of the files that it has now, as whoever changes it can."""
-    digests = json.dumps(savedmodel._digests(folder))
+    digests = json.dumps(savedmodel.digests(folder))
     (folder / savedmodel.DIGESTS_FILE).write_text(digests)
     return folder
 

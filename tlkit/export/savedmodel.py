@@ -18,7 +18,7 @@ from tlkit.export.foreign import check_graph
 from tlkit.heads.multilabel import Multilabel
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import task_from_json
-from tlkit.training.record import file_digest
+from tlkit.training.record import file_digest, is_one_of
 
 LABELS_FILE = Path("assets.extra") / "labels.json"
 TASK_FILE = Path("assets.extra") / "task.json"
@@ -87,14 +87,19 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
         (RENDERING_FILE, rendering._asdict()),
     ):
         (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    (path / DIGESTS_FILE).write_text(json.dumps(_digests(path), indent=2), encoding="utf-8")
+    (path / DIGESTS_FILE).write_text(json.dumps(digests(path), indent=2), encoding="utf-8")
 
 
-def _digests(path: Path) -> dict[str, str]:
-    """Return the hash of each file of an export that is read, by its name there."""
+def digests(path: Path) -> dict[str, str]:
+    """Return hash and size of each file of an export that is read, by its name there."""
+    return {name: file_digest(file) for name, file in _files(path).items()}
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Return the files of an export that are read, by their names there."""
     read = [path / "saved_model.pb", path / LABELS_FILE, path / TASK_FILE, path / RENDERING_FILE]
     read += sorted((path / "variables").glob("*"))
-    return {x.relative_to(path).as_posix(): file_digest(x) for x in read if x.is_file()}
+    return {x.relative_to(path).as_posix(): x for x in read if x.is_file()}
 
 
 def check_export(path: Path) -> bool:
@@ -112,8 +117,12 @@ def check_export(path: Path) -> bool:
         written = dict(parse_json(read_file(path / DIGESTS_FILE)))
     except (OSError, ValueError, TypeError) as error:
         raise ExportError(f"export {path}: {DIGESTS_FILE} is damaged") from error
-    there = _digests(path)
-    wrong = sorted(name for name in written | there if written.get(name) != there.get(name))
+    there = _files(path)
+    wrong = sorted(
+        name
+        for name in written | there
+        if name not in there or not is_one_of(there[name], [str(written.get(name))])
+    )
     if wrong:
         raise ExportError(
             f"export {path}: {', '.join(wrong)}: damaged, missing, or of another export: not what "

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tlkit.errors import RunFolderError
 from tlkit.spec import RunSpec
+from tlkit.training.contents import REMEDIES
 from tlkit.training.runfolder import RunFolder, as_json
 from tlkit.training.state import State, read_state
 
@@ -49,7 +50,7 @@ class Record:
 
     Attributes:
         run: a number drawn for this run, which its state carries too.
-        start: BLAKE2b (16 bytes) of the files of the start, by name.
+        start: `file_digest` of the files of the start, by name.
         files: of all files of the finished run; before, of those of `BETWEEN` that are there.
         spec: the run's spec as it started.
     """
@@ -61,13 +62,24 @@ class Record:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hash of a file's content."""
+    """Return hash (BLAKE2b, 16 bytes) and size of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        return f"{found.hexdigest()} {file.tell()}"
+
+
+def is_one_of(path: Path, digests: Iterable[str]) -> bool:
+    """Tell whether a file has the content of which `file_digest` was one of `digests`.
+
+    By its size first: a file without end, such as a sparse one of terabytes, is not read.
+    """
+    known = {digest: digest.rpartition(" ")[2] for digest in digests}
+    return str(path.stat().st_size) in known.values() and file_digest(path) in known
 
 
 def _text_digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+    content = text.encode("utf-8")
+    return f"{hashlib.blake2b(content, digest_size=16).hexdigest()} {len(content)}"
 
 
 def read_record(folder: RunFolder) -> Record | None:
@@ -150,7 +162,7 @@ def check_files(folder: RunFolder, *names: str) -> None:
             _refuse(folder, [name for name in names if not (folder.path / name).exists()])
         names = (*names, *(name for name in BETWEEN if name in record.files))
     found = [name for name in names if (folder.path / name).is_file()]
-    _refuse(folder, [n for n in found if file_digest(folder.path / n) not in allowed.get(n, ())])
+    _refuse(folder, [n for n in found if not is_one_of(folder.path / n, allowed.get(n, ()))])
 
 
 def check_model(folder: RunFolder) -> State | None:
@@ -165,7 +177,8 @@ def check_model(folder: RunFolder) -> State | None:
     record = read_record(folder)
     if folder.finished:
         path = folder.model if folder.model.is_file() else folder.best  # a copy of it
-        if record and path.is_file() and file_digest(path) != record.files.get("model.keras"):
+        written = [record.files.get("model.keras", "")] if record else []
+        if record and path.is_file() and not is_one_of(path, written):
             _refuse(folder, [str(path.relative_to(folder.path))])
         return None
     state = read_state(folder)
@@ -176,7 +189,7 @@ def check_model(folder: RunFolder) -> State | None:
             f"run {folder.path}: is unfinished and holds no model yet: none has been validated. "
             + again
         )
-    if record and file_digest(folder.best) != state.best_digest:
+    if record and not is_one_of(folder.best, [state.best_digest]):
         raise RunFolderError(
             f"run {folder.path}: checkpoints/best.keras is damaged or was replaced, or the run was "
             f"killed while it wrote it: it is not the one of its state. {again}"
@@ -228,9 +241,14 @@ def _refuse(folder: RunFolder, names: Sequence[str]) -> None:
     if names:
         one = len(names) == 1
         are, were, others = ("is", "was", "another") if one else ("are", "were", "others")
+        remedy = "Put back what it wrote, or train anew"
+        if list(names) == ["metrics.json"]:
+            remedy = REMEDIES["metrics.json"].format(run=folder.path)
+        elif list(names) == [folder.model.name] and folder.best.is_file():
+            remedy = f"The same weights are in {folder.best}: put a copy in its place"
         raise RunFolderError(
             f"run {folder.path}: {', '.join(names)} {are} damaged or {were} replaced: by "
-            f"{RECORD} the run wrote {others}. Put back what it wrote, or train anew"
+            f"{RECORD} the run wrote {others}. {remedy}"
         )
 
 
