@@ -188,7 +188,9 @@ def test_evaluate_repeats_the_runs_own_test(tiny_run):
     expected = tiny_run.metrics["test"]
     for key in ("examples", "accuracy", "interval95", "macro_f1", "confusion", "per_class"):
         assert got[key] == expected[key], key
-    assert got["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    # The run's own is measured from the engine's features, this one by Keras: of a loss near zero
+    # a share says nothing.
+    assert got["loss"] == pytest.approx(expected["loss"], rel=1e-4, abs=1e-6)
     assert got["left_out"] == []
 
 
