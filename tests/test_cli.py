@@ -296,9 +296,9 @@ def test_json_and_csv_exclude_each_other(here):
     assert "--json, --csv: choose one of them" in said
 
 
-@pytest.mark.parametrize("command", [("predict", "run", "a.jpg"), ("evaluate",)])
+@pytest.mark.parametrize("command", [("predict", "RUN", "a.jpg"), ("evaluate", "RUN")])
 def test_csv_into_a_folder_that_does_not_exist(here, command, tiny_run):
-    command = command if len(command) > 1 else (*command, tiny_run.folder)
+    command = [tiny_run.folder if word == "RUN" else word for word in command]
     said = refusal(here, *command, "--csv", "absent/out.csv")
     assert "--csv absent/out.csv: its folder does not exist" in said
     assert "--csv .: is a folder. Allowed: a file" in refusal(here, *command, "--csv", ".")
@@ -738,7 +738,8 @@ def test_a_closed_pipe_ends_a_command_quietly(here, messy, tiny_run):
         assert "BrokenPipe" not in done.stderr
 
 
-def test_paths_are_not_folded_where_nobody_looks_on(here, pictures, tiny_run):
+def test_paths_are_not_folded_where_nobody_looks_on(here, pictures, tiny_run, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     deep = here.joinpath(*["a-long-name-of-a-folder"] * 6)
     deep.mkdir(parents=True)
     picture = shutil.copy(pictures / "disc" / "disc00.png", deep / "disc.png")

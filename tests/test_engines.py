@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY
+from conftest import TINY, reseal
 
 import tlkit
 from tlkit import compilers, engines
@@ -301,12 +301,14 @@ def test_a_resumed_run_keeps_its_engine_or_says_that_it_is_gone(train, tmp_path,
 
     with monkeypatch.context() as patched:
         record.write_text(json.dumps({**chosen, "name": "openvino"}))
+        reseal(tmp_path / "run")
         patched.setattr(engines, "MODULES", {"openvino": ("no_such_module",)})
         result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "run")])
         assert result.exit_code == 2
         assert "pip install tlkit[openvino]" in result.output
 
     record.write_text(json.dumps({**chosen, "name": "keras"}))
+    reseal(tmp_path / "run")
     shutil.rmtree(tmp_path / "cache")  # nothing there to prefer
     run = resume(tmp_path / "run", progress=False)
     assert run.metrics["prefix"] == {**chosen, "name": "keras"}

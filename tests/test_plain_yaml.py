@@ -48,7 +48,7 @@ def test_a_setting_for_text_need_not_be_yaml(word):
 
 
 def test_a_separator_may_be_a_blank():
-    assert make_spec(merge({}, ["table.separator= "])).table.separator == " "
+    assert make_spec(merge({"task": "multilabel"}, ["table.separator= "])).table.separator == " "
 
 
 def test_quotes_around_the_whole_are_none_of_the_text():

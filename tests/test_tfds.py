@@ -291,7 +291,7 @@ def test_the_scan_believes_the_index_and_reading_checks_it(prepared, tmp_path):
         ),
         (lambda out: (out / "index-test.jsonl").write_text("{}"), "is missing or damaged"),
         (lambda out: (out / "index-test.jsonl").write_text(""), "or was replaced: not what tlkit"),
-        (lambda out: (out / "tlkit.json").write_text("{"), "tlkit.json is damaged"),
+        (lambda out: (out / "tlkit.json").write_text("{"), "tlkit.json is missing or damaged"),
         (lambda out: renumber(out / "tlkit.json"), "by another version of tlkit"),
         (lambda out: (out / "dataset_info.json").write_text("{"), "no data set that can be read"),
     ],

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from tlkit.data.pixels import MAX_PIXELS
+from tlkit.data.limits import MAX_PIXELS
 
 MAX_BYTES = 4 * MAX_PIXELS + 2**20
 """Largest file that is read: the most pixels allowed, uncompressed at 32 bits (BMP), and a header.

@@ -11,11 +11,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tlkit.data.exif import holds, integers, substring
+from tlkit.data.limits import MAX_PIXELS
 from tlkit.data.rendering import Rendering, blend
-
-# Pillow refuses to open more pixels than this as a decompression bomb: 2 x MAX_IMAGE_PIXELS, with
-# MAX_IMAGE_PIXELS = 1 GiB / 4 / 3 (PIL/Image.py). As RGB it is half a gibibyte.
-MAX_PIXELS = 178_956_970
 
 LIMIT = f"at most {MAX_PIXELS:,} pixels are allowed"
 
