@@ -713,6 +713,12 @@ def test_evaluate_writes_what_it_measured(here, tiny_run):
     kept = (tiny_run.folder / "predictions.csv").read_text()
     names = [[line.split(",")[:3] for line in text.splitlines()] for text in (rows, kept)]
     assert names[0] == names[1]
+    one, other = (
+        [[float(x) for x in line.split(",")[3:]] for line in text.splitlines()[1:]]
+        for text in (rows, kept)
+    )
+    for a, b in zip(one, other, strict=True):
+        assert a == pytest.approx(b, abs=2e-6)  # written with six digits
     metrics = json.loads((here / "measured" / "metrics.json").read_text())
     assert metrics["accuracy"] == tiny_run.metrics["test"]["accuracy"]
     assert contents(here).keys() == {
@@ -725,6 +731,7 @@ def test_a_closed_pipe_ends_a_command_quietly(here, messy, tiny_run):
     commands = [
         "schema",
         "data scan messy",
+        "data scan messy --json",
         f"predict {tiny_run.folder} messy --json",
     ]
     for command in commands:
