@@ -5,8 +5,10 @@ Test files take what they need by name: `from conftest import TINY, needs_shared
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import sys
 import tempfile
 
 # Before anything imports TensorFlow: the tests are about the CPU, whatever the machine has.
@@ -25,7 +27,11 @@ from PIL import Image, ImageDraw
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real weights and images, next to the checkout; tests that need them are skipped without."""
 
-TINY = {"backbone": {"name": "MobileNet", "weights": "none", "alpha": 0.25}, "image_size": 32}
+TINY = {
+    "backbone": {"name": "MobileNet", "weights": "none", "alpha": 0.25},
+    "image_size": 32,
+    "engine": "keras",  # a trial of all takes longer than the features; test_engines.py has them
+}
 """Fields of a spec for the quickest real training there is. Frozen, this random net gives no
 features worth the name (they vanish); `tiny_weights` is the cure."""
 
@@ -33,6 +39,23 @@ CLASSES = ("disc", "square", "stripes")
 PER_CLASS = 12
 WIDTH, HEIGHT = 40, 48
 COLOURS = {"disc": (210, 60, 50), "square": (60, 190, 70), "stripes": (60, 80, 210)}
+
+FULL = os.environ.get("TLKIT_FULL") == "1"
+"""Whether the tests marked `full` run as well: the whole catalog and whatever else takes long."""
+
+FAMILIES = (
+    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0"),
+    *("EfficientNetLite0", "VGG16", "ResNet50", "ResNet50V2", "DenseNet121", "InceptionV3"),
+    *("InceptionResNetV2", "Xception", "NASNetMobile", "ConvNeXtTiny"),
+)
+"""One row of each family of the catalog, the smallest: tested always, the others with `FULL`."""
+
+
+def rows(names) -> list:
+    """Return the parameters of a test over rows of the catalog, `full` those not in `FAMILIES`."""
+    marked = pytest.mark.full
+    return [n if n in FAMILIES else pytest.param(n, marks=marked) for n in names]
+
 
 needs_shared = pytest.mark.needs_shared
 """`@needs_shared`, or `@needs_shared("data/flowers12")` for a path below `SHARED`."""
@@ -140,8 +163,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how often test_kill.py kills a run")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in SLOWEST)
+    if not FULL:
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports have made out of every later look for rubbish."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fresh_session():
+    """Let go of the graphs of a module's models; a worker grew to several gigabytes."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
