@@ -16,7 +16,7 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.data.membership import as_text, changes, members
 from tlkit.data.sources import Example, content_digest
-from tlkit.errors import DataError, Interrupted, RunFolderError
+from tlkit.errors import DataError, Interrupted, RunFolderError, SpecError
 from tlkit.run import resume
 from tlkit.training.prefix import FeatureStore
 from tlkit.training.record import check_files, note
@@ -213,6 +213,86 @@ def test_another_engine_is_not_taken_and_a_lost_one_is_chosen_anew(here):
     engine.unlink()
     assert call(*USES["resume"]).exit_code == 0
     assert json.loads(engine.read_text())["name"] == own
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "stopped"])
+@pytest.mark.parametrize("name", ["engine.json", "log.csv", "metrics.json"])
+def test_what_a_run_can_go_on_without_may_be_removed_as_the_message_says(here, name, finished):
+    path = Path("run", name)
+    if finished:
+        path.write_text("{" + path.read_text()[:9])
+    elif name == "metrics.json":
+        path.write_text("{}")
+    else:
+        unfinish()
+        path.write_text(path.read_text()[:-9])
+    said = refused(*USES["resume"])
+    assert f"{name} is" in said
+    assert "Remove it" in said
+    path.unlink()
+    assert call(*USES["resume"]).exit_code == 0
+    assert Path("run/metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--batch-size", 4],
+        ["--set", "batch_size=4"],
+        ["--batch-size", 32],  # as it is: nothing is trained by it either
+        ["--json", "--batch-size", 4],
+        ["--epochs", 9],
+        ["--set", "seed=3"],
+        ["--recipe", "run/spec.yaml"],
+        ["data"],
+    ],
+    ids=str,
+)
+def test_options_beside_a_finished_run_are_refused(here, options):
+    before = written("run")
+    said = refused(*USES["resume"], *options)
+    assert "Received: " in said
+    if "batch" in str(options):
+        assert "--resume run: the run is finished, --batch-size has no effect" in said
+        assert "train anew: tlkit train --recipe run/spec.yaml --out NEW --batch-size" in said
+    assert written("run") == before
+
+
+def test_python_refuses_a_batch_size_for_a_finished_run_too(here):
+    with pytest.raises(SpecError, match=r"the run is finished, --batch-size has no effect"):
+        resume("run", progress=False, batch_size=4)
+    assert resume("run", progress=False).finished
+
+
+def written(folder: str) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+
+
+SPOILED = {
+    "data": lambda: Path("data/test/disc/disc00.png").unlink(),
+    "train": lambda: shutil.copy("other/data.json", "run/data.json"),
+    "plan": lambda: Path("run/plan.json").write_text("{}"),
+    "batches": lambda: Path("run/batches.json").write_text("{}"),
+    "state": lambda: shutil.copy("other/checkpoints/state.npz", "run/checkpoints/state.npz"),
+    "all data": lambda: shutil.rmtree("data"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_another_batch_size_is_written_only_where_the_run_can_go_on(here, what):
+    unfinish()
+    SPOILED[what]()
+    before = written("run")
+    refused(*USES["resume"], "--batch-size", 4)
+    assert written("run") == before
+
+
+def test_of_two_batch_sizes_the_last_counts_and_it_is_said(here):
+    unfinish()
+    done = call(*USES["resume"], "--batch-size", 4, "--set", "batch_size=2")
+    assert done.exit_code == 0, done.stderr
+    assert "note      --batch-size 4: replaced by --set batch_size=2" in done.stderr
+    assert tlkit.open_run("run").spec.batch_size == 2
 
 
 def test_the_engine_of_a_run_that_has_just_chosen_it_is_known(here):

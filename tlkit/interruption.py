@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tlkit.backbones.catalog import MODEL
 from tlkit.data.membership import changes
 from tlkit.data.prepare import Prepared
 from tlkit.data.sources import Source
@@ -19,11 +20,12 @@ from tlkit.errors import (
     Interrupted,
     OutOfMemoryError,
     RunFolderError,
+    SpecError,
     TlkitError,
 )
 from tlkit.memory import is_out_of_memory
 from tlkit.opened import Run
-from tlkit.spec import RunSpec
+from tlkit.spec import ARRAYS, RunSpec
 from tlkit.training.runfolder import RunFolder, next_folder
 from tlkit.training.state import read_state
 
@@ -89,6 +91,35 @@ def starting(start: Start, arrays: dict[str, Any]) -> Iterator[None]:
     except TlkitError:
         start.remove()
         raise
+
+
+def check_idle(run: Run, batch_size: int | None) -> None:
+    """Refuse what a finished run was asked to change: nothing of it is trained any more.
+
+    Raises:
+        SpecError: something was.
+    """
+    if batch_size is not None:
+        raise SpecError(
+            f"--resume {run.folder}: the run is finished, --batch-size has no effect. Allowed: "
+            f"left out, or to train anew: tlkit train --recipe {run.folder}/spec.yaml --out NEW "
+            f"--batch-size {batch_size}. Received: {batch_size}"
+        )
+
+
+def check_given(run: Run) -> None:
+    """Refuse to go on with what only the process that began the run had.
+
+    Raises:
+        RunFolderError: it was trained on arrays or on a model object.
+    """
+    if ARRAYS in (run.spec.data, run.spec.val, run.spec.test):
+        raise RunFolderError(f"run {run.folder}: was trained on arrays, which are gone; train anew")
+    if run.spec.backbone.name == MODEL:
+        raise RunFolderError(
+            f"run {run.folder}: was trained on a model object, which is gone; train anew, or save "
+            "the model and name its file: --backbone path/to/model.keras"
+        )
 
 
 def check_unchanged(prepared: Prepared, run: Run) -> None:

@@ -11,7 +11,6 @@ import keras
 
 from tlkit.asked import spec_of
 from tlkit.assembly import assemble, check_freeze, open_backbone, unweighted
-from tlkit.backbones.catalog import MODEL
 from tlkit.data.membership import as_text
 from tlkit.data.prepare import Prepared, prepare
 from tlkit.data.sharded import check_out, write_dataset
@@ -22,12 +21,13 @@ from tlkit.environment import (
     machine,
     set_environment,
 )
-from tlkit.errors import RunFolderError
 from tlkit.estimate import compare_estimate
 from tlkit.heads.task import Task
 from tlkit.host import as_guest
 from tlkit.interruption import (
     Start,
+    check_given,
+    check_idle,
     check_unchanged,
     check_weights,
     disk_full_told,
@@ -40,13 +40,12 @@ from tlkit.picture_grid import check_png, draw_preview
 from tlkit.places import check_free
 from tlkit.planning import plan_of, planned, say_memory, say_plan
 from tlkit.progress import Progress, as_progress
-from tlkit.spec import ARRAYS
 from tlkit.training import record
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import change_batch, read_state
+from tlkit.training.state import change_batch, read_state, with_batch
 from tlkit.training.trainer import Trainer
 
 
@@ -209,32 +208,27 @@ def resume(
             by rule follow, and the numbers are no longer those of a run that was never stopped.
 
     Raises:
-        RunFolderError: there is no run, or it was trained on arrays or on a model object, which
-            are gone.
+        RunFolderError: there is no run, or what it was trained on is gone or has changed.
+        SpecError: `batch_size` is none, or the run is finished.
     """
     run, shown = open_run(folder), as_progress(progress)
     record.check_files(run.files)
     if run.finished and run.metrics:  # which are whole
         record.check_model(run.files)
+        check_idle(run, batch_size)
         shown.say("run", f"{run.folder} is finished; nothing to do")
         return run
-    if ARRAYS in (run.spec.data, run.spec.val, run.spec.test):
-        raise RunFolderError(f"run {folder}: was trained on arrays, which are gone; train anew")
-    if run.spec.backbone.name == MODEL:
-        raise RunFolderError(
-            f"run {folder}: was trained on a model object, which is gone; train anew, or save the "
-            "model and name its file: --backbone path/to/model.keras"
-        )
-    if batch_size is not None:
-        run.spec = change_batch(run.files, run.spec, batch_size, shown)
-    set_environment(run.spec)
+    check_given(run)
+    asked = with_batch(run.spec, batch_size)
+    record.check_state(run.files, read_state(run.files), record.read_record(run.files))
+    set_environment(asked)
     run.files.remove_drafts()
     run.say_state(shown)
     # The last file of a start: without it nothing has been trained.
     started = (run.folder / "scan.json").is_file()
     try:
         with disk_full_told(run.files):
-            spec, given = open_backbone(run.spec)
+            spec, given = open_backbone(asked)
             prepared = prepare(spec, {}, shown)
             if started:
                 check_unchanged(prepared, run)
@@ -242,6 +236,8 @@ def resume(
             task, built, model = assemble(prepared, given, devices)
             if started:
                 check_weights(hash_weights(model), run)
+            if batch_size is not None:
+                change_batch(run.files, run.spec, batch_size, shown)
             # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
             fitted = started and run.plan["phases"][-1]["method"] == "fit"
             if started:
@@ -266,7 +262,6 @@ def _execute(
     progress: Progress,
 ) -> Run:
     state, kept = read_state(folder), record.read_record(folder)
-    record.check_state(folder, state, kept)
     state.run = kept.run if kept else ""
     state.seconds += prepared.seconds
     trainer = Trainer(
@@ -301,8 +296,7 @@ def _execute(
         )
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:
-            took = metrics["seconds"]["total"]
-            metrics["estimate"] = compare_estimate(plan.estimate, took)
+            metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])
         last = {"task.json": task.to_json(), "metrics.json": metrics}
         record.seal(folder, record.as_texts(last))
     run = Run(folder, prepared.spec)

@@ -102,7 +102,7 @@ def spec_fields(
     data: str | None, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
 ) -> dict[str, Any]:
     """Merge recipe, options and `--set`, the later over the earlier, into the spec's fields."""
-    _say_replaced(options, settings)
+    say_replaced(options, settings)
     fields = read_recipe(recipe) if recipe else {}
     backbone = options.pop("backbone", None)
     fields |= {name: value for name, value in options.items() if value is not None}
@@ -121,7 +121,7 @@ def spec_fields(
     return fields
 
 
-def _say_replaced(options: dict[str, Any], settings: tuple[str, ...]) -> None:
+def say_replaced(options: dict[str, Any], settings: tuple[str, ...]) -> None:
     """Say what stands twice on the command line with two values: the last counts."""
     last = {
         name: (f"{flag} {value}", str(value))

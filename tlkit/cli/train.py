@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output, spec_fields, spec_options
+from tlkit.cli.options import output, say_replaced, spec_fields, spec_options
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.places import check_free
@@ -75,8 +75,9 @@ def _changes(
     Raises:
         SpecError: something else is given.
     """
-    given = merge({}, list(settings))
-    given |= {name: value for name, value in options.items() if value is not None}
+    say_replaced(options, settings)
+    given = {name: value for name, value in options.items() if value is not None}
+    given = merge(given, list(settings))
     others = {"DATA": data, "--recipe": recipe}
     names = [*(name for name, value in others.items() if value is not None), *given]
     if refused := [name for name in names if name != "batch_size"]:

@@ -95,7 +95,8 @@ REMEDIES = {
     "plan.json": "tlkit predict, evaluate and export work without; to go on with training, train "
     "anew",
     "env.json": "What the run began with cannot be told without: put it back, or train anew",
-    "engine.json": "Remove it, and an engine is chosen anew",
+    "engine.json": "It only tells what computed the frozen part. Remove it, and a run that goes on "
+    "chooses anew",
     "batches.json": "It only tells of batches that were made smaller. Remove it to go on without",
     "data.json": "Which images the run was trained on cannot be told without: train anew",
     "digests.json": "Whose the files of the run are cannot be told without: put it back, or train "

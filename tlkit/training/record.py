@@ -39,6 +39,9 @@ written anew."""
 AT_START = ("plan.json", "env.json", "labels.json", "scan.json")
 """Files of the start of a run of an earlier version, which had no record when it was stopped."""
 
+DISPENSABLE = ("metrics.json", "engine.json", "batches.json", "log.csv")
+"""Files that a run can go on without; `REMEDIES` says how."""
+
 FREE = ("data", "val", "test", "out", "epochs", "optimizer", "device", "cache_size", "batch_size")
 """Fields of spec.yaml that may change before an unfinished run goes on. Data may have moved: what
 is in it is held against data.json; `--resume` writes another batch size."""
@@ -242,8 +245,8 @@ def _refuse(folder: RunFolder, names: Sequence[str]) -> None:
         one = len(names) == 1
         are, were, others = ("is", "was", "another") if one else ("are", "were", "others")
         remedy = "Put back what it wrote, or train anew"
-        if list(names) == ["metrics.json"]:
-            remedy = REMEDIES["metrics.json"].format(run=folder.path)
+        if one and names[0] in DISPENSABLE:
+            remedy = REMEDIES[names[0]].format(run=folder.path)
         elif list(names) == [folder.model.name] and folder.best.is_file():
             remedy = f"The same weights are in {folder.best}: put a copy in its place"
         raise RunFolderError(

@@ -146,10 +146,13 @@ class RunFolder:
 
     def note_batch(self, phase: str, epoch: int, size: int, rate: float | None, why: str) -> None:
         """Note in `batches.json` that from an epoch on batches have another size."""
-        name = "batches.json"
-        rows = self.read_json(name) if (self.path / name).exists() else []
         row = {"phase": phase, "epoch": epoch, "batch_size": size, "learning_rate": rate}
-        self.write_json(name, [*rows, {**row, "reason": why}])
+        self.write_json("batches.json", [*self.read_batches(), {**row, "reason": why}])
+
+    def read_batches(self) -> list[dict[str, Any]]:
+        """Return the rows of `batches.json`; none if there is no such file."""
+        name = "batches.json"
+        return self.read_json(name) if (self.path / name).exists() else []
 
     def read_spec(self) -> RunSpec:
         """Return the run's spec.

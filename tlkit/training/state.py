@@ -157,38 +157,53 @@ class _Content(TypedDict, total=False):
 _CONTENT = TypeAdapter(_Content)
 
 
-def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress) -> RunSpec:
-    """Let a stopped run go on with batches of `size`; return its new spec.
-
-    Spec, state and batches.json in the folder say so: the run stays explainable.
+def with_batch(spec: RunSpec, size: int | None) -> RunSpec:
+    """Return the spec of a run that goes on with batches of `size`; None: of those that it has.
 
     Raises:
         SpecError: `size` is no number of images.
     """
-    new, state = (
-        make_spec({**spec.model_dump(), "batch_size": size}, "--resume"),
-        read_state(folder),
-    )
+    if size is None:
+        return spec
+    return make_spec({**spec.model_dump(), "batch_size": size}, "--resume")
+
+
+def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress) -> None:
+    """Let a stopped run go on with batches of `size`: all is read before the first is written.
+
+    Spec, state and batches.json in the folder say so: the run stays explainable.
+
+    Args:
+        spec: the run's own, without the change.
+
+    Raises:
+        RunFolderError: a file of the folder is damaged; it is left as it was.
+    """
+    new, state = with_batch(spec, size), read_state(folder)
     before = state.batch_size or spec.batch_size
     if size == before:
-        return new
+        return
+    text = f"{size} images a step instead of {before}, from epoch {state.epoch + 1} on"
+    row = None
+    if (folder.path / "scan.json").is_file():
+        phases = folder.read_json("plan.json")["phases"]
+        phase = phases[min(len(state.finished), len(phases) - 1)]
+        rate = phase.get("learning_rate")
+        if rate and not new.optimizer.learning_rate:
+            named = phase["name"], phase["optimizer"]
+            rate = rules.rescaled_rate(rate, *named, spec.batch_size, size)
+        text = f"{phase['name']}: {text}"
+        row = (phase["name"], state.epoch + 1, size, rate, "asked for at --resume")
+        folder.read_batches()
     if state.optimizer and state.fitted is None:  # written by a version that counted no batches
         state.fitted = {"batch_size": before, "learning_rate": None}
     state.batch_size = size
     if folder.state.is_file():
         state.write(folder)
     folder.write_text("spec.yaml", new.to_yaml())
-    text = f"{size} images a step instead of {before}, from epoch {state.epoch + 1} on"
-    if (folder.path / "scan.json").is_file():
-        phases = folder.read_json("plan.json")["phases"]
-        row = phases[min(len(state.finished), len(phases) - 1)]
-        rate = row.get("learning_rate")
-        if rate and not new.optimizer.learning_rate:
-            rate = rules.rescaled_rate(rate, row["name"], row["optimizer"], spec.batch_size, size)
-        text = f"{row['name']}: {text}"
-        folder.note_batch(row["name"], state.epoch + 1, size, rate, "asked for at --resume")
+    if row:
+        folder.note_batch(*row)
     progress.say("resume", f"{text}: not the numbers of a run that was never stopped")
-    return new
 
 
 def _count(names: Sequence[str], prefix: str) -> int:
