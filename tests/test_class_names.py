@@ -240,7 +240,7 @@ def test_names_of_parts_are_those_of_their_own_sets(pictures, tmp_path):
         from_directory(pictures), val=val, targets=named(names=("disc", "square", "stripes"))
     )
     assert {e.label for e in source.parts["val"]} == {"square", "stripes"}
-    examples, _ = open_labelled(val, source.outputs)
+    examples, *_ = open_labelled(val, source.outputs)
     assert {e.label for e in examples} == {"square", "stripes"}
 
 

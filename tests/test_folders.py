@@ -767,7 +767,7 @@ def test_notes_of_validation_and_test_data_are_said(tmp_path, pictures):
     assert source.notes == tuple(
         f"{part}: the folder holds its data in wrapped: read from there" for part in ("val", "test")
     )
-    examples, notes = open_labelled(own, CLASSES)
+    examples, notes, _ = open_labelled(own, CLASSES)
     assert (len(examples), notes) == (3, [source.notes[0].removeprefix("val: ")])
 
 

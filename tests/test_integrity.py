@@ -576,6 +576,22 @@ def test_a_training_part_is_not_taken_unasked(here, without):
     assert call("evaluate", "run", "fresh/train").exit_code == 0
 
 
+def test_the_part_that_is_measured_is_said_and_json_stays_alone(here):
+    write_pictures(here / "new" / "test", count=2, seed=7)
+    write_pictures(here / "new" / "train", count=1, seed=8)
+    line = "of new its test part is measured, 6 images; not measured: train 3"
+    assert line in " ".join(call("evaluate", "run", "new").stdout.split())
+    done = call("evaluate", "run", "new", "--json", "--out", "measured")
+    assert (found := json.loads(done.stdout))["part"] == "test"
+    assert json.loads(Path("measured/metrics.json").read_text()) == found
+    assert line in " ".join(done.stderr.split())
+    whole = call("evaluate", "run", "new/train", "--json")
+    assert json.loads(whole.stdout)["part"] is None
+    assert "test part" not in whole.stderr
+    own = call("evaluate", "run", "--json")
+    assert json.loads(own.stdout)["part"] == "test"
+
+
 def test_a_table_with_parts_and_none_for_testing_is_refused(here):
     Path("t.csv").write_text(f"image,label,split\n{TEST},disc,train\n{TRAIN},disc,val\n")
     said = refused("evaluate", "run", "t.csv")

@@ -18,6 +18,7 @@ from tlkit.data.labelled import open_labelled
 from tlkit.data.sources import open_source
 from tlkit.data.targets import ClassTargets, sorted_labels
 from tlkit.errors import DataError
+from tlkit.tables import TableSpec
 
 ONE_CLASS = ClassTargets()
 
@@ -176,10 +177,45 @@ def test_classes_that_the_training_data_lacks(tmp_path, part):
     assert "Allowed: a, b. Received: c" in text
 
 
-def test_an_evaluation_takes_the_test_part_or_all(tmp_path, pictures):
-    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/b/4.jpg")
-    assert ids(open_labelled(tmp_path, ("a", "b"))[0]) == ["test/b/4.jpg"]
-    assert len(open_labelled(pictures, CLASSES)[0]) == PER_CLASS * len(CLASSES)
+@pytest.mark.parametrize(
+    ("names", "taken", "said"),
+    [
+        (["train/a/1", "train/b/2", "test/b/4"], 1, "1 image; not measured: train 2"),
+        (["train/a/1", "val/a/2", "test/b/3", "test/a/4"], 2, "2 images; not measured: train 1, v"),
+        (["train/a/1", "valid/b/2", "test/b/4"], 1, "1 image; not measured: train 1, val 1"),
+        (
+            ["wrapped/train/a/1", "wrapped/train/b/2", "wrapped/test/b/4"],
+            1,
+            "1 image; not measured",
+        ),
+        (["a/1", "b/2"], 2, None),
+        (["train_a/1", "test_b/2", "b/4"], 3, None),
+    ],
+    ids=str,
+)
+def test_an_evaluation_takes_the_test_part_and_says_so_or_all(tmp_path, names, taken, said):
+    touch(tmp_path / "own", *(f"{name}.jpg" for name in names))
+    labels = ("a", "b", "train_a", "test_b")
+    examples, notes, part = open_labelled(tmp_path / "own", labels)
+    assert len(examples) == taken
+    assert part == ("test" if said else None)
+    told = [note for note in notes if "its test part is measured" in note]
+    assert len(told) == bool(said)
+    assert not said or f"of own its test part is measured, {said}" in told[0]
+
+
+def test_of_a_table_with_parts_the_test_part_is_measured_and_it_is_said(tmp_path, pictures):
+    rows = [f"{p},{p.parent.name},{'test' if '00' in p.name else 'train'}" for p in files(pictures)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["image,label,split", *rows]))
+    targets = ClassTargets(table=TableSpec(outside=True))
+    examples, notes, part = open_labelled(table, CLASSES, targets)
+    assert (len(examples), part) == (3, "test")
+    assert notes[-1] == "of t its test part is measured, 3 images; not measured: train 33"
+
+
+def files(folder):
+    return sorted(folder.rglob("*.png"))
 
 
 def test_an_evaluation_on_unknown_classes_is_an_error(pictures):

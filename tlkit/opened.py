@@ -173,8 +173,9 @@ class Run:
             csv: a file for the predictions alone; one that is there is replaced.
 
         Returns:
-            Besides the metrics `left_out`, a list of `{"id", "reason"}`, and `seen_in_training` and
-            `seen_in_validation`, how many of them the run knew.
+            Besides the metrics `part`, "test" or, where `data` has no parts, None; `left_out`, a
+            list of `{"id", "reason"}`; and `seen_in_training` and `seen_in_validation`, how many
+            of them the run knew.
 
         Raises:
             DataError: nothing to evaluate on, classes that the run does not know, a test part that
@@ -185,8 +186,8 @@ class Run:
         check_targets(out, csv, self.folder, data)
         shown = as_progress(progress)
         model = self._told(shown, views)
-        examples, notes = (
-            (own_test(self.files, self.spec, self.members), [])
+        examples, notes, part = (
+            (own_test(self.files, self.spec, self.members), [], "test")
             if data is None
             else open_labelled(data, self.labels, targets_of(self.spec))
         )
@@ -223,6 +224,7 @@ class Run:
         left_out = sorted((found.left_out | reasons(known)).items())
         result = {
             **metrics,
+            "part": part,
             "left_out": [{"id": id_, "reason": why} for id_, why in left_out],
             "seen_in_training": count(known, "train"),
             "seen_in_validation": count(known, "val"),

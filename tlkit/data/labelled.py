@@ -9,18 +9,20 @@ from typing import Any
 from tlkit.data.folder_names import part_of
 from tlkit.data.sources import CLASSES, Example, Listing, is_dataset, open_listing
 from tlkit.data.targets import Targets
+from tlkit.data.wording import number
 from tlkit.errors import DataError, printable
 
 
 def open_labelled(
     data: Any, outputs: tuple[str, ...], targets: Targets = CLASSES
-) -> tuple[list[Example], list[str]]:
+) -> tuple[list[Example], list[str], str | None]:
     """List all examples of `data` for an evaluation: without parts, or its test part.
 
     Groups do not matter here: nothing is split.
 
     Returns:
-        The examples, and the notes of `Listing`.
+        The examples, the notes of `Listing` with one on what was taken of parts, and the part
+        that was taken; None: there are no parts.
 
     Raises:
         DataError: it has parts, and none for testing: a training part is not taken unasked; or it
@@ -28,7 +30,7 @@ def open_labelled(
     """
     targets = replace(targets, table=targets.table.model_copy(update={"group": None}))
     listing = open_listing(data, targets)
-    examples = listing.parts.get("test", listing.parts["train"])
+    examples = listing.parts["test" if "test" in listing.parts else "train"]
     if "test" not in listing.parts and _has_parts(data, listing):
         shown = data if isinstance(data, str | Path) else "DATA"
         first = {part: group[0].id.split("/")[0] for part, group in listing.parts.items() if group}
@@ -39,7 +41,12 @@ def open_labelled(
             f"test. Allowed: data with a test part, or {ways}. Received: {', '.join(listing.parts)}"
         )
     targets.check(listing.name, "evaluation", examples, outputs)
-    return examples, listing.notes
+    if "test" not in listing.parts:
+        return examples, listing.notes, None
+    others = [f"{part} {len(group):,}" for part, group in listing.parts.items() if part != "test"]
+    aside = f"; not measured: {', '.join(others)}" if others else ""
+    note = f"of {listing.name} its test part is measured, {number(len(examples), 'image')}{aside}"
+    return examples, [*listing.notes, note], "test"
 
 
 def _has_parts(data: Any, listing: Listing) -> bool:
