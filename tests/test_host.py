@@ -25,6 +25,16 @@ data, out, call = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 TINY = json.loads(sys.argv[4])
 
 
+FAILING = {
+    "failure": TlkitError,
+    "in a batch": ZeroDivisionError,
+    "in validation": OSError,
+    "at an epoch": TlkitError,  # out of memory
+    "at the start": SystemExit,
+    "by hand": TlkitError,  # interrupted
+}
+
+
 def policy():
     return keras.config.dtype_policy().name
 
@@ -48,9 +58,25 @@ def state():
     }
 
 
+class Fail(keras.callbacks.Callback):
+    # Ends a training in its midst.
+    def __init__(self, at, error):
+        super().__init__()
+        self.error = error
+        setattr(self, at, self.fail)
+
+    def fail(self, *_, **__):
+        raise self.error
+
+
+def failing(at, error, **fields):
+    made = {**TINY, "regime": "medium", "epochs": 2, "precision": "float16", **fields}
+    return lambda: tlkit.train(data, out=out, callbacks=[Fail(at, error)], progress=False, **made)
+
+
 keras.config.set_dtype_policy("mixed_bfloat16")
 keras.config.set_epsilon(1e-5)
-if call != "deterministic":
+if call not in ("deterministic", "in validation"):
     keras.config.set_image_data_format("channels_first")
 random.seed(5), np.random.seed(6), tf.random.set_seed(7)
 seeds = keras.random.uniform(())  # the global generator of Keras is there
@@ -74,13 +100,18 @@ with keras.saving.custom_object_scope({"Own": keras.layers.Dense}):
                 data, regime="large", steps=10, out=out.with_suffix(".png"), progress=False,
                 **TINY),
             "plan": lambda: tlkit.plan(data, progress=False, **TINY),
+            "in a batch": failing("on_train_batch_end", ZeroDivisionError("host")),
+            "in validation": failing("on_test_batch_begin", OSError("host"), deterministic=True),
+            "at an epoch": failing("on_epoch_end", MemoryError("host"), batch_size=2),
+            "at the start": failing("on_train_begin", SystemExit(3)),
+            "by hand": failing("on_epoch_begin", KeyboardInterrupt()),
             "failure": lambda: tlkit.train(data, freeze="until=nowhere", progress=False, **TINY),
         }
         try:
             found = calls[call]()
-            assert call != "failure"
-        except TlkitError:
-            assert call == "failure"
+            assert call not in FAILING
+        except FAILING.get(call, ()):
+            assert "host" in str(sys.exc_info()[1]) or call not in ("in a batch", "in validation")
         if call == "train":
             assert {x.dtype_policy.name for x in found.model.layers} == {"float32"}
         after = state()
@@ -100,6 +131,8 @@ print(json.dumps({
 """
 
 CALLS = ("train", "deterministic", "compare", "preview", "lr_find", "plan", "failure")
+CALLS += ("in a batch", "in validation", "at an epoch", "at the start", "by hand")
+"""The latter end in a callback."""
 
 
 def host(call, data, out):
