@@ -84,8 +84,10 @@ def split(
     if dropped:
         usable, reasons = rarity.without(usable, dropped, targets, unit)
         left_out |= reasons
-    draw = _draw_groups if grouped else _draw
-    drawn = draw(usable["train"], digests, shares, seed, targets)
+    dealt, trained = _in_order(usable["train"], digests, seed, targets)
+    drawn = _draw_groups(dealt, shares, targets) if grouped else _draw(dealt, shares)
+    drawn["train"] += trained
+    drawn = {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
     chosen = {part: drawn.get(part, []) or usable.get(part, []) for part in ("val", "test")}
     if not chosen["val"]:
         raise DataError("validation data: no usable picture to choose the best model by")
@@ -124,67 +126,64 @@ def _without_repeats(
     return kept, left_out
 
 
-def _draw(
-    examples: list[Example],
-    digests: dict[str, str],
-    shares: dict[str, float],
-    seed: int,
-    targets: Targets,
-) -> dict[str, list[Example]]:
-    groups = defaultdict(list)
-    for example in sorted(examples, key=lambda e: e.id):
-        groups[digests[example.id]].append(example)
-    kinds = dict(zip((e.id for e in examples), targets.strata(examples), strict=True))
+Unit = list[tuple[Example, str]]
+"""Examples that stay on one side, by id, each with its kind: see `Targets.strata`."""
+
+
+def _in_order(
+    examples: list[Example], digests: dict[str, str], seed: int, targets: Targets
+) -> tuple[list[Unit], list[Example]]:
+    """Return the units in the order in which they are drawn, and examples that only train.
+
+    These are one picture under two labels: no truth to measure against; and the rest of its unit.
+    """
+    examples = sorted(examples, key=lambda e: e.id)
+    numbers, labels = number_units(examples, digests), defaultdict(set)
+    units: dict[int, Unit] = defaultdict(list)
+    for example, kind in zip(examples, targets.strata(examples), strict=True):
+        units[numbers[example.id]].append((example, kind))
+        labels[digests[example.id]].add(example.label)
+    drawn, trained = [], []
+    for unit in sorted(units.values(), key=lambda u: _rank(_name(u, digests), seed)):
+        if any(len(labels[digests[e.id]]) > 1 for e, _ in unit):
+            trained += [e for e, _ in unit]
+        else:
+            drawn.append(unit)
+    return drawn, trained
+
+
+def _draw(units: list[Unit], shares: dict[str, float]) -> dict[str, list[Example]]:
+    """Deal images that belong to no group, kind by kind; their copies go with them."""
     by_kind: dict[str, list[list[Example]]] = defaultdict(list)
     drawn: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
-    for digest in sorted(groups, key=lambda d: _rank(d, seed)):
-        labels = {e.label for e in groups[digest]}
-        # One picture under two labels: no truth to measure against, so it may only be trained on.
-        if len(labels) > 1:
-            drawn["train"] += groups[digest]
-        else:
-            by_kind[kinds[groups[digest][0].id]].append(groups[digest])
+    for unit in units:
+        by_kind[unit[0][1]].append([e for e, _ in unit])
     for kind in sorted(by_kind):
         _deal(by_kind[kind], shares, drawn)
-    return {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
+    return drawn
 
 
 def _draw_groups(
-    examples: list[Example],
-    digests: dict[str, str],
-    shares: dict[str, float],
-    seed: int,
-    targets: Targets,
+    units: list[Unit], shares: dict[str, float], targets: Targets
 ) -> dict[str, list[Example]]:
-    """Draw as `_draw` does where images belong together: whole groups, of several classes too."""
-    units, labels = number_units(examples, digests), defaultdict(set)
-    members, kinds = defaultdict(list), targets.strata(examples)
-    for example, kind in zip(examples, kinds, strict=True):
-        members[units[example.id]].append((example, kind))
-        labels[digests[example.id]].add(example.label)
+    """Deal whole groups, of several classes too."""
     drawn: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
-    dealt = []
-    for unit in sorted(members.values(), key=lambda u: _rank(_name(u, digests), seed)):
-        if any(len(labels[digests[e.id]]) > 1 for e, _ in unit):  # as in `_draw`
-            drawn["train"] += [e for e, _ in unit]
-        else:
-            dealt.append(unit)
-    counts = [Counter(kind for _, kind in unit) for unit in dealt]
-    required = set(kinds)
-    if targets.kind is not str and not any(targets.names_in(e.label) for e in examples):
+    counts = [Counter(kind for _, kind in unit) for unit in units]
+    required = {kind for count in counts for kind in count}
+    if targets.kind is not str and not any(targets.names_in(e.label) for u in units for e, _ in u):
         # Numbers: no bin must be in each part, but each part must have something.
         counts = [count + Counter({_ALL: count.total()}) for count in counts]
         required = {_ALL}
-    for unit, part in zip(dealt, deal_groups(counts, shares, required), strict=True):
+    for unit, part in zip(units, deal_groups(counts, shares, required), strict=True):
         drawn[part] += [e for e, _ in unit]
-    return {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
+    return drawn
 
 
 _ALL = "all"
 """Counts every image, beside the bins of numbers (three digits)."""
 
 
-def _name(unit: list[tuple[Example, str]], digests: dict[str, str]) -> str:
+def _name(unit: Unit, digests: dict[str, str]) -> str:
     """Return what a unit is drawn by: a group's name, or the content of an image in none."""
     groups = [f"group {e.group}" for e, _ in unit if e.group is not None]
     return min(groups or [digests[e.id] for e, _ in unit])
