@@ -58,13 +58,20 @@ def folder_draft(target: Path, say: Callable[[str], None] = lambda text: None) -
 
 
 @contextlib.contextmanager
-def file_draft(target: Path, prefix: str = ".draft-") -> Iterator[Path]:
+def file_draft(target: Path, prefix: str = ".draft-", shared: bool = False) -> Iterator[Path]:
     """Give a path beside `target` to write to, which becomes `target` in one step at the end.
 
     A reader sees the old file or the new one; of a write that fails nothing is left. The next write
     takes the place of a draft that a killed process left.
+
+    Args:
+        shared: several processes may write `target` at once: each draft has a name of its own.
     """
     draft = target.with_name(f"{prefix}{target.name}")  # with its ending: Keras goes by it
+    if shared:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix)
+        os.close(handle)
+        draft = Path(name)
     try:
         yield draft
         os.replace(draft, target)

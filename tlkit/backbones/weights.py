@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tlkit.atomic import file_draft
 from tlkit.backbones.catalog import CATALOG, Backbone, WeightsFile
 from tlkit.errors import WeightsError
 
@@ -109,20 +109,17 @@ def from_path(path: Path, file: WeightsFile) -> Path:
 def _place(source: str, file: WeightsFile, target: Path) -> Path:
     """Copy `source`, a path or URL, to `target`; half a file is never seen under its name."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{file.name}.")
     try:
-        with os.fdopen(handle, "wb") as out, _open(source) as content:
-            shutil.copyfileobj(content, out)
-        if is_whole(Path(draft), file) is False:
-            raise WeightsError(
-                f"weights {source}: are not the file that Keras states the hash of. "
-                f"Allowed: {file.hash}"
-            )
-        os.replace(draft, target)
+        with file_draft(target, f".{file.name}.", shared=True) as draft:
+            with draft.open("wb") as out, _open(source) as content:
+                shutil.copyfileobj(content, out)
+            if is_whole(draft, file) is False:
+                raise WeightsError(
+                    f"weights {source}: are not the file that Keras states the hash of. "
+                    f"Allowed: {file.hash}"
+                )
     except (OSError, urllib.error.URLError) as error:
         raise WeightsError(missing(file, str(getattr(error, "reason", error)))) from error
-    finally:
-        Path(draft).unlink(missing_ok=True)
     return target
 
 

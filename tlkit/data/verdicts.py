@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +26,7 @@ from pathlib import Path
 import PIL
 import tensorflow as tf
 
+from tlkit.atomic import file_draft
 from tlkit.data.embedded import cache_folder
 from tlkit.data.files import MAX_BYTES
 from tlkit.data.look import Finding
@@ -151,22 +151,16 @@ def _write(path: Path, rows: dict[str, str]) -> None:
         return
     _make_room(path, length)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
     digest = hashlib.blake2b(digest_size=16)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            head = json.dumps(MADE_BY).encode("ascii")
-            digest.update(head)
-            file.write(head)
-            for name, row in rows.items():
-                line = f"\n{json.dumps(name)}\t{row}".encode("ascii")
-                digest.update(line)
-                file.write(line)
-            file.write(f"\n{digest.hexdigest()}".encode("ascii"))
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with file_draft(path, shared=True) as draft, draft.open("wb") as file:
+        head = json.dumps(MADE_BY).encode("ascii")
+        digest.update(head)
+        file.write(head)
+        for name, row in rows.items():
+            line = f"\n{json.dumps(name)}\t{row}".encode("ascii")
+            digest.update(line)
+            file.write(line)
+        file.write(f"\n{digest.hexdigest()}".encode("ascii"))
 
 
 def _make_room(path: Path, needed: int) -> None:
