@@ -8,7 +8,8 @@ directory, ITU-T T.81 annex B for JPEG markers, the PNG specification (third edi
 `eXIf`, RFC 9649 section 2.7 for WebP.
 
 It is the orientation by which Pillow's `ImageOps.exif_transpose` turns (13.0), but for what is not
-worth the time of every picture: one that stands in XMP alone, or, in PNG, in a text chunk; EXIF
+worth the time of every picture: one that stands in XMP alone, which browsers do not turn by either,
+or, in PNG, in a text chunk; EXIF
 spread over several APP1 segments, of which the first counts here; BigTIFF; values that are no
 integers.
 """
