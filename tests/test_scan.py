@@ -17,10 +17,12 @@ from tlkit.cli.main import main
 from tlkit.data import summary as summary_module
 from tlkit.data.decode import decode
 from tlkit.data.near import NEAR, NO_HASH, near_pairs, perceptual_hash
+from tlkit.data.prepare import prepare
 from tlkit.data.scan import scan, scan_source
 from tlkit.data.sources import Example, open_source
 from tlkit.errors import DataError
 from tlkit.progress import Progress
+from tlkit.recipe import make_spec
 
 QUIET = Progress(quiet=True)
 
@@ -293,7 +295,7 @@ def test_a_sheet_that_cannot_be_is_refused_before_work(pictures, tmp_path, name)
         main, ["data", "scan", str(pictures), "--sheet", str(tmp_path / name)]
     )
     assert result.exit_code == 2
-    assert "--sheet: must be a PNG file in a folder that exists. Received:" in result.stderr
+    assert "--sheet: must be a PNG file in a folder that exists. Allowed: such as" in result.stderr
     assert result.stdout == ""
 
 
@@ -406,3 +408,76 @@ def test_training_leaves_out_lists_and_summarises(odd, tmp_path):
     with pytest.raises(DataError, match=r"2 files cannot be used \(--strict\)"):
         tlkit.train(odd, out=tmp_path / "no", strict=True, progress=False, **TINY)
     assert not (tmp_path / "no").exists()
+
+
+REPEATS = {
+    "none": ([], None),
+    "one": (
+        [("disc/disc00.png", "disc/again.png")],
+        "1 image has the content of another in the same part, such as disc/disc00.png that of "
+        "disc/again.png: ",
+    ),
+    "three of one": (
+        [("disc/disc00.png", "disc/a.png"), ("disc/disc00.png", "disc/b.png")],
+        "2 images have the content of another in the same part, such as disc/b.png that of ",
+    ),
+    "of two classes": (
+        [("disc/disc00.png", "square/a.png")],
+        "1 image has the content of another in the same part, such as square/a.png that of disc/",
+    ),
+    "of two": (
+        [("disc/disc00.png", "disc/x.png"), ("square/square01.png", "square/y.png")],
+        "2 images have the content of another in the same part, such as disc/x.png that of disc/",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REPEATS)
+def test_images_that_are_used_twice_are_counted_and_one_is_named(tmp_path, capsys, case):
+    copies, words = REPEATS[case]
+    folder = write_pictures(tmp_path / "data", count=5)
+    for one, other in copies:
+        shutil.copy(folder / one, folder / other)
+    made = prepare(make_spec({"data": str(folder), "image_size": 32}), {}, Progress())
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("twice ")]
+    assert len(said) == bool(words)
+    if words:
+        assert words in said[0]
+        assert said[0].endswith("all of them: duplicates in scan.json")
+        assert made.scan_json()["duplicates"]
+
+
+def test_images_of_a_part_that_another_has_too_are_named_with_the_reason(tmp_path, capsys):
+    folder = tmp_path / "data"
+    for seed, part in enumerate(("train", "test")):
+        write_pictures(folder / part, count=4, seed=seed)
+    shutil.copy(folder / "test" / "disc" / "disc00.png", folder / "train" / "disc" / "disc03.png")
+    prepare(make_spec({"data": str(folder), "image_size": 32}), {}, Progress())
+    said = capsys.readouterr().out
+    assert "; 1 file left out (scan.json)" in said
+    assert "left out  train/disc/disc03.png: same content as test/disc/disc00.png\n" in said
+    assert "twice" not in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, []),
+        ({"val": 0.15}, []),  # as by default
+        ({"val": 0.3}, ["val: has no effect: the data has that part already, of 6 images"]),
+        ({"test": 0}, ["test: has no effect: the data has that part already, of 6 images"]),
+        ({"val": 0.2, "test": 0.2}, ["val: has no effect: ", "test: has no effect: "]),
+        ({"val": "OWN"}, ["val: the data's own, 6 images, is not used: another is given"]),
+        ({"val": "OWN", "test": 0.3}, ["val: the data's own, 6", "test: has no effect: "]),
+    ],
+    ids=str,
+)
+def test_a_part_that_is_asked_for_and_there_already_is_said(tmp_path, capsys, asked, said):
+    for seed, part in enumerate(("train", "val", "test", "own")):
+        folder = tmp_path / "own" if part == "own" else tmp_path / "data" / part
+        write_pictures(folder, count=2, seed=seed)
+    fields = {k: str(tmp_path / "own") if v == "OWN" else v for k, v in asked.items()}
+    prepare(make_spec({"data": str(tmp_path / "data"), "image_size": 32, **fields}), {}, Progress())
+    notes = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note ")]
+    assert len(notes) == len(said)
+    assert all(any(text in note for note in notes) for text in said)

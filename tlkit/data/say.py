@@ -44,8 +44,10 @@ def say_data(spec: RunSpec, source: Source, found: Scan, parts: Split, progress:
 def _suspicious(
     spec: RunSpec, source: Source, found: Scan, parts: Split
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is used as it is, though a person should know of it."""
+    """Yield what is used, or not, as it is, though a person should know of it."""
+    yield from _unsplit(spec, source)
     yield from _two_labels(found, parts)
+    yield from _repeats(found, parts)
     usable = [e for part in source.parts.values() for e in part if e.id in found.digests]
     uneven = imbalance(count_labels(usable))
     if spec.balance == "none" and uneven and uneven["hint"]:
@@ -54,6 +56,17 @@ def _suspicious(
     if animated:
         count = number(len(animated), "animation")
         yield "animated", f"{count}, of which the first frame counts: {few(animated)}"
+
+
+def _unsplit(spec: RunSpec, source: Source) -> Iterator[tuple[str, str]]:
+    """Yield shares that were asked for and are not split off, since the data has such a part."""
+    for part in ("val", "test"):
+        share = getattr(spec, part)
+        asked = not isinstance(share, str) and share != RunSpec.model_fields[part].default
+        if asked and part in source.parts:
+            count = number(len(source.parts[part]), "image")
+            text = f"{part}: has no effect: the data has that part already, of {count}"
+            yield "note", f"{text}. Received: {share:g}"
 
 
 def _two_labels(found: Scan, parts: Split) -> Iterator[tuple[str, str]]:
@@ -71,6 +84,25 @@ def _two_labels(found: Scan, parts: Split) -> Iterator[tuple[str, str]]:
         use = "trained on, never measured" if part == "train" else f"measured with both in {part}"
         ids = " and ".join(sorted(e.id for e in twice[0])[:2])
         yield "labels", f"{number(len(twice), 'image')} {stand}, such as {ids}; {use}"
+
+
+def _repeats(found: Scan, parts: Split) -> Iterator[tuple[str, str]]:
+    """Yield how many images of a part repeat another of it: a bar of features counts them once."""
+    repeats: list[tuple[str, str]] = []
+    for examples in parts.parts().values():
+        first: dict[str, str] = {}
+        for example in examples:
+            before = first.setdefault(found.digests[example.id], example.id)
+            repeats += [(example.id, before)] if before != example.id else []
+    if repeats:
+        count, verb = number(len(repeats), "image"), "has" if len(repeats) == 1 else "have"
+        again, before = min(repeats)
+        yield (
+            "twice",
+            f"{count} {verb} the content of another in the same part, such as {again} that of "
+            f"{before}: used like any other, their features are computed once; all of them: "
+            "duplicates in scan.json",
+        )
 
 
 def imbalance_text(uneven: dict[str, Any]) -> str:

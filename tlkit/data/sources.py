@@ -18,7 +18,7 @@ from tlkit.data.files import read_file
 from tlkit.data.groups import check_groups, grouped_by
 from tlkit.data.rows import TABLES
 from tlkit.data.targets import ClassTargets, Label, Targets, count_labels, printable
-from tlkit.data.wording import few
+from tlkit.data.wording import few, number
 from tlkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -164,6 +164,9 @@ def open_source(
         if given is not None:
             # All of its examples, whatever its own parts.
             own = open_listing(given, targets, group)
+            if part in parts:
+                count = number(len(parts[part]), "image")
+                notes.append(f"{part}: the data's own, {count}, is not used: another is given")
             parts[part] = [
                 replace(e, id=f"{part}/{e.id}") for examples in own.parts.values() for e in examples
             ]
