@@ -11,7 +11,10 @@ from conftest import TINY
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.sources import open_source
-from tlkit.errors import DataError
+from tlkit.data.targets import TARGETS
+from tlkit.errors import DataError, SpecError
+from tlkit.recipe import make_spec
+from tlkit.tables import TableSpec
 
 
 def write_table(folder, lines):
@@ -84,6 +87,106 @@ def test_repeated_rows_count_once_and_two_labels_are_told_apart(tmp_path):
 def test_a_bad_table_says_where(tmp_path, lines, message):
     with pytest.raises(DataError, match=message):
         open_source(str(write_table(tmp_path, lines)))
+
+
+FLAGS = ["image,x,y", "a.png,1,0", "b.png,,", "c.png,0,1", "d.png,,"]
+NUMBERS = ["image,x,y", "a.png,1.5,0", "b.png,,", "c.png,0,1", "d.png,2,7"]
+SEVERAL = {"targets": ["x", "y"]}
+UNLABELLED = {
+    "one": (["image,label", "a.png,x", "b.png,", "c.png,y"], "classification", {}, [3], "label"),
+    "blanks": (["image,label", "a.png,x", "b.png,  ", "c.png,y"], "classification", {}, [3], "l"),
+    "a header alone": (["image,label,n", "a.png,x,1", "b.png", "c.png,y,"], None, {}, [3], "label"),
+    "several": (
+        ["image,label,split", "a.png,x,", "b.png,,test", "c.png,y,", "d.png,,val"],
+        *("classification", {}, [3, 5], "label"),
+    ),
+    "one-hot": (FLAGS, "classification", SEVERAL, [3, 5], "x, y"),
+    "flags": (FLAGS, "multilabel", SEVERAL, [3, 5], "x, y"),
+    "numbers": (NUMBERS, "regression", SEVERAL, [3], "x, y"),
+}
+
+
+def read(tmp_path, lines, task, **table):
+    targets = TARGETS[task or "classification"](TableSpec(**table))
+    return open_source(str(write_table(tmp_path, lines)), targets=targets)
+
+
+@pytest.mark.parametrize("case", UNLABELLED)
+def test_rows_without_a_label_are_refused_with_a_way_on_and_left_out_where_asked(tmp_path, case):
+    lines, task, table, empty, columns = UNLABELLED[case]
+    if case == "a header alone":  # a row that ends early is no row without a label
+        with pytest.raises(DataError, match="line 3: needs as many fields"):
+            read(tmp_path, lines, task, unlabelled="drop", **table)
+        return
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, lines, task, **table)
+    text = str(caught.value)
+    assert f"line {empty[0]}: {columns}" in text
+    assert ", as in 1 more row (5)" in text or len(empty) == 1
+    assert "or --set table.unlabelled=drop: they are left out. Received: " in text
+    source = read(tmp_path, lines, task, unlabelled="drop", **table)
+    kept = {e.id for part in source.parts.values() for e in part}
+    assert kept == {line.split(",")[0] for i, line in enumerate(lines, 1) if i not in {1, *empty}}
+    rows = "1 row" if len(empty) == 1 else "2 rows"
+    where = "line 3" if len(empty) == 1 else "lines 3, 5"
+    (note,) = (x for x in source.notes if "without a label" in x)
+    assert note.startswith(f"{rows} without a label left out, as {columns}")
+    assert note.endswith(f": {where}")
+
+
+@pytest.mark.parametrize("unlabelled", ["error", "drop"])
+@pytest.mark.parametrize(
+    ("lines", "table"),
+    [
+        (["image,label", "a.png,", "b.png,"], {}),
+        (["image,x,y", "a.png,,"], SEVERAL),
+    ],
+    ids=["a label", "columns"],
+)
+def test_a_table_without_any_label_is_refused(tmp_path, lines, table, unlabelled):
+    with pytest.raises(DataError, match="Allowed: rows with a label. Received: 0 of"):
+        read(tmp_path, lines, None, unlabelled=unlabelled, **table)
+
+
+def test_half_a_label_is_none_that_may_be_left_out(tmp_path):
+    lines = ["image,x,y", "a.png,1,2", "b.png,,3"]
+    with pytest.raises(DataError, match="line 3: x"):
+        read(tmp_path, lines, "regression", unlabelled="drop", **SEVERAL)
+
+
+def test_an_image_of_several_labels_may_have_none(tmp_path):
+    lines = ["image,label", "a.png,x|y", "b.png,", "c.png,y"]
+    source = read(tmp_path, lines, "multilabel")
+    assert [e.label for e in source.parts["train"]] == [("x", "y"), (), ("y",)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"task": "multilabel"}, "an empty cell says that the image has none of the labels"),
+        ({"task": "multilabel", "table": SEVERAL | {"uncertain": "negative"}}, "an empty cell is"),
+    ],
+    ids=str,
+)
+def test_leaving_out_what_is_labelled_is_refused(fields, why):
+    table = fields.get("table", {}) | {"unlabelled": "drop"}
+    with pytest.raises(SpecError, match=f"table.unlabelled: has no effect here, {why}"):
+        make_spec(fields | {"table": table})
+
+
+def test_a_run_without_the_rows_that_have_no_label(table, tmp_path, capsys):
+    with table.open("a", encoding="utf-8") as file:
+        file.write("a.png,\nb.png,\n")
+    done = CliRunner().invoke(main, ["data", "scan", str(table)])
+    assert done.exit_code == 2
+    assert "line 38: label is empty, as in 1 more row (39). Allowed: a label in each" in done.stderr
+    fields = {"regime": "small", "out": tmp_path / "run", **TINY}
+    run = tlkit.train(table, table={"unlabelled": "drop"}, **fields)
+    assert "note      2 rows without a label left out, as label is empty: lines 38, 39" in (
+        capsys.readouterr().out
+    )
+    assert run.metrics["examples"] == {"train": 24, "val": 6, "test": 6}
+    assert run.evaluate(progress=False)["examples"] == 6
 
 
 def test_a_table_that_is_no_text_is_refused(tmp_path):

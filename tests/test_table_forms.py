@@ -511,7 +511,6 @@ def test_a_decimal_comma_is_read_where_it_is_sure(home, cells, values):
         (";", ["1,5", "2.5", "3"]),
         (",", ['"3,5"', "2", "1"]),
         (";", ["1_000", "2", "3"]),
-        (";", ["", "2", "3"]),
     ],
 )
 def test_other_signs_in_numbers_are_refused(home, separator, cells):

@@ -39,6 +39,9 @@ def _table(spec: Any) -> list[str]:
         "uncertain": "columns of 0 and 1 alone can be uncertain (table.targets, not regression)"
         if spec.task == "regression" or not table.targets
         else False,
+        "unlabelled": "an empty cell says that the image has none of the labels"
+        if spec.task == "multilabel" and not table.targets
+        else table.uncertain != "error" and "an empty cell is 0 by table.uncertain",
     }
     problems = [
         f"table.{name}: has no effect here, {why}. Allowed: left out. Received: {given[name]!r}"

@@ -68,6 +68,11 @@ class TableSpec(Part):
         "cell is 0.",
         source="U-Zeros, U-Ones: Irvin et al. 2019 (CheXpert), section 3.1",
     )
+    unlabelled: Literal["error", "drop"] = option(
+        "error",
+        "Rows with nothing where the label stands: error, or drop: left out and counted. For "
+        "multilabel with a label column they are images without labels, and stay.",
+    )
     delimiter: Annotated[str | None, BeforeValidator(_separator)] = option(
         None,
         "What stands between columns: one sign, tab or blank; empty: comma, semicolon, tab or bar, "

@@ -16,6 +16,7 @@ from tlkit.data.locate import Finder, locate
 from tlkit.data.rows import Rows, read_rows
 from tlkit.data.sources import Example, Listing
 from tlkit.data.targets import Targets, printable
+from tlkit.data.wording import few, number
 from tlkit.errors import DataError
 
 SPLIT = "split"
@@ -38,7 +39,8 @@ def read_table(path: Path, targets: Targets) -> Listing:
 
     Raises:
         DataError: the file is no table, a column is missing, none of the images is there, or a
-            row has no label, an unknown split or a path that leads out of the folder.
+            row has no label (see `table.unlabelled`), an unknown split or a path that leads out of
+            the folder.
     """
     root = path.resolve().parent
     bases = _bases(root, targets)
@@ -48,6 +50,7 @@ def read_table(path: Path, targets: Targets) -> Listing:
     found = read_rows(path, targets.table, wanted, lambda x: finder.find(x) is not None, [SPLIT])
     check_columns(path, found, targets, wanted, also=[SPLIT])
     where = f"data {path}"
+    found.rows, left_out = _labelled(found.rows, targets, where)
     targets, notes = targets.survey([row for _, row in found.rows], found.separator, where)
     entries = [
         _example(row, [root, *bases], targets, f"{where}, line {line}") for line, row in found.rows
@@ -79,9 +82,36 @@ def read_table(path: Path, targets: Targets) -> Listing:
     told = _say_splits(found, wanted)
     if len(seen) < len(found.rows) and not targets.table.targets and targets.join([()]) is not None:
         told += _say_flags(found, wanted)
-    notes = [*found.notes, *told, *notes, *guessed]
+    notes = [*found.notes, *left_out, *told, *notes, *guessed]
     once = {part: _once(examples, targets, notes) for part, examples in parts.items()}
     return Listing(printable(path.stem), once, notes)
+
+
+def _labelled(
+    rows: list[tuple[int, dict[str, str]]], targets: Targets, where: str
+) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Return the rows that have a label, and a note on the others.
+
+    Raises:
+        DataError: there are others, and `table.unlabelled` does not say that they are left out.
+    """
+    kept = [(line, row) for line, row in rows if targets.is_labelled(row)]
+    lines = [f"{line}" for line, row in rows if not targets.is_labelled(row)]
+    if not lines:
+        return rows, []
+    columns, count = targets.columns(), number(len(lines), "row")
+    empty = f"{columns[0]} is empty" if len(columns) == 1 else f"{few(columns)} are empty"
+    if targets.table.unlabelled == "drop" and kept:
+        lines_ = f"line{'s' if len(lines) > 1 else ''} {few(lines)}"
+        return kept, [f"{count} without a label left out, as {empty}: {lines_}"]
+    others = f", as in {number(len(lines) - 1, 'more row')} ({few(lines[1:])})" if lines[1:] else ""
+    way = "rows with a label"
+    if kept:
+        way = "a label in each row, or --set table.unlabelled=drop: they are left out"
+    raise DataError(
+        f"{where}, line {lines[0]}: {empty}{others}. Allowed: {way}. Received: "
+        f"{len(kept):,} of {number(len(rows), 'row')} with a label"
+    )
 
 
 def _bases(root: Path, targets: Targets) -> list[Path]:

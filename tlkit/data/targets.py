@@ -64,6 +64,10 @@ class Targets(ABC):
         """
         return self, []
 
+    def is_labelled(self, row: dict[str, str]) -> bool:
+        """Tell whether a row of a table says anything of its label."""
+        return any(row[name] for name in self.columns())
+
     @abstractmethod
     def from_row(self, row: dict[str, str], where: str) -> Label:
         """Read the label in a row of a table; `where` begins an error message."""
@@ -113,6 +117,9 @@ class _NameTargets(Targets):
         self, rows: Sequence[dict[str, str]], separator: str, where: str
     ) -> tuple[Targets, list[str]]:
         return self, say_uncertain(rows, self.table.targets, self.table.uncertain)
+
+    def is_labelled(self, row: dict[str, str]) -> bool:
+        return self.table.uncertain != "error" or super().is_labelled(row)
 
     def _flagged(self, row: dict[str, str], where: str) -> list[str]:
         found = flagged(row, self.table.targets, self.table.uncertain, where)
@@ -175,6 +182,9 @@ class LabelsTargets(_NameTargets):
     """Any number of labels a picture."""
 
     plural: ClassVar[str] = "labels"
+
+    def is_labelled(self, row: dict[str, str]) -> bool:
+        return not self.table.targets or super().is_labelled(row)
 
     def survey(
         self, rows: Sequence[dict[str, str]], separator: str, where: str
