@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import reprlib
 from collections.abc import Iterable
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no quota, file too large."""
 
 
 class TlkitError(Exception):
@@ -76,6 +80,10 @@ class DiskFullError(TlkitError):
 
     The message says how much is free and how to go on.
     """
+
+
+class OutputError(TlkitError):
+    """Standard output takes no more: it is a file on a disk that is full, say."""
 
 
 class OutOfMemoryError(TlkitError):

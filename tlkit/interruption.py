@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from tlkit.data.membership import changes
 from tlkit.data.prepare import Prepared
 from tlkit.data.sources import Source
 from tlkit.errors import (
+    FULL,
     CacheError,
     DiskFullError,
     Interrupted,
@@ -37,9 +37,6 @@ MEMORY = (
 
 CATALOGUED = ("imagenet", "none")
 """Weights that are no file of the user's."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No space, no quota, file too large."""
 
 
 class Start:

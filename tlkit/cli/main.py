@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import tlkit
-from tlkit.errors import OutOfMemoryError, TlkitError, printable
+from tlkit.errors import FULL, OutOfMemoryError, OutputError, TlkitError, printable
 
 COMMANDS = {
     "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
@@ -52,18 +52,43 @@ def _escaping() -> None:
 
 
 @contextlib.contextmanager
-def _pipe_closed() -> Iterator[None]:
-    """End quietly where the reader of a pipe has gone: `tlkit data scan flowers/ | head -1`."""
+def _written() -> Iterator[None]:
+    """End quietly where the reader of a pipe has gone: `tlkit data scan flowers/ | head -1`.
+
+    Raises:
+        OutputError: standard output takes no more, whatever else that has led to.
+    """
     try:
         try:
             yield
         finally:
-            if sys.stdout is not None:  # closed by the shell: `>&-`
-                sys.stdout.flush()
+            _flush()
     except BrokenPipeError:
-        # What is still in the buffer would be tried, and complained of, at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop()
         sys.exit(PIPE_CLOSED)
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        # Unbuffered, nothing is left that would tell the one from the other.
+        raise OutputError(
+            f"standard output or a file: cannot be written: {error.strerror}"
+        ) from error
+
+
+def _flush() -> None:
+    try:
+        if sys.stdout is not None:  # closed by the shell: `>&-`
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop()
+        raise OutputError(f"standard output: cannot be written: {error.strerror}") from error
+
+
+def _drop() -> None:
+    """Leave what is still in the buffer: it would be tried, and complained of, at the very end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 SMALLER = "fewer or smaller pictures, a smaller --batch-size, --image-size or backbone"
@@ -102,13 +127,17 @@ class _LazyGroup(click.Group):
         return super().main(args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with _pipe_closed():
-            return super().make_context(*args, **extra)
+        try:
+            with _written():
+                return super().make_context(*args, **extra)
+        except OutputError as error:
+            _say(error)
+            sys.exit(error.exit_code)
 
     def invoke(self, ctx: click.Context):
         """Run the command; a `TlkitError` becomes one message and its exit code."""
         try:
-            with _pipe_closed():
+            with _written():
                 return super().invoke(ctx)
         except TlkitError as error:
             _say(error)
@@ -127,7 +156,8 @@ class _LazyGroup(click.Group):
 
 def _say(message: object) -> None:
     lines = [printable(line) for line in f"tlkit: {message}".split("\n")]
-    click.echo("\n".join(lines), err=True)
+    with contextlib.suppress(OSError):  # it may be as full
+        click.echo("\n".join(lines), err=True)
 
 
 @click.group(
