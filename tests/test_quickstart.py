@@ -37,6 +37,7 @@ def test_quickstart_learns_digits_and_exports(tmp_path, monkeypatch):
     said = result.stdout
     for command in ("tlkit train my_pictures/", "tlkit predict runs/", "tlkit export runs/"):
         assert command in said
+    assert said.count("\nnext ") == 1
     there = sorted(path.name for path in (tmp_path / "cache" / "examples").iterdir())
     assert there == ["digits", "digits.names"]
 

@@ -54,5 +54,4 @@ def quickstart(data: str, out: Path | None) -> None:
     exported = run.export(progress=progress)
     progress.say("export", f"{exported}: a SavedModel, pictures in, labels out")
     progress.say("", "On your own pictures, one folder for each class:")
-    progress.say("next", "tlkit train my_pictures/")
-    say_next("runs/my-pictures-mobilenetv2-0001", progress)
+    say_next("runs/my-pictures-mobilenetv2-0001", progress, "tlkit train my_pictures/")

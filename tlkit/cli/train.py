@@ -97,10 +97,11 @@ def _resume(folder: Path, changes: dict[str, Any], progress: Progress):
     return run.resume(folder, progress, **changes)
 
 
-def say_next(folder: Path | str, progress: Progress) -> None:
-    """Print the commands that a person would type next with a run folder."""
-    progress.say("next", f"tlkit predict {folder} photo.jpg")
-    progress.say("", f"tlkit export {folder} --format savedmodel")
+def say_next(folder: Path | str, progress: Progress, first: str | None = None) -> None:
+    """Print the commands that a person would type next with a run folder; `first` before them."""
+    commands = [f"tlkit predict {folder} photo.jpg", f"tlkit export {folder} --format savedmodel"]
+    for i, command in enumerate([first, *commands] if first else commands):
+        progress.say("" if i else "next", command)
 
 
 @click.command(
