@@ -260,6 +260,32 @@ def test_every_optimizer_goes_on(pictures, tmp_path, exhausted, optimizer):
     assert run.metrics["phases"][-1]["batch_size"] == 4
 
 
+def test_plan_says_as_train_does_that_memory_may_not_hold_it(
+    pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("tlkit.planning.free_bytes", lambda: 2**20)
+    monkeypatch.setattr("tlkit.planning.resident_bytes", lambda: 0)
+    fields = {**FIELDS, "epochs": 1}
+    tlkit.plan(pictures, **fields)
+    planned = [x for x in capsys.readouterr().out.splitlines() if x.startswith("memory ")]
+    assert len(planned) == 1
+    assert "GiB by a rule for batches of 8, there are 0.0: it may not fit" in planned[0]
+    monkeypatch.setattr("tlkit.run._start", raise_(OutOfMemoryError("enough")))
+    with pytest.raises(OutOfMemoryError):  # stopped once it has said it
+        tlkit.train(pictures, out=tmp_path / "run", **fields)
+    assert planned[0] in capsys.readouterr().out.splitlines()
+    monkeypatch.setattr("tlkit.planning.free_bytes", lambda: 2**40)
+    tlkit.plan(pictures, **fields)
+    assert "memory " not in capsys.readouterr().out
+
+
+def raise_(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
 def test_one_image_that_does_not_fit_ends_in_one_message(pictures, tmp_path, exhausted):
     exhausted.add("all")
     options = [LAST, "--image-size=32", "--freeze=last=2", "--batch-size=4", "--epochs=1"]

@@ -119,11 +119,14 @@ def plan(
         measure: estimate from timed batches of the real network instead of a rule.
     """
     spec, arrays = spec_of(data, val, test, fields)
-    spec, given = open_backbone(spec, arrays.get("backbone"))
     shown = as_progress(progress)
+    set_environment(spec)
+    spec, given = open_backbone(spec, arrays.get("backbone"))
     check_freeze(spec, given)
     prepared = prepare(spec, arrays, shown)
-    return planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
+    made = planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
+    say_memory(made, spec.batch_size, shown, gpu_bytes(machine(spec)))
+    return made
 
 
 @as_guest()
