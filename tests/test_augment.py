@@ -316,8 +316,8 @@ def test_preview_draws_anew_in_each_column(pictures, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--out", "seen.jpg"], "a preview is a file. Allowed: NAME.png. Received: seen.jpg"),
-        (["--out", "gone/seen.png"], "there is no folder gone"),
+        (["--out", "seen.jpg"], "--out: must be a PNG file in a folder that exists"),
+        (["--out", "gone/seen.png"], "Allowed: such as NAME.png. Received: gone/seen.png"),
         (["--pictures", "0"], "pictures: Allowed: 1 to 50. Received: 0"),
         (["--draws", "99"], "draws: Allowed: 1 to 50. Received: 99"),
         (["--set", "augment=heavy"], "augment: "),

@@ -67,6 +67,29 @@ def fail_with(error: BaseException) -> Callable:
     return fail
 
 
+# Options that do nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["backbones", "--image-size", 96], "--image-size: has no effect on the list of all"),
+        (["backbones", "--cut", "conv5"], "--cut: has no effect on the list of all"),
+        (["predict", "RUN", "x.png", "--json", "--top", 3], "--top: has no effect with --json"),
+        (["predict", "RUN", "x.png", "--csv", "t.csv", "--top", 1], "no effect with --csv"),
+        (["weights", "fetch", "FILE", "--top"], "--top: has no effect, "),
+    ],
+    ids=str,
+)
+def test_an_option_that_does_nothing_here_is_refused(here, tiny_run, arguments, words):
+    file = next(iter(CATALOG.values())).weights[0].name
+    said = refusal(
+        here, *({"RUN": tiny_run.folder, "FILE": file}.get(word, word) for word in arguments)
+    )
+    assert words in said
+    assert "Allowed: " in said
+
+
 # Bad input: data
 
 
@@ -743,6 +766,36 @@ def test_a_closed_pipe_ends_a_command_quietly(here, messy, tiny_run):
         assert done.returncode == 141, done.stderr
         assert "Traceback" not in done.stderr
         assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize(
+    "command",
+    ["schema", "backbones", "--help", "train --help", "--version", "cache list", "weights list"],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output_is_told_in_one_sentence(here, command, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tlkit", *command.split()],
+            **{"env": {**os.environ, "PYTHONUNBUFFERED": unbuffered}, "stdout": full},
+            **{"stderr": subprocess.PIPE, "text": True, "check": False},
+        )
+    assert done.returncode == 2, done.stderr
+    said = "cannot be written: No space left on device"
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("tlkit: standard output")
+    assert said in done.stderr
+
+
+def test_a_full_disk_under_the_result_alone_is_told_too(here, messy):
+    line = f"{sys.executable} -m tlkit data scan messy --json > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("tlkit: standard output")
+    assert "Traceback" not in done.stderr
 
 
 def test_paths_are_not_folded_where_nobody_looks_on(here, pictures, tiny_run, monkeypatch):

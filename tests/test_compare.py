@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scipy.optimize import minimize
 import tlkit
 from tlkit.candidates import read_candidates, read_seconds
 from tlkit.cli.main import main
+from tlkit.cli.options import as_words
 from tlkit.comparison import Comparison, Entry
 from tlkit.errors import RunFolderError, SpecError
 from tlkit.evaluate.logme import log_maximum_evidence
@@ -166,8 +168,13 @@ def test_the_files_say_what_was_found(compared):
     with (out / "compare.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["backbone"] for row in rows] == [e.label for e in found.entries]
-    assert float(rows[0]["probe"]) == found.best.probe
-    assert float(rows[0]["folded"]) == found.best.folded
+    assert float(rows[0]["probe_on_validation"]) == found.best.probe
+    assert float(rows[0]["probe_by_folds"]) == found.best.folded
+    assert float(rows[0]["ranked"]) == found.best.value
+    assert [row["tuned_on_validation"] for row in rows].count("") == 1
+    assert {row["probe"] for row in found.to_json()["backbones"]} == {
+        float(row["probe_on_validation"]) for row in rows
+    }
     with Image.open(out / "pareto.png") as picture:
         assert picture.format == "PNG"
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
@@ -254,7 +261,33 @@ def test_the_command_prints_a_table_and_what_to_type_next(pictures):
     assert done.exit_code == 0, done.stderr
     assert "LogME" in done.stdout
     assert "best      MobileNet:alpha=0.25,image_size=32: accuracy" in done.stdout
-    assert "tlkit train DATA --backbone MobileNet --set backbone.alpha=0.25" in done.stdout
+    typed = f"tlkit train {pictures} --regime small --set backbone.weights=none"
+    last = f"{typed} --backbone MobileNet --set backbone.alpha=0.25 --set image_size=32"
+    assert " ".join(done.stdout.split()).endswith(last)
+    said = " ".join(done.stdout.split())
+    probe = re.search(r"accuracy by folds (\S+), on the validation part (\S+), LogME", said)
+    row = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["MobileNet"])
+    assert row.split()[1] == probe[1]
+    assert "probe, tuned: accuracy by folds of the training and the validation part" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "typed"),
+    [
+        (("a b/", None, (), {}), "'a b/'"),
+        (("d", Path("my.yaml"), ("head.dropout=0.5",), {}), "d --recipe my.yaml --set head.dropou"),
+        (("d", None, ("table.separator= ",), {}), "d --set 'table.separator= '"),
+        (("d", None, (), {"seed": 0, "strict": True, "epochs": None}), "d --strict --seed 0"),
+        (("d.csv", None, (), {"backbone": "VGG16", "val": "v"}), "d.csv --backbone VGG16 --val v"),
+    ],
+)
+def test_what_to_type_next_is_what_was_typed(given, typed):
+    assert as_words(*given).startswith(typed)
+
+
+def test_options_of_a_candidate_can_be_typed():
+    (one,) = read_candidates("my net.keras:image_size=64")
+    assert one.options == "--backbone 'my net.keras' --set image_size=64"
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_training_on_groups_from_the_command_line(patients, tmp_path):
 
 
 def test_a_prepared_data_set_keeps_its_groups(patients, tmp_path):
-    options = {"table": {"group": "who"}, **TINY}
+    options = {"table": {"group": "who"}}
     before = made(patients / "table.csv", table={"group": "who"})
     out = tlkit.prepare_data(patients / "table.csv", tmp_path / "out", progress=False, **options)
     after = made(out)
@@ -143,7 +143,7 @@ def test_a_prepared_data_set_keeps_its_groups(patients, tmp_path):
 
 
 def test_a_data_set_prepared_before_there_were_groups_is_read(patients, tmp_path):
-    out = tlkit.prepare_data(patients / "whole.csv", tmp_path / "out", progress=False, **TINY)
+    out = tlkit.prepare_data(patients / "whole.csv", tmp_path / "out", progress=False)
     about = out / "tlkit.json"
     said = {k: v for k, v in json.loads(about.read_text()).items() if k != "digests"}
     about.write_text(json.dumps({**said, "format": 1}))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import typing
+from typing import Annotated
+
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -10,7 +13,9 @@ from conftest import TINY
 import tlkit
 from tlkit.cli.main import main
 from tlkit.errors import SpecError
+from tlkit.idle import INSTEAD, taken, takes
 from tlkit.recipe import asked_spec, make_spec, merge
+from tlkit.spec import RunSpec
 
 SMALL, MEDIUM = "regime=small", "regime=medium"
 
@@ -134,3 +139,124 @@ def test_what_only_the_data_tell_is_noted_beside_the_plan(pictures, capsys):
     assert "note      optimizer.learning_rate: has no effect: the head is all" in said
     tlkit.plan(pictures, epochs=2, optimizer={"learning_rate": 0.1}, **fields)
     assert "note" not in capsys.readouterr().out
+
+
+# Commands that go by some of the options
+
+
+def leaves(part=RunSpec, before=""):
+    """Yield the names of all options, such as `head.dropout`."""
+    for name, field in part.model_fields.items():
+        inner = field.annotation
+        inner = typing.get_args(inner)[0] if typing.get_origin(inner) is Annotated else inner
+        if hasattr(inner, "model_fields"):
+            yield from leaves(inner, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+OTHERS = {
+    **{"data": "elsewhere", "task": "regression", "class_names": "[a, b]", "val": "0.3"},
+    **{"test": "0.3", "group": "'[0-9]+'", "rare": "drop", "strict": "true", "out": "there"},
+    **{"near_duplicates": "true", "image_size": "64", "alpha": "drop", "bits": "8"},
+    **{"normalize": "dataset", "regime": "medium", "freeze": "last=2", "batchnorm": "train"},
+    **{"augment": "light", "views": "2", "mirror": "false", "mixup": "0.2", "cutmix": "1"},
+    **{"balance": "weights", "epochs": "3", "budget": "2m", "batch_size": "8"},
+    **{"cache_size": "1", "seed": "3", "device": "cpu", "precision": "float32"},
+    **{"engine": "keras", "deterministic": "true"},
+    **{"table.image": "x", "table.folder": "x", "table.outside": "true", "table.label": "x"},
+    **{"table.separator": "/", "table.group": "x", "table.targets": "[a, b]"},
+    **{"table.unlabelled": "drop", "table.uncertain": "negative"},
+    **{"table.delimiter": ";", "table.encoding": "cp1252"},
+    **{"backbone.name": "VGG16", "backbone.weights": "none", "backbone.alpha": "0.5"},
+    **{"backbone.cut": "x", "backbone.preprocessing": "tf"},
+    **{"head.pooling": "max", "head.hidden": "[8]", "head.activation": "tanh"},
+    **{"head.batchnorm": "true", "head.initializer": "he_normal", "head.l2": "0.1"},
+    **{"head.bias": "zeros", "head.dropout": "0.5", "head.solver": "fit", "head.refit": "true"},
+    **{"head.strength": "folds", "optimizer.name": "adam", "optimizer.learning_rate": "0.1"},
+    **{"optimizer.momentum": "0.5", "optimizer.weight_decay": "0.1"},
+    **{"optimizer.block_decay": "0.5", "optimizer.label_smoothing": "0.1"},
+    **{"optimizer.ema": "0.9", "optimizer.schedule": "constant", "optimizer.warmup": "0.2"},
+    **{"optimizer.plateau_factor": "0.5", "optimizer.plateau_patience": "4"},
+    **{"optimizer.steps_per_execution": "2", "optimizer.patience": "2"},
+}
+"""Of each option a value that is not its default."""
+
+COMMANDS = {
+    "data scan": ["nowhere"],
+    "data prepare": ["nowhere", "out"],
+    "data preview": ["nowhere"],
+    "compare": ["nowhere", "--backbones", "MobileNetV2,ResNet50"],
+    "lr-find": ["nowhere"],
+}
+
+
+def test_of_every_option_there_is_another_value():
+    assert set(leaves()) == set(OTHERS)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_command_takes_an_option_that_it_does_not_go_by(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command, arguments in COMMANDS.items():
+        asked = [*command.split(), *arguments, "--set", f"{name}={OTHERS[name]}"]
+        result = CliRunner().invoke(main, asked)
+        assert result.exit_code == 2, (asked, result.output, result.exception)
+        assert result.stderr.count("tlkit: ") == 1
+        if name in ("backbone.cut", "backbone.preprocessing"):
+            assert "belongs to a model of your own" in result.stderr
+            continue
+        words = "says it. Allowed: left out." if command in INSTEAD else f"tlkit {command} trains"
+        refused = f"{name}: has no effect: " in result.stderr and words in result.stderr
+        assert refused != takes(command, name), (asked, result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_refuses_them_too(tmp_path):
+    with pytest.raises(
+        SpecError, match=r"epochs: has no effect: tlkit data prepare trains nothing"
+    ):
+        tlkit.prepare_data("nowhere", tmp_path / "out", epochs=3)
+    with pytest.raises(SpecError, match=r"head\.l2: has no effect: tlkit data preview trains"):
+        tlkit.preview("nowhere", tmp_path / "seen.png", head={"l2": 0.1})
+    with pytest.raises(SpecError, match=r"backbone\.name: has no effect: --backbones says it"):
+        tlkit.compare("nowhere", "MobileNetV2", backbone="ResNet50")
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept", "others"),
+    [
+        ({"epochs": 3, "augment": "light"}, {"augment": "light"}, ["epochs"]),
+        ({"head": {"l2": 0.1}, "seed": 3}, {"seed": 3}, ["head.l2"]),
+        ({"backbone": "VGG16", "out": "x"}, {"backbone": "VGG16"}, ["out"]),
+        ({"table": {"image": "x"}, "batch_size": 8}, {"table": {"image": "x"}}, ["batch_size"]),
+        ({}, {}, []),
+    ],
+)
+def test_of_a_recipe_the_rest_is_left_aside(fields, kept, others):
+    assert taken(fields, "data preview") == (kept, others)
+    assert taken(fields, "train") == (fields, [])
+
+
+def test_what_is_left_aside_of_a_recipe_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("epochs: 3\nout: there\nbackbone: VGG16\nval: 0.15\nhead: {l2: 0.1}\n")
+    said = {
+        command: CliRunner().invoke(main, [*command.split(), *rest, "--recipe", "mine.yaml"]).stderr
+        for command, rest in COMMANDS.items()
+        if command not in ("data scan", "data prepare")
+    }
+    note = "note      mine.yaml: not of use in tlkit"
+    assert f"{note} data preview: epochs, out, head.l2\n" in said["data preview"]
+    assert f"{note} compare: out, backbone\n" in said["compare"]
+    assert f"{note} lr-find: out\n" in said["lr-find"]
+    assert all("data nowhere: does not exist" in text for text in said.values())
+
+
+def test_a_recipe_that_is_wrong_is_refused_whatever_is_left_aside(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("epochs: many\n")
+    result = CliRunner().invoke(main, ["data", "preview", "nowhere", "--recipe", str(recipe)])
+    assert result.exit_code == 2
+    assert "mine.yaml: epochs: should be a valid integer" in result.stderr

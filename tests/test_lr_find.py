@@ -133,5 +133,5 @@ def test_a_run_without_a_fitted_phase_has_no_rate(pictures):
 
 
 def test_the_curve_must_be_a_png_in_a_folder(pictures, tmp_path):
-    with pytest.raises(SpecError, match="--out: a PNG file in a folder that exists"):
+    with pytest.raises(SpecError, match="--out: must be a PNG file in a folder that exists"):
         tlkit.lr_find(pictures, out=tmp_path / "none" / "a.png", progress=False)

@@ -14,7 +14,12 @@ from tlkit.spec import ARRAYS, RunSpec
 
 
 def spec_of(
-    data: Any, val: Any, test: Any, fields: dict[str, Any], callbacks: bool = False
+    data: Any,
+    val: Any,
+    test: Any,
+    fields: dict[str, Any],
+    callbacks: bool = False,
+    command: str = "train",
 ) -> tuple[RunSpec, dict[str, Any]]:
     """Return the spec, and apart from it what is no text.
 
@@ -40,4 +45,4 @@ def spec_of(
         fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
-    return asked_spec(fields, callbacks=callbacks), arrays
+    return asked_spec(fields, callbacks=callbacks, command=command), arrays

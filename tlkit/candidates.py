@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,8 @@ class Candidate:
     def options(self) -> str:
         """The same as options of `tlkit train`."""
         name, *rest = (setting.partition("=") for setting in self.settings)
-        return " ".join([f"--backbone {name[2]}", *(f"--set {key}={v}" for key, _, v in rest)])
+        words = [word for key, _, value in rest for word in ("--set", f"{key}={value}")]
+        return shlex.join(["--backbone", name[2], *words])
 
 
 def read_candidates(backbones: str | Sequence[str]) -> list[Candidate]:

@@ -18,6 +18,13 @@ from rich.table import Table
 from tlkit.lettering import lettering
 from tlkit.training.runfolder import RunFolder
 
+COLUMNS = {
+    "probe": "probe_on_validation",
+    "folded": "probe_by_folds",
+    "finetuned": "tuned_on_validation",
+}
+"""What compare.csv calls what compare.json has by a shorter name."""
+
 
 @dataclass
 class Entry:
@@ -130,6 +137,16 @@ class Comparison:
         return f"{self.ranked_on:,} {kind}"
 
     @property
+    def measured(self) -> str:
+        """What the columns `probe` and `tuned` of the table are, for a person."""
+        if self.best.folded is None:
+            return f"probe, tuned: {self.metric} on the validation part"
+        return (
+            f"probe, tuned: {self.metric} by folds of the training and the validation part, with "
+            "what tuning gained on the latter; each by itself: compare.csv (--out DIR)"
+        )
+
+    @property
     def standard_error(self) -> float | None:
         """Of the best accuracy, 0 to 1; None where the metric is no share of pictures.
 
@@ -175,9 +192,16 @@ class Comparison:
         }
 
     def to_csv(self) -> str:
-        """Return `compare.csv`: a row for each backbone."""
+        """Return `compare.csv`: a row for each backbone.
+
+        `ranked` is the metric that the order goes by, that of the table; `COLUMNS` says on what the
+        others were measured.
+        """
         text = io.StringIO()
-        rows = [_row(entry) for entry in self.entries]
+        rows = [
+            {COLUMNS.get(name, name): value for name, value in (_row(e) | _ranked(e)).items()}
+            for e in self.entries
+        ]
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -211,6 +235,10 @@ class Comparison:
         files.write_json("compare.json", self.to_json())
         files.write_text("compare.csv", self.to_csv())
         draw_pareto(self.entries, self.metric, folder / "pareto.png")
+
+
+def _ranked(entry: Entry) -> dict[str, float | None]:
+    return {"ranked": None if entry.left_out else entry.value}
 
 
 def _row(entry: Entry) -> dict[str, Any]:

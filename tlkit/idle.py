@@ -23,6 +23,70 @@ SCHEDULES = {
 """Options of one schedule, and that schedule."""
 
 
+_READ = ("data", "task", "table", "class_names", "group", "alpha", "bits", "image_size")
+_SPLIT = ("val", "test", "seed", "strict", "rare", "near_duplicates")
+_SEEN = ("augment", "mirror", "mixup", "cutmix", "balance")
+TAKES = {
+    "data scan": (*_READ, "backbone.name"),
+    "data prepare": (*_READ, "backbone.name", *_SPLIT),
+    "data preview": (*_READ, "backbone", *_SPLIT, *_SEEN),
+}
+"""Options, or groups of such, that commands go by which train nothing; `tlkit plan` takes all: it
+says what `tlkit train` would do with the same."""
+
+INSTEAD = {
+    "compare": {"out": "--out", "backbone.name": "--backbones"},
+    "lr-find": {"out": "--out"},
+}
+"""Options of a run that others stand for in commands that train."""
+
+
+def takes(command: str, name: str) -> bool:
+    """Tell whether a command goes by the option `name`, such as `head.dropout`."""
+    if name in INSTEAD.get(command, ()):
+        return False
+    return command not in TAKES or name in TAKES[command] or name.split(".")[0] in TAKES[command]
+
+
+def find_unused(spec: Any, command: str) -> list[str]:
+    """Return a sentence for each option of a `RunSpec` that was given and that a command ignores.
+
+    Args:
+        command: as it is typed, such as `data scan`.
+    """
+    why = f"tlkit {command} trains nothing. Allowed: {', '.join(TAKES.get(command, ()))}"
+    instead = INSTEAD.get(command, {})
+    return [
+        f"{name}: has no effect: "
+        + (f"{instead[name]} says it. Allowed: left out" if name in instead else why)
+        + f". Received: {_said(value)}"
+        for name, value in _given(spec, "")
+        if not takes(command, name)
+        # A model of one's own says so by itself.
+        and not (name == "backbone.weights" and spec.backbone.given)
+    ]
+
+
+def taken(fields: dict[str, Any], command: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a command goes by of a recipe, which is written for training; names of the rest.
+
+    Args:
+        fields: of the recipe, nested as in YAML.
+    """
+    kept: dict[str, Any] = {}
+    others: list[str] = []
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            rest = {key: x for key, x in value.items() if takes(command, f"{name}.{key}")}
+            others += [f"{name}.{key}" for key in value if key not in rest]
+            kept |= {name: rest} if rest else {}
+        elif takes(command, "backbone.name" if name == "backbone" else name):
+            kept[name] = value
+        else:
+            others.append(name)
+    return kept, others
+
+
 def find_idle(spec: Any, callbacks: bool = False) -> list[str]:
     """Return a sentence for each option of a `RunSpec` that was given and has no effect.
 

@@ -21,6 +21,7 @@ from tlkit.environment import machine, set_environment
 from tlkit.errors import SpecError, TrainingError
 from tlkit.freezing import apply_plan
 from tlkit.host import as_guest
+from tlkit.places import DRAWN, check_png
 from tlkit.planning import plan_of
 from tlkit.progress import Advance, Progress, as_progress
 from tlkit.training import smoothing
@@ -94,7 +95,7 @@ def lr_find(
     step to step until the loss explodes. Nothing is kept but the plot.
 
     Args:
-        out: a PNG file for the loss curve.
+        out: a PNG file for the loss curve; a drawing of an earlier call is replaced.
         steps: number of training steps.
         lowest, highest: rates at the first and the last step.
         data, val, test, progress, **fields: as for `tlkit.train`.
@@ -109,7 +110,7 @@ def lr_find(
     rates = rising(lowest, highest, steps)
     if out is not None:
         check_png(Path(out))
-    spec, arrays = spec_of(data, val, test, {k: v for k, v in fields.items() if k != "out"})
+    spec, arrays = spec_of(data, val, test, fields, command="lr-find")
     if spec.budget is not None:
         raise SpecError(
             "budget: lr-find is for one phase, a budget has several. Allowed: budget left out, "
@@ -280,19 +281,6 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
     return float(f"{rates[harmless] / MARGIN:.2g}")
 
 
-def check_png(path: Path) -> None:
-    """Check that a plot can be written to `path`.
-
-    Raises:
-        SpecError: it is no name of a PNG file, or its folder is missing.
-    """
-    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
-        raise SpecError(
-            f"--out: a PNG file in a folder that exists. Allowed: such as rates.png. "
-            f"Received: {str(path)!r}"
-        )
-
-
 def draw(found: RangeTest, path: Path) -> None:
     """Draw the loss against the rate, smoothed and raw, with the suggestion marked."""
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -309,4 +297,4 @@ def draw(found: RangeTest, path: Path) -> None:
     axes.set_ylabel("training loss")
     axes.set_title(f"phase {found.phase}: one step at each rate")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata={"Software": DRAWN})

@@ -17,6 +17,7 @@ from tlkit.errors import DataError, SpecError
 from tlkit.heads.task import Task
 from tlkit.heads.tasks import TASKS
 from tlkit.lettering import lettering, missing_note
+from tlkit.places import DRAWN, check_png
 from tlkit.progress import Progress
 
 MOST = 50
@@ -26,17 +27,14 @@ LONGEST = 24
 """Characters of a class's name under a picture."""
 
 
-def check_png(out: str | Path, pictures: int, draws: int) -> Path:
+def check_grid(out: str | Path, pictures: int, draws: int) -> Path:
     """Return the path of a preview to be drawn.
 
     Raises:
-        SpecError: it is no PNG in a folder that exists, or the grid is too small or too large.
+        SpecError: see `places.check_png`, or the grid is too small or too large.
     """
     path = Path(out)
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise SpecError(f"out: a preview is a file. Allowed: NAME.png. Received: {out}")
-    if not path.parent.is_dir():
-        raise SpecError(f"out: there is no folder {path.parent}. Received: {out}")
+    check_png(path)
     for name, value in (("pictures", pictures), ("draws", draws)):
         if not 1 <= value <= MOST:
             raise SpecError(f"{name}: Allowed: 1 to {MOST}. Received: {value}")
@@ -79,7 +77,8 @@ def draw_preview(
             advance(1)
     try:
         with lettering(task.outputs) as shown:
-            _draw(task, columns, spec.size, shown).savefig(path, format="png", dpi=100)
+            figure = _draw(task, columns, spec.size, shown)
+            figure.savefig(path, format="png", dpi=100, metadata={"Software": DRAWN})
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
     if note := missing_note(task.outputs, path.name):

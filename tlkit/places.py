@@ -33,6 +33,56 @@ OWN_TABLES = ("predictions.csv", "log.csv")
 """Tables of a run; others in its folder may be replaced."""
 
 
+DRAWN = "tlkit"
+"""What PNG files that tlkit draws say of their `Software` (PNG specification, 11.3.3.2)."""
+
+TABLE_HEADS = (b"id,", b"path,")
+"""How the tables begin that tlkit writes: of evaluations, and of predictions."""
+
+
+def check_png(path: Path, option: str = "--out") -> None:
+    """Check that a drawing can be written to `path`, and replaces at most an earlier drawing.
+
+    Raises:
+        SpecError: it is no name of a PNG file, its folder is missing, or what is there is not
+            tlkit's: an image of the data, say.
+    """
+    folder = os.path.dirname(path) or "."
+    if path.suffix.lower() != ".png" or os.path.isdir(path) or not os.path.isdir(folder):
+        raise SpecError(
+            f"{option}: must be a PNG file in a folder that exists. Allowed: such as NAME.png. "
+            f"Received: {path}"
+        )
+    if _holds(path) and not _is_drawn(path):
+        raise SpecError(
+            f"{option} {path}: is there, and tlkit did not draw it. Allowed: a new file, or a "
+            "drawing of an earlier call"
+        )
+
+
+def _holds(path: Path) -> bool:
+    """Tell whether `path` is a file with anything in it; /dev/stdout is none."""
+    return os.path.isfile(path) and os.path.getsize(path) > 0
+
+
+def _is_drawn(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get("Software") == DRAWN
+    except Exception:  # whatever Pillow raises at what is no PNG
+        return False
+
+
+def _is_own_table(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(max(map(len, TABLE_HEADS))).startswith(TABLE_HEADS)
+    except OSError:
+        return False
+
+
 def check_csv(path: Path, model: Path, *read: object) -> None:
     """Check that a table can be written to `path`, and replaces nothing that it is made from.
 
@@ -42,7 +92,7 @@ def check_csv(path: Path, model: Path, *read: object) -> None:
 
     Raises:
         SpecError: it is a folder, its folder does not exist, or it is a file of the run or export,
-            or one that is read.
+            or one that is read, or no table of tlkit's.
     """
     if not path.resolve().parent.is_dir():
         raise SpecError(f"--csv {path}: its folder does not exist")
@@ -57,6 +107,11 @@ def check_csv(path: Path, model: Path, *read: object) -> None:
                         f"--csv {path}: would replace {printable(str(other))}, which the answers "
                         "come from. Allowed: another file"
                     )
+        if _holds(path) and not _is_own_table(path):
+            raise SpecError(
+                f"--csv {path}: is there, and tlkit did not write it. Allowed: a new file, or a "
+                "table of an earlier call"
+            )
 
 
 def check_free(path: Path, resumable: bool = True) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ValidationError
 
 from tlkit.errors import SpecError, did_you_mean, printable, received
-from tlkit.idle import find_idle
+from tlkit.idle import find_idle, find_unused
 from tlkit.plain_yaml import part_of, read_yaml, typed
 from tlkit.spec import RunSpec
 
@@ -39,18 +39,22 @@ def make_spec(fields: dict[str, Any], where: str = "the options") -> RunSpec:
 
 
 def asked_spec(
-    fields: dict[str, Any], where: str = "the options", callbacks: bool = False
+    fields: dict[str, Any],
+    where: str = "the options",
+    callbacks: bool = False,
+    command: str = "train",
 ) -> RunSpec:
     """Validate what a person asks for: as `make_spec`, and each option must have an effect.
 
     Args:
         callbacks: the person passed Keras callbacks.
+        command: what they are asked of, such as `data scan`.
 
     Raises:
         SpecError: see `make_spec`, and `tlkit.idle`.
     """
     spec = make_spec(fields, where)
-    if idle := find_idle(spec, callbacks):
+    if idle := find_unused(spec, command) or find_idle(spec, callbacks):
         raise _refusal(printable(where), idle)
     return spec
 

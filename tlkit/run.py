@@ -36,7 +36,7 @@ from tlkit.interruption import (
 )
 from tlkit.opened import Run, open_run
 from tlkit.outcome import measure_run, say_result
-from tlkit.picture_grid import check_png, draw_preview
+from tlkit.picture_grid import check_grid, draw_preview
 from tlkit.places import check_free
 from tlkit.planning import plan_of, planned, say_memory, say_plan
 from tlkit.progress import Progress, as_progress
@@ -144,7 +144,7 @@ def prepare_data(
     Args:
         data, val, test: as for `train`; arrays hold whole numbers.
         out: a new or empty folder; `train` takes it as data.
-        **fields: `task`, `table`, `group`, `rare`, `seed` and `strict` of `RunSpec`.
+        **fields: of `RunSpec`, those that `idle.TAKES` has for `data prepare`.
 
     Raises:
         TlkitError: bad input, or `out` cannot be written; nothing is left there then.
@@ -154,7 +154,7 @@ def prepare_data(
         run = tlkit.train("prepared/")
     """
     check_out(Path(out))
-    spec, arrays = spec_of(data, val, test, fields)
+    spec, arrays = spec_of(data, val, test, fields, command="data prepare")
     shown = as_progress(progress)
     write_dataset(prepare(spec, arrays, shown), Path(out), shown)
     return Path(out)
@@ -177,7 +177,7 @@ def preview(
     Args:
         data, val, test, **fields: as for `train`; `augment`, `mirror`, `mixup`, `cutmix`,
             `balance`, `seed` and the size of the model's input count.
-        out: the PNG file; one that is there is replaced.
+        out: the PNG file; a drawing of an earlier call is replaced.
         pictures: rows of the grid.
         draws: columns besides the picture as it is, each drawn as in another epoch.
 
@@ -187,8 +187,8 @@ def preview(
     Example:
         tlkit.preview("flowers/", "seen.png", augment="strong", mixup=0.2)
     """
-    path = check_png(out, pictures, draws)
-    spec, arrays = spec_of(data, val, test, fields)
+    path = check_grid(out, pictures, draws)
+    spec, arrays = spec_of(data, val, test, fields, command="data preview")
     shown = as_progress(progress)
     spec, _ = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, shown)

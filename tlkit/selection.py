@@ -91,7 +91,7 @@ def compare(
         check_free(Path(out), resumable=False)
     limit = read_seconds(budget)
     candidates = read_candidates(backbones)
-    spec, arrays = spec_of(data, val, test, fields)
+    spec, arrays = spec_of(data, val, test, fields, command="compare")
     given = spec.model_dump(exclude_unset=True, exclude={"out"})
     specs = [candidate.spec(given) for candidate in candidates]
     if spec.head.hidden:
@@ -177,7 +177,9 @@ class _Comparer:
         if entry.left_out:
             self.progress.say("left out", f"{entry.label}: {entry.left_out}")
             return
-        values = f"{self.lead.task.metric} {entry.probe:.3f}, LogME {entry.logme:.3f}"
+        metric, validated = self.lead.task.metric, f"on the validation part {entry.probe:.3f}"
+        found = validated if entry.folded is None else f"by folds {entry.folded:.3f}, {validated}"
+        values = f"{metric} {found}, LogME {entry.logme:.3f}"
         size = f"{entry.latency:.1f} ms a picture, {entry.megabytes:.1f} MB"
         self.progress.say("probe", f"{entry.label}: {values}, {size}; {entry.seconds:.0f} s")
 

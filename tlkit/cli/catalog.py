@@ -10,6 +10,7 @@ from tlkit.cli.prepare import prepare
 from tlkit.cli.preview import preview
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.scan import scan
+from tlkit.errors import BackboneError
 from tlkit.progress import Progress
 
 
@@ -25,6 +26,11 @@ def backbones(name: str | None, image_size: int | None, cut: str | None) -> None
 
     NAME may be a model of your own: path/to/model.keras, or module:function.
     """
+    for option, value in (("--image-size", image_size), ("--cut", cut)):
+        if name is None and value is not None:
+            raise BackboneError(
+                f"{option}: has no effect on the list of all. Allowed: with NAME. Received: {value}"
+            )
     progress = Progress()
     if name is None:
         _show_catalog(progress)
@@ -58,7 +64,6 @@ def _show_catalog(progress: Progress) -> None:
 
 def _build(name: str, size: int | None, cut: str | None):
     from tlkit.backbones.catalog import is_given, lookup
-    from tlkit.errors import BackboneError
 
     if is_given(name):
         import_tensorflow()

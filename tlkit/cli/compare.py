@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output, spec_fields, spec_options
+from tlkit.cli.options import as_words, output, spec_fields, spec_options
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.progress import Progress
@@ -67,7 +67,8 @@ def compare(
     """
     from tlkit.candidates import read_candidates, read_seconds
 
-    fields = spec_fields(data, recipe, settings, options)
+    fields = spec_fields(data, recipe, settings, options, "compare")
+    typed = as_words(fields["data"], recipe, settings, options)
     read_seconds(budget)
     if "budget" in fields:
         raise SpecError(
@@ -87,13 +88,14 @@ def compare(
         if as_json:
             show(found.to_json())
         else:
-            _show(found, out, progress)
+            _show(found, out, typed, progress)
 
 
-def _show(found, out: Path | None, progress: Progress) -> None:
+def _show(found, out: Path | None, typed: str, progress: Progress) -> None:
     from tlkit.evaluate.metrics import headline
 
     progress.console.print(found.table())
+    progress.say("", found.measured)
     best, error = found.best, found.standard_error
     spread = "" if error is None else f", standard error {error:.3f}"
     value = f"{found.metric} {best.value:.3f} of {found.pictures}{spread}"
@@ -108,4 +110,4 @@ def _show(found, out: Path | None, progress: Progress) -> None:
     progress.say("took", f"{found.seconds:.0f} s of {found.budget:.0f} s")
     if out is not None:
         progress.say("compared", f"{out}: compare.json, compare.csv, pareto.png")
-    progress.say("next", f"tlkit train DATA {best.options}")
+    progress.say("next", f"tlkit train {typed} {best.options}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output, spec_fields, spec_options
+from tlkit.cli.options import as_words, output, spec_fields, spec_options
 from tlkit.cli.quiet import import_tensorflow
 
 
@@ -43,7 +43,8 @@ def lr_find(
     explodes (Smith 2017, section 3.3). Suggested is the highest rate whose smoothed loss is as low
     as the lowest, divided by ten. No model is kept.
     """
-    fields = spec_fields(data, recipe, settings, options)
+    fields = spec_fields(data, recipe, settings, options, "lr-find")
+    typed = as_words(fields["data"], recipe, settings, options)
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit.lrfind import lr_find as find
@@ -60,4 +61,4 @@ def lr_find(
         if out is not None:
             progress.say("curve", str(out))
         option = f"--set optimizer.learning_rate={found.suggestion:g}"
-        progress.say("next", f"tlkit train, the same data and options of the run, and {option}")
+        progress.say("next", f"tlkit train {typed} {option}")

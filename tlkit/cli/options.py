@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import click
 
 from tlkit.errors import DataError, printable
+from tlkit.idle import taken
 from tlkit.parts import BackboneSpec
 from tlkit.places import check_there
 from tlkit.progress import Progress
-from tlkit.recipe import asked_spec, merge, read_recipe
+from tlkit.recipe import asked_spec, make_spec, merge, read_recipe
 from tlkit.spec import RunSpec
 
 # Options of the command line that stand for a field of the spec; the rest is reached by --set.
@@ -99,20 +101,31 @@ def _metavar(name: str) -> str:
 
 
 def spec_fields(
-    data: str | None, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
+    data: str | None,
+    recipe: Path | None,
+    settings: tuple[str, ...],
+    options: dict[str, Any],
+    command: str = "train",
 ) -> dict[str, Any]:
-    """Merge recipe, options and `--set`, the later over the earlier, into the spec's fields."""
-    say_replaced(options, settings)
-    fields = read_recipe(recipe) if recipe else {}
-    backbone = options.pop("backbone", None)
-    fields |= {name: value for name, value in options.items() if value is not None}
+    """Merge recipe, options and `--set`, the later over the earlier, into the spec's fields.
+
+    Args:
+        command: that they are options of, such as `data scan`; what it does not go by is left out
+            of a recipe, which is written for training, and refused elsewhere.
+    """
+    say_replaced(options | {"data": data}, settings)
+    fields = _for_command(recipe, command) if recipe else {}
+    given = {name: value for name, value in options.items() if value is not None}
+    backbone = given.pop("backbone", None)
+    fields |= given
     if data is not None:
         fields["data"] = data
     if backbone is not None:
         fields = merge(fields, [f"backbone.name={backbone}"])
     fields = merge(fields, list(settings))
     # A wrong option or path is answered before TensorFlow's seconds of import.
-    spec = asked_spec(fields, f"{recipe} and the options" if recipe else "the options")
+    where = f"{recipe} and the options" if recipe else "the options"
+    spec = asked_spec(fields, where, command=command)
     if spec.data is None:
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     for name in (spec.data, spec.val, spec.test):
@@ -121,12 +134,46 @@ def spec_fields(
     return fields
 
 
+def _for_command(recipe: Path, command: str) -> dict[str, Any]:
+    """Return the fields of a recipe that a command goes by; say which of them it leaves aside."""
+    fields = read_recipe(recipe)
+    make_spec(fields, str(recipe))
+    kept, others = taken(fields, command)
+    given = make_spec(fields).model_dump(exclude_defaults=True)
+    if idle := [name for name in others if _is_in(given, name.split("."))]:
+        text = f"{recipe}: not of use in tlkit {command}: {', '.join(idle)}"
+        click.echo(printable(f"{'note':<10}{text}"), err=True)
+    return kept
+
+
+def _is_in(fields: Any, path: list[str]) -> bool:
+    """Tell whether nested fields have a place, such as ["head", "dropout"]."""
+    if not path:
+        return True
+    return isinstance(fields, dict) and path[0] in fields and _is_in(fields[path[0]], path[1:])
+
+
+def as_words(
+    data: str, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
+) -> str:
+    """Return data and options as they would be typed after `tlkit train`."""
+    words = [data, *(["--recipe", str(recipe)] if recipe else [])]
+    flags = {"--deterministic": "deterministic", "--strict": "strict", **_FIELDS}
+    for flag, name in {"--backbone": "backbone", **flags}.items():
+        value = options.get(name)
+        if value is not None:
+            words += [flag] if value is True else [flag, str(value)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(words)
+
+
 def say_replaced(options: dict[str, Any], settings: tuple[str, ...]) -> None:
     """Say what stands twice on the command line with two values: the last counts."""
+    flags = {"DATA": "data", "--backbone": "backbone.name", **_FIELDS}
     last = {
         name: (f"{flag} {value}", str(value))
-        for flag, name in _FIELDS.items()
-        if (value := options.get(name)) is not None
+        for flag, name in flags.items()
+        if (value := options.get(name.partition(".")[0])) is not None
     }
     for setting in settings:
         name, _, value = (part.strip() for part in setting.partition("="))

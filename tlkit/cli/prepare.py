@@ -27,7 +27,8 @@ from tlkit.progress import Progress
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task, a field of table, group or rare, as for train, such as task=multilabel.",
+    help="Set task, a field of table, group, rare, near_duplicates, alpha, bits, image_size or "
+    "backbone.name, as for train, such as task=multilabel.",
 )
 def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> None:
     """Write DATA into the folder OUT as a sharded data set of TensorFlow Datasets.
@@ -37,7 +38,7 @@ def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> 
     OUT/tlkit.json. Training on OUT streams the pictures in a new order in each epoch, and scans
     nothing again; with --set task=... it takes the same setting as this command.
     """
-    fields = spec_fields(data, None, settings, options)
+    fields = spec_fields(data, None, settings, options, "data prepare")
     import_tensorflow()
     from tlkit.run import prepare_data
 

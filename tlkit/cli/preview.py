@@ -22,7 +22,7 @@ from tlkit.progress import Progress
     default=Path("preview.png"),
     show_default=True,
     metavar="FILE.png",
-    help="The picture to write; one that is there is replaced.",
+    help="The picture to write; one that an earlier call drew is replaced.",
 )
 @click.option("--pictures", type=int, default=8, show_default=True, help="Rows of the grid.")
 @click.option("--draws", type=int, default=6, show_default=True, help="Draws of each picture.")
@@ -34,7 +34,8 @@ from tlkit.progress import Progress
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set any field of the spec, as for train: augment, mirror, mixup, cutmix, balance, ...",
+    help="Set augment, mirror, mixup, cutmix, balance, seed, image_size, or what says how DATA is "
+    "read and split, as for train.",
 )
 def preview(
     source: str | None,
@@ -49,7 +50,7 @@ def preview(
     Each row of the PNG shows a picture as it is, then as in several epochs: changed at random
     (augment, mirror), mixed with the row above (mixup, cutmix), its target below it.
     """
-    fields = spec_fields(source, recipe, settings, {})
+    fields = spec_fields(source, recipe, settings, {}, "data preview")
     import_tensorflow()
     from tlkit import run
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output
+from tlkit.cli.options import output, spec_fields
 from tlkit.cli.quiet import import_tensorflow
-from tlkit.errors import SpecError
-from tlkit.places import check_there
+from tlkit.places import check_png
 from tlkit.progress import Progress
+from tlkit.recipe import make_spec
 
 SHOWN = 3
 """Files named in a line of the table; --json has all of them."""
@@ -44,12 +44,9 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
     Files that have not changed since an earlier scan or training are not read again; what was
     found is kept in the folder `scan` of TLKIT_CACHE (tlkit cache clear removes it).
     """
-    from tlkit.recipe import make_spec, merge
-
-    spec = make_spec(merge({"data": source}, list(settings)))
-    check_there(source)
-    if sheet and (sheet.suffix.lower() != ".png" or sheet.is_dir() or not sheet.parent.is_dir()):
-        raise SpecError(f"--sheet: must be a PNG file in a folder that exists. Received: {sheet}")
+    spec = make_spec(spec_fields(source, None, settings, {}, "data scan"))
+    if sheet:
+        check_png(sheet, "--sheet")
     with output(as_json) as (progress, show):
         import_tensorflow()
         from tlkit.data.rendering import rendering_of
@@ -59,7 +56,7 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
 
         size = spec.image_size if spec.backbone.given else spec.size
         targets, asked = targets_of(spec), rendering_of(spec)
-        found = scan_source(source, progress, targets, size, asked, spec.group)
+        found = scan_source(spec.data, progress, targets, size, asked, spec.group)
         summary, examples, shown = found
         if sheet:
             tiles = write_sheet(summary, examples, sheet, shown)

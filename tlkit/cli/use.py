@@ -15,6 +15,9 @@ from tlkit.errors import DataError, RunFolderError, SpecError
 from tlkit.places import check_csv, check_free, check_there
 from tlkit.progress import Progress
 
+TOP = 3
+"""Labels of a picture in the table of `tlkit predict`."""
+
 views_option = click.option(
     "--views",
     type=click.IntRange(1, 2),
@@ -110,9 +113,8 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
 @click.option(
     "--top",
     type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    help="Labels shown for each picture in the table.",
+    metavar="K",
+    help=f"Labels shown for each picture in the table. [default: {TOP}]",
 )
 @views_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
@@ -126,7 +128,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
 def predict(
     model: Path,
     items: tuple[str, ...],
-    top: int,
+    top: int | None,
     views: int,
     as_json: bool,
     csv_file: Path | None,
@@ -139,6 +141,12 @@ def predict(
     """
     if as_json and csv_file:
         raise SpecError("--json, --csv: choose one of them")
+    if top is not None and (as_json or csv_file):
+        other = "--json" if as_json else "--csv"
+        raise SpecError(
+            f"--top: has no effect with {other}, which has all labels. Allowed: left out. "
+            f"Received: {top}"
+        )
     _check_run(model, export=True)
     if csv_file:
         check_csv(csv_file, model, *items)
@@ -155,7 +163,7 @@ def predict(
             _write_csv(results, csv_file)
             progress.say("predict", f"{number(len(results), 'picture')} in {csv_file}")
         else:
-            _show_predictions(results, top, progress)
+            _show_predictions(results, top or TOP, progress)
     if all(row["error"] for row in results):
         first = f"{results[0]['path']}: {results[0]['error']}"
         raise DataError(f"none of the {len(results)} files could be used. The first, {first}")

@@ -39,6 +39,11 @@ def fetch(name: str, top: bool) -> None:
     if file is None and name.endswith(".h5"):
         names = [f.name for row in CATALOG.values() for f in row.weights]
         raise WeightsError(f"weights: no such file.{did_you_mean(name, names)} Received: {name}")
+    if file is not None and top:
+        raise WeightsError(
+            f"--top: has no effect, {name} is one file. Allowed: with a backbone's name, such as "
+            "MobileNetV2. Received: --top"
+        )
     file = file or file_for(lookup(name), {"include_top": top})
     if file is None:
         raise WeightsError(f"weights of {name}: come in a package of their own, see README")

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from tlkit.data.decode import UNDECODABLE, decode
 from tlkit.data.rendering import Rendering, blend_array
 from tlkit.data.sources import Example
 from tlkit.errors import DataError
 from tlkit.lettering import one_font
+from tlkit.places import DRAWN
 
 TILE = 128
 """Side of a picture on the sheet in pixels."""
@@ -39,7 +41,7 @@ def write_sheet(
     Args:
         summary: from `summarise`.
         examples: all that were scanned.
-        path: a PNG file; replaced if it is there.
+        path: a PNG file, see `places.check_png`.
         rendering: how pictures are shown, as training would.
 
     Raises:
@@ -60,8 +62,10 @@ def write_sheet(
             picture = _thumbnail(by_id[id_], rendering) if whole else None
             _draw_tile(sheet, at, picture, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
+    made = PngInfo()
+    made.add_text("Software", DRAWN)
     try:
-        sheet.save(path, "PNG")
+        sheet.save(path, "PNG", pnginfo=made)
     except OSError as error:
         raise DataError(f"--sheet {path}: cannot be written: {error.strerror}") from error
     return sum(len(tiles) for _, tiles in rows)
