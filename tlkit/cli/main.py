@@ -14,7 +14,14 @@ from typing import Any
 import click
 
 import tlkit
-from tlkit.errors import FULL, OutOfMemoryError, OutputError, TlkitError, printable
+from tlkit.errors import (
+    FULL,
+    DiskFullError,
+    OutOfMemoryError,
+    OutputError,
+    TlkitError,
+    printable,
+)
 
 COMMANDS = {
     "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
@@ -66,18 +73,18 @@ def _written() -> Iterator[None]:
     except BrokenPipeError:
         _drop()
         sys.exit(PIPE_CLOSED)
-    except OSError as error:
-        if error.errno not in FULL or error.filename is not None:
-            raise
-        # Unbuffered, nothing is left that would tell the one from the other.
-        raise OutputError(
-            f"standard output or a file: cannot be written: {error.strerror}"
-        ) from error
+    except (DiskFullError, OSError) as error:
+        # Unbuffered, nothing is left that a flush would fail at: one more line is tried.
+        if isinstance(error, DiskFullError) or error.errno in FULL:
+            _flush("\n")
+        raise
 
 
-def _flush() -> None:
+def _flush(more: str = "") -> None:
     try:
         if sys.stdout is not None:  # closed by the shell: `>&-`
+            if more:
+                sys.stdout.write(more)
             sys.stdout.flush()
     except BrokenPipeError:
         raise
