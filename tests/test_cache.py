@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from tlkit.cli.main import main
 from tlkit.training import cache as cache_module
-from tlkit.training.cache import FeatureCache, clear, fill, list_entries, make_room
+from tlkit.training.cache import UNFINISHED, FeatureCache, clear, fill, list_entries, make_room
 
 KEY = {"weights": "w"}
 SHAPE = (3, 2)
@@ -97,6 +98,11 @@ def _flip(path):
     path.write_bytes(content)
 
 
+def _pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
 DAMAGES = {
     "flipped bit": lambda rows, sidecar: _flip(rows),
     "truncated": lambda rows, sidecar: rows.write_bytes(rows.read_bytes()[:-3]),
@@ -104,6 +110,10 @@ DAMAGES = {
     "empty": lambda rows, sidecar: rows.write_bytes(b""),
     "gone": lambda rows, sidecar: rows.unlink(),
     "foreign": lambda rows, sidecar: rows.write_bytes(b"PK\x03\x04" + bytes(100)),
+    "a pipe": lambda rows, sidecar: _pipe(rows),
+    "huge": lambda rows, sidecar: os.truncate(rows, 2**41),
+    "sidecar is a pipe": lambda rows, sidecar: _pipe(sidecar),
+    "sidecar is huge": lambda rows, sidecar: os.truncate(sidecar, 2**41),
     "sidecar is no JSON": lambda rows, sidecar: sidecar.write_text("{"),
     "sidecar is deep": lambda rows, sidecar: sidecar.write_text("[" * 200_000),
     "sidecar is a list": lambda rows, sidecar: sidecar.write_text("[]"),
@@ -138,6 +148,27 @@ def test_a_title_is_listed_without_what_a_terminal_obeys(tmp_path):
     assert entry.title.isprintable()
 
 
+TITLES = {
+    "a pipe": _pipe,
+    "huge": lambda path: os.truncate(path, 2**41),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe"),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", TITLES)
+def test_a_title_is_not_needed_and_written_anew(tmp_path, damage):
+    path = filled(tmp_path).path
+    TITLES[damage](path / "title")
+    (entry,) = list_entries(tmp_path)
+    assert (entry.title, entry.pictures) == (UNFINISHED, 10)
+    np.testing.assert_array_equal(opened(tmp_path).rows(digests(10)).take(), features(10))
+    (entry,) = list_entries(tmp_path)
+    assert entry.title == (UNFINISHED if damage == "a folder" else "title")
+    assert not list(path.glob("*.draft"))
+
+
 def _fill(root):
     filled(root, 50)
 
@@ -156,8 +187,6 @@ def test_two_processes_that_fill_one_entry_end_with_a_good_one(tmp_path):
 
 
 def test_room_is_made_from_the_longest_unused(tmp_path):
-    import os
-
     old, new = filled(tmp_path), filled(tmp_path, weights="newer")
     os.utime(old.path, (1, 1))
     assert make_room(tmp_path, needed=100, limit=400)  # each entry has 240 bytes

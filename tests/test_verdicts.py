@@ -129,7 +129,7 @@ def test_hashes_are_computed_when_they_are_first_asked_for(folder, looks):
     assert looks == []
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "binary", "folder"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "binary", "huge", "pipe", "folder"])
 def test_a_damaged_file_is_noticed_and_rebuilt(folder, looks, cache, damage):
     first = scanned(folder)
     (file,) = kept(cache)
@@ -143,6 +143,11 @@ def test_a_damaged_file_is_noticed_and_rebuilt(folder, looks, cache, damage):
         file.write_bytes(b"")
     elif damage == "binary":
         file.write_bytes(bytes(range(256)))
+    elif damage == "huge":
+        os.truncate(file, 2**41)
+    elif damage == "pipe":
+        file.unlink()
+        os.mkfifo(file)
     else:
         file.unlink()
         file.mkdir()

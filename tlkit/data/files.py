@@ -16,12 +16,12 @@ MAX_BYTES = 4 * MAX_PIXELS + 2**20
 A sparse file of a terabyte takes no room on a disk, but would take it in memory."""
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file; links are followed, wherever they lead.
+def check_regular(path: str | os.PathLike) -> int:
+    """Check that `path` is a regular file, links followed; return its size in bytes.
 
     Raises:
-        OSError: it cannot be read, or is none that is: a pipe or a device (reading one may never
-            end), or larger than `MAX_BYTES`; `strerror` says so.
+        OSError: it is none, such as a pipe or a device (reading one may never end); `strerror`
+            says so.
     """
     try:
         about = os.stat(path)
@@ -31,10 +31,19 @@ def read_file(path: Path) -> bytes:
         raise OSError(errno.EISDIR, "is a folder, or a link to one, which is not followed here")
     if not stat.S_ISREG(about.st_mode):
         raise OSError(errno.EINVAL, "is a pipe or a device, no file")
-    if about.st_size > MAX_BYTES:
-        raise OSError(
-            errno.EFBIG, f"too large: {about.st_size:,} bytes, at most {MAX_BYTES:,} are allowed"
-        )
+    return about.st_size
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a regular file; links are followed, wherever they lead.
+
+    Raises:
+        OSError: it cannot be read, see `check_regular`, or is larger than `MAX_BYTES`; `strerror`
+            says so.
+    """
+    size = check_regular(path)
+    if size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"too large: {size:,} bytes, at most {MAX_BYTES:,} are allowed")
     with open(path, "rb") as file:
         return file.read(MAX_BYTES)  # it may have grown since
 

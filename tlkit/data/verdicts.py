@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from tlkit.atomic import file_draft
 from tlkit.data.embedded import cache_folder
-from tlkit.data.files import MAX_BYTES
+from tlkit.data.files import MAX_BYTES, read_file
 from tlkit.data.look import Finding
 from tlkit.data.pixels import MAX_PIXELS
 
@@ -130,7 +130,7 @@ def _full(path: str) -> str:
 def _read(path: Path) -> dict[str, str]:
     """Return the rows of a file; none if it is damaged, foreign or made by other versions."""
     try:
-        body, _, checksum = path.read_bytes().rpartition(b"\n")
+        body, _, checksum = read_file(path).rpartition(b"\n")
         if checksum.decode("ascii") != hashlib.blake2b(body, digest_size=16).hexdigest():
             return {}
         lines = iter(body.decode("ascii").split("\n"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -117,7 +118,8 @@ class FeatureCache:
         self.damaged = 0
         with _writing(root):
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "title").write_text(title, encoding="utf-8")
+            with contextlib.suppress(IsADirectoryError):  # a listing can do without
+                _put(self.path / "title", title)
             os.utime(self.path)
         self._places: dict[str, tuple[int, int]] = {}
         self._shards: list[np.ndarray] = []
@@ -144,12 +146,10 @@ class FeatureCache:
         name = uuid.uuid4().hex
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
         about = {"digests": list(digests), "checksum": _checksum(self.path, digests, rows)}
-        draft = sidecar.with_suffix(".draft")
         with _writing(self.path.parent):
             self.path.mkdir(exist_ok=True)  # another process may have made room
             data.write_bytes(memoryview(rows).cast("B"))
-            draft.write_text(json.dumps(about), encoding="utf-8")
-            os.replace(draft, sidecar)
+            _put(sidecar, json.dumps(about))
         self._open(sidecar)
 
     def _open(self, sidecar: Path) -> None:
@@ -158,9 +158,10 @@ class FeatureCache:
         try:
             about = parse_json(read_file(sidecar))
             shape = (len(about["digests"]), *self.shape)
-            rows = np.memmap(data, self.dtype, "r", shape=shape)
-            checksum = _checksum(self.path, about["digests"], rows)
-            whole = rows.nbytes == data.stat().st_size and checksum == about["checksum"]
+            size = self.dtype.itemsize * math.prod(shape)
+            if whole := data.stat().st_size == size:  # which no pipe has
+                rows = np.memmap(data, self.dtype, "r", shape=shape)
+                whole = _checksum(self.path, about["digests"], rows) == about["checksum"]
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -172,6 +173,16 @@ class FeatureCache:
         self._shards.append(rows)
         for row, digest in enumerate(about["digests"]):
             self._places[digest] = (len(self._shards) - 1, row)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file in one step, whatever stands in its place; several processes may at once."""
+    draft = path.with_name(f"{uuid.uuid4().hex}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def fill(
@@ -247,7 +258,7 @@ def list_entries(root: Path) -> list[Entry]:
     for path in _folders(root):
         pictures, title, size, used = len(kept_digests(path)), UNFINISHED, 0, 0.0
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            title = printable((path / "title").read_text(encoding="utf-8"))
+            title = printable(read_file(path / "title").decode("utf-8"))
         with contextlib.suppress(OSError):  # another process may be removing it
             used = path.stat().st_mtime
             size = sum(file.stat().st_size for file in path.glob("*.rows"))

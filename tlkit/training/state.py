@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from tlkit import rules
+from tlkit.data.files import check_regular
 from tlkit.progress import Progress
 from tlkit.recipe import make_spec
 from tlkit.spec import RunSpec
@@ -111,6 +112,7 @@ def read_state(folder: RunFolder) -> State:
     if not os.path.lexists(folder.state):
         return State()
     try:
+        check_regular(folder.state)
         with np.load(folder.state, allow_pickle=False) as file:
             text, seal = file["json"], file["seal"] if "seal" in file.files else None
             plain = json.loads(text.tobytes())
