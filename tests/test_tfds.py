@@ -293,7 +293,21 @@ def test_the_scan_believes_the_index_and_reading_checks_it(prepared, tmp_path):
         (lambda out: (out / "index-test.jsonl").write_text(""), "or was replaced: not what tlkit"),
         (lambda out: (out / "tlkit.json").write_text("{"), "tlkit.json is missing or damaged"),
         (lambda out: renumber(out / "tlkit.json"), "by another version of tlkit"),
-        (lambda out: (out / "dataset_info.json").write_text("{"), "no data set that can be read"),
+        (
+            lambda out: (out / "dataset_info.json").write_text("{"),
+            "dataset_info.json: is missing or damaged, or was replaced",
+        ),
+        (lambda out: (out / "dataset_info.json").unlink(), "dataset_info.json: is missing"),
+        (lambda out: (out / "features.json").unlink(), "features.json: is missing"),
+        (lambda out: pipe(out / "features.json"), "features.json: is missing or damaged"),
+        (lambda out: pipe(out / "tlkit.json"), "tlkit.json is missing or damaged"),
+        (lambda out: pipe(out / "index-test.jsonl"), "index-test.jsonl: is missing or damaged"),
+        (lambda out: os.truncate(out / "index-train.jsonl", 2**41), "index-train.jsonl: is"),
+        (lambda out: pipe(next(out.glob("*-test.tfrecord-*"))), "is a pipe or a device"),
+        (
+            lambda out: os.truncate(next(out.glob("*-test.tfrecord-*")), 2**41),
+            "it ends within a record",
+        ),
     ],
 )
 def test_a_damaged_data_set_is_refused(prepared, tmp_path, damage, problem):
@@ -303,6 +317,11 @@ def test_a_damaged_data_set_is_refused(prepared, tmp_path, damage, problem):
     assert result.exit_code == 2
     assert problem in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
 
 
 def cut(file: Path) -> None:

@@ -16,14 +16,11 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from tlkit.data.arrays import array_examples
-from tlkit.data.files import parse_json, read_file
+from tlkit.data.files import check_regular, parse_json, read_file
 from tlkit.data.records import IMAGE, Records
-from tlkit.data.sources import PARTS, Example, Facts, content_digest
+from tlkit.data.sources import ABOUT, PARTS, Example, Facts, content_digest
 from tlkit.data.targets import TARGETS, Label, Targets
 from tlkit.errors import DataError, did_you_mean
-
-ABOUT = "tlkit.json"
-"""The file in which `tlkit data prepare` says what it wrote."""
 
 FORMAT = 2
 """Number of the layout of that file and of the index; raised when either changes. In layout 1,
@@ -60,6 +57,7 @@ def tfds_parts(data: str, targets: Targets) -> dict[str, list[Example]]:
     name, _, split = data.removeprefix("tfds:").partition(":")
     builder = _builder(name)
     _check_features(builder, data)
+    written = _check_written(Path(builder.data_dir), targets)
     try:
         builder.download_and_prepare()
     except Exception as error:  # whatever network, disk and hundreds of scripts may raise
@@ -71,7 +69,7 @@ def tfds_parts(data: str, targets: Targets) -> dict[str, list[Example]]:
             f"data {data}: has no split called train; name one as tfds:{name}:SPLIT. "
             f"Allowed: {', '.join(builder.info.splits)}"
         )
-    return {part: _part(builder, part, name, targets) for part, name in chosen.items()}
+    return {part: _part(builder, part, name, targets, written) for part, name in chosen.items()}
 
 
 def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
@@ -83,7 +81,10 @@ def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
     """
     import tensorflow_datasets as tfds
 
+    written = _check_written(folder, targets)
     try:
+        for path in folder.glob("*.json"):
+            check_regular(path)
         builder = tfds.builder_from_directory(folder)
         chosen = _splits(builder)
     except Exception as error:  # what a damaged description makes the library raise
@@ -94,7 +95,7 @@ def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
         raise DataError(
             f"data {folder}: has no split called train. Received: {', '.join(builder.info.splits)}"
         )
-    return {part: _part(builder, part, name, targets) for part, name in chosen.items()}
+    return {part: _part(builder, part, name, targets, written) for part, name in chosen.items()}
 
 
 def _builder(name: str) -> Any:
@@ -121,7 +122,16 @@ def _check_features(builder: Any, data: str) -> None:
         )
 
 
-def _check_task(folder: Path, targets: Targets) -> None:
+def _check_written(folder: Path, targets: Targets) -> bool:
+    """Tell whether `tlkit data prepare` wrote the data set in `folder`, and check that it is whole.
+
+    Before the library reads a file of it: what that says of a damaged one names none.
+
+    Raises:
+        DataError: names the files that are missing or others, or the data is for another task.
+    """
+    if not (os.path.lexists(folder / ABOUT) or any(folder.glob("index-*.jsonl"))):
+        return False
     try:
         about = _ABOUT.validate_python(parse_json(read_file(folder / ABOUT)), strict=True)
         number, task, digests = about["format"], about["task"], about.get("digests", {})
@@ -140,6 +150,7 @@ def _check_task(folder: Path, targets: Targets) -> None:
         )
     if TARGETS.get(task) is not type(targets):
         raise DataError(f"data {folder}: was prepared for another task; use --set task={task}")
+    return True
 
 
 def described(folder: Path) -> dict[str, str]:
@@ -150,8 +161,8 @@ def described(folder: Path) -> dict[str, str]:
 
 def _digest(path: Path) -> str | None:
     try:
-        return content_digest(path.read_bytes())
-    except (OSError, ValueError):  # the latter: a NUL byte in a name
+        return content_digest(read_file(path))
+    except OSError:
         return None
 
 
@@ -161,12 +172,9 @@ def _splits(builder: Any) -> dict[str, str]:
     }
 
 
-def _part(builder: Any, part: str, split: str, targets: Targets) -> list[Example]:
-    folder = Path(builder.data_dir)
-    written = os.path.lexists(folder / ABOUT) or index_file(folder, split).exists()
+def _part(builder: Any, part: str, split: str, targets: Targets, written: bool) -> list[Example]:
     if written and split in builder.info.splits:
-        _check_task(folder, targets)
-        return _indexed(builder, split, folder)
+        return _indexed(builder, split, Path(builder.data_dir))
     return _examples(builder, part, split, targets)
 
 
@@ -196,6 +204,7 @@ def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
 
 def _index_rows(path: Path) -> Iterator[tuple[str, Any, str, str | None, Facts | None]]:
     try:
+        check_regular(path)
         with path.open(encoding="utf-8") as file:
             for line in file:
                 id_, label, digest, *more = parse_json(line)

@@ -7,7 +7,6 @@ and resumed as files are: nothing is held of a picture but where it lies.
 from __future__ import annotations
 
 import array
-import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tlkit.data.files import check_regular
 from tlkit.data.sources import content_digest
 from tlkit.errors import DataError
 
@@ -59,13 +59,16 @@ def _offsets(path: str) -> np.ndarray:
     """Return where each record of a TFRecord file starts; reads the lengths alone."""
     offsets = array.array("q")
     try:
-        size = os.path.getsize(path)
+        size = check_regular(path)
         with open(path, "rb") as file:
             position = 0
             while position + _AROUND <= size:
                 file.seek(position)
                 offsets.append(position)
-                position += _AROUND + _LENGTH.unpack(file.read(_BEFORE)[: _LENGTH.size])[0]
+                (length,) = _LENGTH.unpack(file.read(_BEFORE)[: _LENGTH.size])
+                if length == 0:  # no example; a sparse file of terabytes would hold nothing else
+                    break
+                position += _AROUND + length
     except OSError as error:
         raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
     if position != size:

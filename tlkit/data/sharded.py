@@ -20,10 +20,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tlkit.atomic import folder_draft
-from tlkit.data.catalogued import ABOUT, FORMAT, described, index_file
+from tlkit.data.catalogued import FORMAT, described, index_file
 from tlkit.data.prepare import Prepared
 from tlkit.data.records import IMAGE
-from tlkit.data.sources import PARTS, Example, Facts, content_digest
+from tlkit.data.sources import ABOUT, PARTS, Example, Facts, content_digest
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 

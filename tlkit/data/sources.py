@@ -31,6 +31,9 @@ PARTS = {
 }
 """The parts of a data set and the names of the folders that may hold them."""
 
+ABOUT = "tlkit.json"
+"""The file in which `tlkit data prepare` says what it wrote."""
+
 
 CLASSES = ClassTargets()
 
@@ -310,8 +313,13 @@ def _folder(name: str, path: Path) -> Listing:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made."""
+    """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made.
+
+    One of `tlkit data prepare` is known by its own file too, whatever else is left of it.
+    """
     try:
-        return all((folder / name).is_file() for name in ("dataset_info.json", "features.json"))
+        return (folder / ABOUT).is_file() or all(
+            (folder / name).is_file() for name in ("dataset_info.json", "features.json")
+        )
     except OSError:  # a name that is too long, a folder that may not be read: said later
         return False
