@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -382,18 +384,30 @@ def test_digits_are_laid_out_once_in_the_cache(cache):
     assert sorted(p.name for p in (cache / "examples").iterdir()) == ["digits", "digits.names"]
 
 
-@pytest.mark.parametrize("change", ["gone", "moved", "written", "class", "names", "emptied"])
+@pytest.mark.parametrize(
+    "change", ["gone", "moved", "written", "time", "class", "names", "pipe", "huge", "emptied"]
+)
 def test_digits_that_are_no_longer_what_they_were_are_laid_out_anew(cache, change):
     examples = open_source("example:digits").parts["train"]
     folder = cache / "examples" / "digits"
     first = examples[0].path
     content = first.read_bytes()
+    time.sleep(0.02)  # the clock of a file system may tick a hundred times a second
     if change == "gone":
         first.unlink()
     elif change == "moved":
         first.rename(folder / "1" / first.name)
     elif change == "written":
         first.write_bytes(examples[1].path.read_bytes())
+    elif change == "time":
+        before = first.stat()
+        first.write_bytes(examples[1].path.read_bytes())
+        os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "pipe":
+        (cache / "examples" / "digits.names").unlink()
+        os.mkfifo(cache / "examples" / "digits.names")
+    elif change == "huge":
+        os.truncate(cache / "examples" / "digits.names", 2**41)
     elif change == "class":
         (folder / "0").rename(folder / "x")
         (folder / "1").rename(folder / "0")

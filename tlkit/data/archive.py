@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from tlkit.data.embedded import unpacked_folder
-from tlkit.data.laid_out import mark, remove, stamp, times
+from tlkit.data.laid_out import mark, remove, sealed_times, stamp, write_seal
 from tlkit.data.tree import RUBBISH
 from tlkit.errors import DataError, printable
 
@@ -64,6 +64,7 @@ def unpack(path: Path) -> Path:
             for info, name in names.items():
                 _write(archive, info, draft / name)
                 mark(draft, name, _content(info))
+        write_seal(folder, "unpacked")
         draft.rename(folder)
     except _FAILURES as error:
         raise DataError(f"data {path}: is no zip file that can be read: {error}") from error
@@ -140,7 +141,10 @@ def _check_room(path: Path, names: dict[zipfile.ZipInfo, str], folder: Path) -> 
 
 
 def _is_whole(folder: Path, expected: dict[str, int] | None) -> bool:
-    return folder.is_dir() and times(folder) == expected
+    try:
+        return folder.is_dir() and sealed_times(folder) == expected
+    except OSError:
+        return False
 
 
 def _content(info: zipfile.ZipInfo) -> str:

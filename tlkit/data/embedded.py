@@ -16,7 +16,16 @@ from pathlib import Path
 import platformdirs
 
 from tlkit.atomic import folder_draft
-from tlkit.data.laid_out import mark, remove, stamp, times
+from tlkit.data.files import read_file
+from tlkit.data.laid_out import (
+    mark,
+    remove,
+    seal_of,
+    sealed_times,
+    stamp,
+    times,
+    write_seal,
+)
 from tlkit.errors import CacheError, DataError, did_you_mean
 
 ELPV_LICENCE = (
@@ -59,7 +68,7 @@ def prepare_example(name: str) -> Path:
                 EXAMPLES[key](draft)
                 for name in (names := sorted(times(draft))):
                     mark(draft, name)
-                _seal(folder).write_text(_hash(names), encoding="ascii")
+                write_seal(folder, _hash(names))
         except OSError as error:
             if not _is_whole(folder):  # else another process was quicker, with the same pictures
                 raise CacheError(
@@ -69,19 +78,14 @@ def prepare_example(name: str) -> Path:
     return folder
 
 
-def _seal(folder: Path) -> Path:
-    """Return the file with the hash of the names of an example's files."""
-    return folder.with_name(f"{folder.name}.names")
-
-
 def _hash(names: Iterable[str]) -> str:
     return hashlib.blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
 
 
 def _is_whole(folder: Path) -> bool:
     try:
-        found = times(folder)
-        whole = _seal(folder).read_bytes() == _hash(sorted(found)).encode("ascii")
+        found = sealed_times(folder)
+        whole = read_file(seal_of(folder)) == _hash(sorted(found)).encode("ascii")
         return whole and all(stamp(name) == time for name, time in found.items())
     except (OSError, UnicodeError):
         return False

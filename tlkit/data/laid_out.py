@@ -2,7 +2,9 @@
 
 Each file bears a time, long past, that is a hash of its name and of what it was made from. One that
 was written, moved or lost since (a cleaner of old caches, a removal that was stopped, a person) is
-told by a look at the folder, without reading it.
+told by a look at the folder, without reading it. Beside the folder lies its seal, written last: a
+file whose status changed later (ctime, which no program can set) is another, whatever its time. A
+cache that was copied is made anew for that, once.
 """
 
 from __future__ import annotations
@@ -27,13 +29,40 @@ def mark(folder: Path, name: str, made_from: str = "") -> None:
     os.utime(folder / name, (stamp(name, made_from),) * 2)
 
 
-def times(folder: Path) -> dict[str, int]:
-    """Return the time of each file below `folder`, in seconds, by its name there."""
+def seal_of(folder: Path) -> Path:
+    """Return the seal of a folder."""
+    return folder.with_name(f"{folder.name}.names")
+
+
+def write_seal(folder: Path, text: str) -> None:
+    """Write the seal of a folder whose files have all been written and marked."""
+    remove(seal_of(folder))
+    seal_of(folder).write_text(text, encoding="ascii")
+
+
+def sealed_times(folder: Path) -> dict[str, int]:
+    """Return the `times` of a folder that was sealed.
+
+    Raises:
+        OSError: it has no seal.
+    """
+    return times(folder, os.lstat(seal_of(folder)).st_ctime_ns)
+
+
+def times(folder: Path, sealed: int | None = None) -> dict[str, int]:
+    """Return the time of each file below `folder`, in seconds, by its name there.
+
+    Args:
+        sealed: in ns; a file whose status changed later has the time 0.
+    """
     found = {}
     for place, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(place, name)
-            found[os.path.relpath(path, folder).replace(os.sep, "/")] = int(os.lstat(path).st_mtime)
+            about = os.lstat(path)
+            changed = sealed is not None and about.st_ctime_ns > sealed
+            name = os.path.relpath(path, folder).replace(os.sep, "/")
+            found[name] = 0 if changed else int(about.st_mtime)
     return found
 
 
