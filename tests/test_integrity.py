@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,23 @@ def test_a_damaged_record_is_told(here):
     for text in ("null", "{", "[]", '{"run": 1, "start": 2}', '{"unknown": 1}'):
         Path("run/digests.json").write_text(text)
         assert "digests.json" in refused("predict", "run", "data/test")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_that_started_with_a_record_needs_it(here, finished):
+    if not finished:
+        unfinish()
+    Path("run/digests.json").unlink()
+    for use in USES.values():
+        assert "digests.json is missing or unreadable: No such file" in refused(*use)
+
+
+def test_the_best_model_so_far_is_missed_and_written_anew(here):
+    unfinish()
+    Path("run/checkpoints/best.keras").unlink()
+    assert "checkpoints/best.keras is missing, or is no file" in refused(*USES["predict"])
+    assert call(*USES["resume"]).exit_code == 0
+    assert call(*USES["predict"]).exit_code == 0
 
 
 def test_a_run_of_an_earlier_version_is_said_to_be_unchecked(here):
@@ -683,6 +701,9 @@ def test_an_export_with_files_of_another_is_refused(here, name):
 def test_an_export_of_an_earlier_version_is_said_to_be_unchecked(here):
     assert call("export", "run", "--out", "served").exit_code == 0
     Path("served/assets.extra/digests.json").unlink()
+    said = refused("predict", "served", "data/test")
+    assert "assets.extra/digests.json is missing. Export the run anew" in said
+    Path("served/assets.extra/rendering.json").unlink()
     done = call("predict", "served", "data/test")
     assert done.exit_code == 0, done.output
     assert "served was made by an earlier version: its files cannot be checked" in done.stdout
@@ -700,11 +721,35 @@ def test_a_damaged_export_is_refused(here):
     assert call("predict", "served", "data/test").exit_code == 0
 
 
+def test_a_pipe_among_the_files_of_an_export_is_not_waited_for(here):
+    assert call("export", "run", "--out", "served").exit_code == 0
+    for name in ("fingerprint.pb", "variables/variables.index", "assets.extra/task.json"):
+        file = Path("served", name)
+        content = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        assert name in refused("predict", "served", "data/test")
+        file.unlink()
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["labels.json", "task.json", "data.json", "scan.json"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_not_called_finished_or_gone_on_with_without_what_it_began_with(
+    here, name, finished
+):
+    if not finished:
+        unfinish()
+    Path("run", name).unlink()
+    assert name in refused(*USES["resume"])
+
+
 ABOUTS = {
     "deep": lambda about: "[" * 200_000,
     "a folder": lambda about: None,
     "null": lambda about: "null",
     "list of digests": lambda about: json.dumps({**about, "digests": ["a"]}),
+    "no digests": lambda about: json.dumps({k: v for k, v in about.items() if k != "digests"}),
     "no digest": lambda about: json.dumps({**about, "digests": {"features.json": None}}),
     "list of tasks": lambda about: json.dumps({**about, "task": ["classification"]}),
     "format": lambda about: json.dumps({**about, "format": [2]}),

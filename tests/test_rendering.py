@@ -441,7 +441,8 @@ def test_a_run_of_an_earlier_version_goes_on_decoding_as_it_did(tiny_run, tmp_pa
     fields = yaml.safe_load((old / "spec.yaml").read_text())
     del fields["alpha"], fields["bits"]
     (old / "spec.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
-    (old / "digests.json").unlink()
+    for name in ("digests.json", "data.json"):
+        (old / name).unlink()
     assert tlkit.open_run(old).rendering == Rendering("drop", 16)
 
 

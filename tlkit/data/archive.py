@@ -67,7 +67,8 @@ def unpack(path: Path) -> Path:
         write_seal(folder, "unpacked")
         draft.rename(folder)
     except _FAILURES as error:
-        raise DataError(f"data {path}: is no zip file that can be read: {error}") from error
+        reason = printable(" ".join(str(error).split()))[:200]  # it may quote bytes of the file
+        raise DataError(f"data {path}: is no zip file that can be read: {reason}") from error
     except OSError as error:
         if not _is_whole(folder, expected):  # else another process was quicker, with the same files
             raise DataError(f"data {path}: cannot be unpacked: {error.strerror}") from error

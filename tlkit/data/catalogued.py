@@ -24,7 +24,7 @@ from tlkit.errors import DataError, did_you_mean
 
 FORMAT = 2
 """Number of the layout of that file and of the index; raised when either changes. In layout 1,
-which is read too, the index has no groups."""
+which is read too, the index has no groups, and that file may lack hashes."""
 
 BY_NUMBER = ("tfrecord", "array_record")
 """Formats of TensorFlow Datasets whose records can be read one by one, by number."""
@@ -134,8 +134,9 @@ def _check_written(folder: Path, targets: Targets) -> bool:
         return False
     try:
         about = _ABOUT.validate_python(parse_json(read_file(folder / ABOUT)), strict=True)
-        number, task, digests = about["format"], about["task"], about.get("digests", {})
-    except (OSError, ValueError) as error:
+        number, task = about["format"], about["task"]
+        digests = about["digests"] if number == FORMAT else about.get("digests", {})
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"data {folder}: {ABOUT} is missing or damaged; prepare it anew") from error
     if number not in (1, FORMAT):
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.data.decode import decode_and_resize, resize
-from tlkit.data.files import parse_json, read_file
+from tlkit.data.files import check_regular, parse_json, read_file
 from tlkit.data.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.foreign import check_graph
@@ -28,6 +29,10 @@ RENDERING_FILE = Path("assets.extra") / "rendering.json"
 DIGESTS_FILE = Path("assets.extra") / "digests.json"
 """BLAKE2b of each file that is read to answer: labels beside another graph would name its answers
 wrongly, and weights beside another graph answer by chance."""
+
+
+FINGERPRINT = "fingerprint.pb"
+"""TensorFlow reads it for its statistics alone, whatever is in it; for a pipe it would wait."""
 
 
 def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path: Path) -> None:
@@ -112,6 +117,8 @@ def check_export(path: Path) -> bool:
         ExportError: names those that are others than were written, or are missing.
     """
     if not (path / DIGESTS_FILE).exists():
+        if os.path.lexists(path / RENDERING_FILE):  # which is no older
+            raise ExportError(f"export {path}: {DIGESTS_FILE} is missing. Export the run anew")
         return False
     try:
         written = dict(parse_json(read_file(path / DIGESTS_FILE)))
@@ -129,6 +136,15 @@ def check_export(path: Path) -> bool:
             f"{DIGESTS_FILE} says was written. Export the run anew"
         )
     return True
+
+
+def _check_fingerprint(file: Path) -> None:
+    try:
+        if os.path.lexists(file):
+            check_regular(file)
+    except OSError as error:
+        problem = f"export {file.parent}: {file.name} {error.strerror}. Export the run anew"
+        raise ExportError(problem) from error
 
 
 def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -168,6 +184,7 @@ class SavedModel:
 
     def __init__(self, path: Path):
         self.checked = check_export(path)
+        _check_fingerprint(path / FINGERPRINT)
         try:
             about = parse_json(read_file(path / TASK_FILE))
             self.task = task_from_json(about)

@@ -6,8 +6,10 @@ the files that it speaks of: a killed run never has a file that is missing there
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -32,9 +34,9 @@ AT_END = (
 )
 """Files of a finished run besides those of its start, and task.json and metrics.json, the last."""
 
-BETWEEN = ("engine.json",)
-"""Files that are written once, after the start, and read when a run goes on. One that is gone is
-written anew."""
+BETWEEN = ("engine.json", "batches.json")
+"""Files that are written after the start, and read or added to when a run goes on. It can do
+without them."""
 
 AT_START = ("plan.json", "env.json", "labels.json", "scan.json")
 """Files of the start of a run of an earlier version, which had no record when it was stopped."""
@@ -86,12 +88,15 @@ def _text_digest(text: str) -> str:
 
 
 def read_record(folder: RunFolder) -> Record | None:
-    """Return the record of a run; None for one that was made before there were any.
+    """Return the record of a run; None for one that was made before there were any, or not started.
 
     Raises:
-        RunFolderError: it is damaged.
+        RunFolderError: it is damaged, or missing in a run that started with one.
     """
     if not (folder.path / RECORD).exists():
+        # Runs have had both since the same version; the record is written before scan.json.
+        if all(os.path.lexists(folder.path / name) for name in ("data.json", "scan.json")):
+            raise folder.damaged(RECORD, os.strerror(errno.ENOENT))
         return None
     found = folder.read_json(RECORD)
     return Record(**{each.name: found[each.name] for each in fields(Record)})
@@ -144,9 +149,9 @@ def note(folder: RunFolder, name: str, value: Any) -> None:
 def check_files(folder: RunFolder, *names: str) -> None:
     """Check that these files are the run's own, or, if none is named, all of them.
 
-    One that is missing is left to those who read it, but for a file of the start of an unfinished
-    run when none is named; spec.yaml of such a run is left to `check_spec`. Without a record
-    nothing can be checked.
+    One that is missing is left to those who read it, but for a file of the start when none is
+    named; spec.yaml of an unfinished run is left to `check_spec`. Without a record nothing can be
+    checked.
 
     Raises:
         RunFolderError: names those that are others.
@@ -157,13 +162,13 @@ def check_files(folder: RunFolder, *names: str) -> None:
     # Before metrics.json, the last of all, other files of the end may have been written.
     known = record.files if folder.finished else record.files | record.start
     allowed = {name: {digest, record.files.get(name, digest)} for name, digest in known.items()}
+    begun = [name for name in record.start if name != "spec.yaml"]
+    if not names and (folder.finished or folder.state.is_file()):  # else its start was not over
+        _refuse(folder, [name for name in begun if not (folder.path / name).is_file()])
     if folder.finished:
         names = (*names, "metrics.json") if names else tuple(known)
     elif not names:
-        names = tuple(name for name in record.start if name != "spec.yaml")
-        if folder.state.is_file():  # else its start was not over
-            _refuse(folder, [name for name in names if not (folder.path / name).exists()])
-        names = (*names, *(name for name in BETWEEN if name in record.files))
+        names = (*begun, *(name for name in BETWEEN if name in record.files))
     found = [name for name in names if (folder.path / name).is_file()]
     _refuse(folder, [n for n in found if not is_one_of(folder.path / n, allowed.get(n, ()))])
 
@@ -187,7 +192,12 @@ def check_model(folder: RunFolder) -> State | None:
     state = read_state(folder)
     check_state(folder, state, record)
     again = f"Go on with: tlkit train --resume {folder.path}"
-    if state.best is None or not folder.best.is_file():
+    if state.best is not None and not folder.best.is_file():
+        raise RunFolderError(
+            f"run {folder.path}: checkpoints/best.keras is missing, or is no file; it is written "
+            f"anew from the run's state. {again}"
+        )
+    if state.best is None:
         raise RunFolderError(
             f"run {folder.path}: is unfinished and holds no model yet: none has been validated. "
             + again
