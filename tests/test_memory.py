@@ -16,7 +16,7 @@ from conftest import TINY, write_pictures
 import tlkit
 from tlkit import engines, rules
 from tlkit.cli.main import main
-from tlkit.errors import OutOfMemoryError
+from tlkit.errors import OutOfMemoryError, RunFolderError
 from tlkit.estimate import memory_warning
 from tlkit.memory import free_bytes, halving, is_out_of_memory
 from tlkit.training.callbacks import WholeEpochs
@@ -322,6 +322,12 @@ def test_a_stopped_run_goes_on_with_the_batch_that_it_had_come_to(pictures, tmp_
             **FIELDS | {"epochs": 3},
         )
     exhausted.clear()
+    noted = tmp_path / "run" / "batches.json"
+    written = noted.read_text()
+    noted.write_text(written.replace('"batch_size": 4', '"batch_size": 2'))
+    with pytest.raises(RunFolderError, match=r"batches.json is damaged .* Remove it to go on"):
+        tlkit.run.resume(tmp_path / "run", progress=False)
+    noted.write_text(written)
     run = tlkit.run.resume(tmp_path / "run", progress=False)
     assert run.metrics["phases"][-1]["batch_size"] == 4
     assert len(batches_of(run)) == 1

@@ -40,12 +40,12 @@ from tlkit.picture_grid import check_grid, draw_preview
 from tlkit.places import check_free
 from tlkit.planning import plan_of, planned, say_memory, say_plan
 from tlkit.progress import Progress, as_progress
-from tlkit.training import record
+from tlkit.training import batches, record
 from tlkit.training.cache import features_folder
 from tlkit.training.machine import Machine
 from tlkit.training.phases import TrainPlan
 from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import change_batch, read_state, with_batch
+from tlkit.training.state import read_state
 from tlkit.training.trainer import Trainer
 
 
@@ -222,7 +222,7 @@ def resume(
         shown.say("run", f"{run.folder} is finished; nothing to do")
         return run
     check_given(run)
-    asked = with_batch(run.spec, batch_size)
+    asked = batches.with_batch(run.spec, batch_size)
     record.check_state(run.files, read_state(run.files), record.read_record(run.files))
     set_environment(asked)
     run.files.remove_drafts()
@@ -240,7 +240,7 @@ def resume(
             if started:
                 check_weights(hash_weights(model), run)
             if batch_size is not None:
-                change_batch(run.files, run.spec, batch_size, shown)
+                batches.change_batch(run.files, run.spec, batch_size, shown)
             # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
             fitted = started and run.plan["phases"][-1]["method"] == "fit"
             if started:

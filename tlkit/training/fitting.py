@@ -15,6 +15,7 @@ from tlkit import rules
 from tlkit.data.pipeline import endless
 from tlkit.errors import OutOfMemoryError
 from tlkit.memory import free_bytes, is_out_of_memory
+from tlkit.training.batches import note_batch
 from tlkit.training.cache import Rows
 from tlkit.training.callbacks import Bar, Log, Resumption, WholeEpochs
 from tlkit.training.machine import precision_of
@@ -113,7 +114,8 @@ class Fitting:
         if now != rate:
             text += f", learning rate {now:.3g} instead of {rate:.3g}"
         trainer.progress.say(name, text)
-        trainer.folder.note_batch(name, state.epoch + 1, trainer.batch_size, now, "out of memory")
+        size = trainer.batch_size
+        note_batch(trainer.folder, name, state.epoch + 1, size, now, "out of memory")
 
     def _attempt(self, phase: Phase) -> float | None:
         trainer, suffix = self._trainer, self._suffix

@@ -144,16 +144,6 @@ class RunFolder:
             self.read_json("engine.json")["name"] if (self.path / "engine.json").exists() else None
         )
 
-    def note_batch(self, phase: str, epoch: int, size: int, rate: float | None, why: str) -> None:
-        """Note in `batches.json` that from an epoch on batches have another size."""
-        row = {"phase": phase, "epoch": epoch, "batch_size": size, "learning_rate": rate}
-        self.write_json("batches.json", [*self.read_batches(), {**row, "reason": why}])
-
-    def read_batches(self) -> list[dict[str, Any]]:
-        """Return the rows of `batches.json`; none if there is no such file."""
-        name = "batches.json"
-        return self.read_json(name) if (self.path / name).exists() else []
-
     def read_spec(self) -> RunSpec:
         """Return the run's spec.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -14,11 +15,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from tlkit import rules
 from tlkit.data.files import check_regular
-from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.spec import RunSpec
 from tlkit.training.runfolder import RunFolder
 
 ARRAYS = ("best_weights", "variables", "optimizer")
@@ -113,6 +110,8 @@ def read_state(folder: RunFolder) -> State:
         return State()
     try:
         check_regular(folder.state)
+        if not zipfile.is_zipfile(folder.state):  # NumPy would speak of pickles
+            raise ValueError("no file of arrays")
         with np.load(folder.state, allow_pickle=False) as file:
             text, seal = file["json"], file["seal"] if "seal" in file.files else None
             plain = json.loads(text.tobytes())
@@ -157,55 +156,6 @@ class _Content(TypedDict, total=False):
 
 
 _CONTENT = TypeAdapter(_Content)
-
-
-def with_batch(spec: RunSpec, size: int | None) -> RunSpec:
-    """Return the spec of a run that goes on with batches of `size`; None: of those that it has.
-
-    Raises:
-        SpecError: `size` is no number of images.
-    """
-    if size is None:
-        return spec
-    return make_spec({**spec.model_dump(), "batch_size": size}, "--resume")
-
-
-def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress) -> None:
-    """Let a stopped run go on with batches of `size`: all is read before the first is written.
-
-    Spec, state and batches.json in the folder say so: the run stays explainable.
-
-    Args:
-        spec: the run's own, without the change.
-
-    Raises:
-        RunFolderError: a file of the folder is damaged; it is left as it was.
-    """
-    new, state = with_batch(spec, size), read_state(folder)
-    before = state.batch_size or spec.batch_size
-    if size == before:
-        return
-    text = f"{size} images a step instead of {before}, from epoch {state.epoch + 1} on"
-    row = None
-    if (folder.path / "scan.json").is_file():
-        phases = folder.read_json("plan.json")["phases"]
-        phase = phases[min(len(state.finished), len(phases) - 1)]
-        rate = phase.get("learning_rate")
-        if rate and not new.optimizer.learning_rate:
-            named = phase["name"], phase["optimizer"]
-            rate = rules.rescaled_rate(rate, *named, spec.batch_size, size)
-        text = f"{phase['name']}: {text}"
-        row = (phase["name"], state.epoch + 1, size, rate, "asked for at --resume")
-        folder.read_batches()
-    if state.optimizer and state.fitted is None:  # written by a version that counted no batches
-        state.fitted = {"batch_size": before, "learning_rate": None}
-    state.batch_size = size
-    if folder.state.is_file():
-        state.write(folder)
-    folder.write_text("spec.yaml", new.to_yaml())
-    if row:
-        folder.note_batch(*row)
-    progress.say("resume", f"{text}: not the numbers of a run that was never stopped")
 
 
 def _count(names: Sequence[str], prefix: str) -> int:
