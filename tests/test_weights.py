@@ -3,12 +3,17 @@
 import dataclasses
 import hashlib
 import importlib
+import shutil
+import warnings
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import TINY
 
+import tlkit
 from tlkit.backbones import weights as module
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.catalog import CATALOG, WeightsFile
@@ -161,3 +166,40 @@ def test_the_commands_list_fetch_and_verify(home, tmp_path, monkeypatch):
 
 def test_models_folder_is_that_of_keras(home):
     assert module.models_folder() == home
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("own", [False, True])
+def test_weights_that_are_no_numbers_are_refused(pictures, tiny_weights, tmp_path, value, own):
+    net = keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
+    )
+    net.load_weights(tiny_weights)
+    kernel = net.get_layer("conv_pw_3").kernel
+    values = keras.ops.convert_to_numpy(kernel).copy()
+    values[0, 0, 0, 0] = value
+    kernel.assign(values)
+    path = tmp_path / ("own.keras" if own else "own.weights.h5")
+    net.save(path) if own else net.save_weights(path)
+    backbone = {"name": str(path), "preprocessing": "tf"}
+    if not own:
+        backbone = {**TINY["backbone"], "weights": str(path)}
+    fields = {"backbone": backbone, "image_size": 32, "progress": False}
+    with pytest.raises(WeightsError, match=r"conv_pw_3/kernel holds values that are no finite"):
+        tlkit.train(pictures, out=tmp_path / "run", **fields)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_layer_that_a_file_of_weights_lacks_is_told_in_one_line(pictures, tiny_weights, tmp_path):
+    path = tmp_path / "less.weights.h5"
+    shutil.copy(tiny_weights, path)
+    with h5py.File(path, "r+") as file:
+        del file["layers/batch_normalization_3"]
+    words = ["train", pictures, "--set=backbone.name=MobileNet", "--set=backbone.alpha=0.25"]
+    words += [f"--set=backbone.weights={path}", "--image-size=32", "--out", tmp_path / "run"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 2, done.output
+    assert f"MobileNet weights {path}: do not fit or cannot be read" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from tlkit.backbones.build import Built, build_backbone
+from tlkit.backbones.build import Built, build_backbone, check_finite
 from tlkit.backbones.given import Given, build_given, open_given
 from tlkit.data.colours import Colours, measure_colours
 from tlkit.data.prepare import Prepared
@@ -30,7 +30,11 @@ def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunS
 def assemble(
     prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU
 ) -> tuple[Task, Built, keras.Model]:
-    """Return the task with what it knows of the training targets, backbone and whole model."""
+    """Return the task with what it knows of the training targets, backbone and whole model.
+
+    Raises:
+        WeightsError: those of the backbone cannot be had, or hold what is no number.
+    """
     spec = prepared.spec
     keras.backend.clear_session()  # names of earlier models would number this one's layers
     # Whatever was drawn before: a resumed run starts as the stopped one did.
@@ -47,6 +51,9 @@ def assemble(
         with precision(spec):
             built = _backbone(spec, given, spec.backbone.weights, colours)
         model = attach(built.inputs, built.features, task, spec.head, bias)
+    if given is not None or spec.backbone.weights != "none":
+        asked = spec.backbone
+        check_finite(model, f"backbone {asked.name}" + ("" if given else f", {asked.weights}"))
     if len(machine.devices) > 1:
         # A model made in the scope would predict each batch once on every device.
         model = keras.Model(model.input, model.output)

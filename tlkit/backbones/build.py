@@ -167,6 +167,8 @@ def construct(row: Backbone, weights: str | None, **arguments: Any) -> keras.Mod
         with warnings.catch_warnings():
             # "input_shape is undefined or non-square": the weights serve every size.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+            # It comes before the error that names the layer which a file of weights lacks.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
             return constructor(row)(weights=weights, **arguments)
     except Exception as error:
         if weights is None or isinstance(error, WeightsError):
@@ -204,6 +206,20 @@ def _check_file(row: Backbone, weights: str) -> None:
             f"preprocessing it was trained with. Allowed: imagenet, none, or the path of Keras's "
             f"own file. Received: {weights!r}"
         )
+
+
+def check_finite(model: keras.Model, where: str) -> None:
+    """Check that all weights are numbers; those of a damaged file, or that diverged, are not.
+
+    Raises:
+        WeightsError: names the first that is not, and `where` they come from.
+    """
+    for variable in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise WeightsError(
+                f"{where}: {variable.path} holds values that are no finite numbers. Allowed: "
+                "weights of a network that answers with numbers"
+            )
 
 
 def _weights_error(row: Backbone, weights: str, error: Exception) -> WeightsError:
