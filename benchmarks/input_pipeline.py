@@ -79,8 +79,8 @@ def main() -> None:
 def compare(options: argparse.Namespace, data: Path) -> None:
     import numpy as np
 
-    from tlkit.data.pipeline import batches
-    from tlkit.data.sources import open_source
+    from tlkit.data.feed.pipeline import batches
+    from tlkit.data.readers.open import open_source
 
     parts = open_source(str(data)).parts.values()
     found = [example for part in parts for example in part]

@@ -91,10 +91,10 @@ def save(name: str, folder: Path) -> Path:
 
     from tlkit.backbones.build import build_backbone
     from tlkit.backbones.catalog import lookup
-    from tlkit.heads.tasks import TASKS
-    from tlkit.heads.top import POOLED, attach
-    from tlkit.parts import HeadSpec
-    from tlkit.training.portable import save_portable
+    from tlkit.runfolder.portable import save_portable
+    from tlkit.spec.parts import HeadSpec
+    from tlkit.tasks.pooled import POOLED, attach
+    from tlkit.tasks.registry import TASKS
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)

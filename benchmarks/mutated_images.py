@@ -94,11 +94,11 @@ def main() -> None:
     faulthandler.enable()
     import tensorflow as tf
 
-    from tlkit.data.decode import UNDECODABLE, decode
-    from tlkit.data.header import read_header
-    from tlkit.data.look import look
-    from tlkit.data.pixels import MAX_PIXELS
-    from tlkit.data.sources import Example
+    from tlkit.data.pictures.decode import UNDECODABLE, decode
+    from tlkit.data.pictures.gif_bmp_webp import MAX_PIXELS
+    from tlkit.data.pictures.header import read_header
+    from tlkit.data.readers.open import Example
+    from tlkit.data.scan.inspect import look
 
     count = 200 if options.smoke else options.images
     graph = tf.function(decode, [tf.TensorSpec((), tf.string)], autograph=False)

@@ -48,8 +48,8 @@ def prefix_of(options: argparse.Namespace):
     import keras
 
     from tlkit.backbones.build import build_backbone
-    from tlkit.freezing import plan_freeze
-    from tlkit.training.prefix import cut_of
+    from tlkit.features.store import cut_of
+    from tlkit.planning.freezing import plan_freeze
 
     keras.utils.set_random_seed(0)
     built = build_backbone(options.backbone, options.image_size, options.weights, options.alpha)
@@ -65,7 +65,7 @@ def sides_of(prefix, batch_size: int) -> dict[str, Callable]:
     """Return for each side a function of an array of pictures that returns features."""
     import numpy as np
 
-    from tlkit.engines import ENGINES, build, is_installed
+    from tlkit.compute.engines import ENGINES, build, is_installed
 
     def batch_by_batch(engine):
         def run(pictures):

@@ -144,8 +144,8 @@ def tiny_run(pictures, tiny_weights, tmp_path_factory):
 
 def reseal(folder: Path) -> None:
     """Let a run folder whose files a test has edited pass for one that was written so."""
-    from tlkit.training.record import RECORD, file_digest
-    from tlkit.training.runfolder import RunFolder
+    from tlkit.runfolder.folder import RunFolder
+    from tlkit.runfolder.record import RECORD, file_digest
 
     record = json.loads((folder / RECORD).read_text())
     for names in (record["start"], record["files"]):

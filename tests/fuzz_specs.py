@@ -17,13 +17,13 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from tlkit.consistency import find_problems
 from tlkit.errors import TlkitError
 from tlkit.places import check_free
-from tlkit.plain_yaml import part_of
-from tlkit.recipe import make_spec, merge, read_recipe
-from tlkit.spec import RunSpec
-from tlkit.training.runfolder import next_folder
+from tlkit.runfolder.folder import next_folder
+from tlkit.spec.checks import find_problems
+from tlkit.spec.plain_yaml import part_of
+from tlkit.spec.read import make_spec, merge, read_recipe
+from tlkit.spec.run import RunSpec
 
 VALUES = (
     # What YAML 1.1 takes for something else than it looks like.

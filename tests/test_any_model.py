@@ -13,14 +13,14 @@ from keras import layers
 import tlkit
 from tlkit.backbones.catalog import CATALOG, MODEL, is_given
 from tlkit.backbones.cost import layer_costs
-from tlkit.backbones.given import build_given, open_given
 from tlkit.backbones.graph import crossing, sources
+from tlkit.backbones.own.given import build_given, open_given
 from tlkit.cli.main import main
-from tlkit.environment import precision
+from tlkit.commands.train import resume
+from tlkit.compute.environment import precision
 from tlkit.errors import BackboneError, RunFolderError, SpecError
-from tlkit.freezing import block_names, plan_freeze
-from tlkit.run import resume
-from tlkit.training.prefix import cut_of, split_at
+from tlkit.features.store import cut_of, split_at
+from tlkit.planning.freezing import block_names, plan_freeze
 
 SIZE = 32
 SOURCE = """

@@ -12,7 +12,7 @@ from conftest import CLASSES, TINY, write_pictures
 from PIL import Image
 
 import tlkit
-from tlkit.data.sources import picture_files
+from tlkit.data.readers.open import picture_files
 from tlkit.errors import DataError, RunFolderError, SpecError, TlkitError
 
 

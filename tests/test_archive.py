@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from tlkit.cli.main import main
-from tlkit.data import archive
-from tlkit.data.laid_out import seal_of
-from tlkit.data.sources import open_source
+from tlkit.data.readers import archive
+from tlkit.data.readers.laid_out import seal_of
+from tlkit.data.readers.open import open_source
 from tlkit.errors import DataError
 
 FILES = ("flowers/rose/1.jpg", "flowers/tulip/1.jpg", "__MACOSX/flowers/rose/._1.jpg")

@@ -18,17 +18,17 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.augment import augmenter
-from tlkit.data.decode import resize
-from tlkit.data.mix import mixer
-from tlkit.data.pipeline import batches
-from tlkit.data.sources import Example
+from tlkit.commands.preview import describe_target
+from tlkit.data.feed.augment import augmenter
+from tlkit.data.feed.mix import mixer
+from tlkit.data.feed.pipeline import batches
+from tlkit.data.pictures.decode import resize
+from tlkit.data.readers.open import Example
 from tlkit.errors import SpecError
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel
-from tlkit.heads.regression import Regression
-from tlkit.picture_grid import describe_target
-from tlkit.recipe import make_spec
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.regression import Regression
 
 LEVELS = ("light", "medium", "strong")
 SEEDS = [(7, i) for i in range(24)]
@@ -36,7 +36,7 @@ SEEDS = [(7, i) for i in range(24)]
 DRAWS = """
 import sys
 import numpy as np, tensorflow as tf
-from tlkit.data.augment import augmenter
+from tlkit.data.feed.augment import augmenter
 image = tf.constant(np.load(sys.argv[1]))
 data = tf.data.Dataset.from_tensor_slices(np.array([(7, i) for i in range(24)], np.int32))
 data = data.map(lambda seed: augmenter("strong")(image, 32, seed), num_parallel_calls=2)
@@ -298,13 +298,13 @@ def test_preview_draws_a_grid(pictures, tmp_path, monkeypatch):
 
 def test_preview_draws_anew_in_each_column(pictures, tmp_path, monkeypatch):
     drawn = []
-    draw = tlkit.picture_grid._draw
+    draw = tlkit.commands.preview._draw
 
     def spy(task, columns, *more):
         drawn.extend(images for images, _ in columns)
         return draw(task, columns, *more)
 
-    monkeypatch.setattr(tlkit.picture_grid, "_draw", spy)
+    monkeypatch.setattr(tlkit.commands.preview, "_draw", spy)
     out = tmp_path / "seen.png"
     tlkit.preview(pictures, out, pictures=2, draws=3, image_size=32, augment="medium",
                   progress=False)  # fmt: skip

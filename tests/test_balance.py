@@ -8,17 +8,17 @@ from conftest import TINY, draw_picture, write_pictures
 from sklearn.utils.class_weight import compute_sample_weight
 
 import tlkit
-from tlkit.data.balance import UNBALANCED, Balance
-from tlkit.data.pipeline import batches
-from tlkit.data.sources import Example
+from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.feed.pipeline import batches
+from tlkit.data.readers.open import Example
 from tlkit.errors import SpecError
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel
-from tlkit.heads.regression import Regression
-from tlkit.recipe import make_spec
-from tlkit.training.cache import Rows
-from tlkit.training.prefix import FeatureBatches
-from tlkit.training.solver import solve
+from tlkit.features.cache import Rows
+from tlkit.features.store import FeatureBatches
+from tlkit.solver.solve import solve
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.regression import Regression
 
 TASK = Classification(("common", "rare"))
 LABELS = Multilabel(("common", "rare"))

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from conftest import CLASSES, write_pictures
 
-from tlkit.data.prepare import prepare
+from tlkit.data.feed.prepare import prepare
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.training.runfolder import RunFolder
+from tlkit.runfolder.folder import RunFolder
+from tlkit.spec.read import make_spec
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 IN_ALL = ("figures.py", "pictures.py", "rss.py")

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from tlkit.cli.main import main
-from tlkit.training import cache as cache_module
-from tlkit.training.cache import UNFINISHED, FeatureCache, clear, fill, list_entries, make_room
+from tlkit.features import cache as cache_module
+from tlkit.features.cache import UNFINISHED, FeatureCache, clear, fill, list_entries, make_room
 
 KEY = {"weights": "w"}
 SHAPE = (3, 2)

@@ -21,10 +21,10 @@ from tlkit.backbones.blocks import assign_blocks, find_row
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.catalog import CATALOG, lookup
 from tlkit.backbones.graph import sources
-from tlkit.data.pipeline import endless
+from tlkit.data.feed.pipeline import endless
 from tlkit.errors import BackboneError
-from tlkit.freezing import apply_plan, block_names, plan_freeze
-from tlkit.training.prefix import computed, cut_of, split_at
+from tlkit.features.store import computed, cut_of, split_at
+from tlkit.planning.freezing import apply_plan, block_names, plan_freeze
 
 ROWS = rows(CATALOG)
 PICTURES = 4

@@ -10,13 +10,13 @@ import tensorflow as tf
 from conftest import TINY
 
 import tlkit
-from tlkit.asked import spec_of
-from tlkit.data.arrays import array_listing
-from tlkit.data.labelled import open_labelled
-from tlkit.data.sources import open_source
+from tlkit.commands.asked import spec_of
+from tlkit.data.readers.arrays import array_listing
+from tlkit.data.readers.labelled import open_labelled
+from tlkit.data.readers.open import open_source
 from tlkit.data.targets import TARGETS, ClassTargets, LabelsTargets, NumberTargets
 from tlkit.errors import DataError, SpecError
-from tlkit.tables import TableSpec
+from tlkit.spec.tables import TableSpec
 
 IMAGES = (np.arange(4 * 8 * 8) % 256).reshape(4, 8, 8).astype(np.uint8)
 NAMES = ("zebra", "ant")

@@ -17,7 +17,7 @@ from conftest import CLASSES, PER_CLASS, TINY, reseal, write_pictures
 from tlkit.backbones.catalog import CATALOG
 from tlkit.cli.main import COMMANDS, main
 from tlkit.errors import RunFolderError
-from tlkit.spec import RunSpec
+from tlkit.spec.run import RunSpec
 
 QUICK = ("--backbone", "MobileNet", "--image-size", "32")
 QUICK += ("--set", "backbone.weights=none", "--set", "backbone.alpha=0.25")
@@ -398,7 +398,7 @@ def test_out_is_checked_before_tensorflow_is_imported(here, pictures, monkeypatc
 
 
 def test_a_freeze_rule_is_checked_before_the_data_are_read(here, pictures, monkeypatch):
-    monkeypatch.setattr("tlkit.run.prepare", fail_with(AssertionError("read")))
+    monkeypatch.setattr("tlkit.commands.train.prepare", fail_with(AssertionError("read")))
     for command in ("train", "plan"):
         said = refusal(here, command, pictures, "--freeze", "until=blok_12", *QUICK)
         assert "Did you mean 'block_12'?" in said
@@ -532,13 +532,13 @@ def test_unknown_quickstart_data(here):
 
 
 def test_an_interruption_exits_with_130(here, pictures, monkeypatch):
-    monkeypatch.setattr("tlkit.run.plan", fail_with(KeyboardInterrupt()))
+    monkeypatch.setattr("tlkit.commands.train.plan", fail_with(KeyboardInterrupt()))
     result = call("plan", pictures)
     assert (result.exit_code, result.stderr) == (130, "tlkit: interrupted; nothing was written\n")
 
 
 def test_a_bug_is_no_user_error(here, pictures, monkeypatch):
-    monkeypatch.setattr("tlkit.run.plan", fail_with(ZeroDivisionError("oh")))
+    monkeypatch.setattr("tlkit.commands.train.plan", fail_with(ZeroDivisionError("oh")))
     result = call("plan", pictures)
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)

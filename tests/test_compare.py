@@ -16,12 +16,12 @@ from PIL import Image
 from scipy.optimize import minimize
 
 import tlkit
-from tlkit.candidates import read_candidates, read_seconds
 from tlkit.cli.main import main
 from tlkit.cli.options import as_words
-from tlkit.comparison import Comparison, Entry
+from tlkit.commands.compare.candidates import read_candidates, read_seconds
+from tlkit.commands.compare.result import Comparison, Entry
 from tlkit.errors import RunFolderError, SpecError
-from tlkit.evaluate.logme import log_maximum_evidence
+from tlkit.solver.logme import log_maximum_evidence
 
 SMALL = "MobileNet:alpha=0.25,image_size=32"
 WIDER = "MobileNet:alpha=0.5,image_size=32"
@@ -182,7 +182,7 @@ def test_the_files_say_what_was_found(compared):
 
 def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path, monkeypatch):
     """One backbone compared and trained: the same head, the same fine-tuning."""
-    monkeypatch.setattr("tlkit.rules.RANKED_BY_FOLDS", 0)
+    monkeypatch.setattr("tlkit.planning.rules.RANKED_BY_FOLDS", 0)
     data = Path(shutil.copytree(pictures, tmp_path / "data"))
     for label in ("square", "stripes"):  # for weights to be told from none
         for file in sorted((data / label).iterdir())[5:]:
@@ -220,7 +220,7 @@ def test_few_validation_pictures_rank_by_folds_and_enough_by_themselves(
     assert best.score[0] == pytest.approx(gained)
     assert best.value == pytest.approx(min(1, gained))
     assert found.pictures == f"{found.ranked_on} pictures, by folds"
-    monkeypatch.setattr("tlkit.rules.RANKED_BY_FOLDS", parts["val"])
+    monkeypatch.setattr("tlkit.planning.rules.RANKED_BY_FOLDS", parts["val"])
     found = tlkit.compare(*asked, **fields)
     assert found.ranked_on == parts["val"]
     assert found.best.folded is None
@@ -249,7 +249,7 @@ def test_what_does_not_fit_in_the_budget_is_left_out_and_said(pictures, weights)
 
 
 def test_without_time_nothing_is_fine_tuned_and_that_is_said(pictures, weights, monkeypatch):
-    monkeypatch.setattr("tlkit.selection.START_SECONDS", 1e6)
+    monkeypatch.setattr("tlkit.commands.compare.compare.START_SECONDS", 1e6)
     found = tlkit.compare(pictures, SMALL, progress=False, **weights, regime="medium")
     assert found.best.finetuned is None
     assert found.notes == [f"{SMALL} was not fine-tuned: the budget left no time for it"]

@@ -12,10 +12,10 @@ from conftest import TINY
 import tlkit
 from tlkit.cli.main import main
 from tlkit.errors import CacheError, RunFolderError
-from tlkit.training import cache as cache_module
-from tlkit.training.cache import UNFINISHED, clear, features_folder, list_entries
-from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import State, read_state
+from tlkit.features import cache as cache_module
+from tlkit.features.cache import UNFINISHED, clear, features_folder, list_entries
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.state import State, read_state
 
 
 def _flip(path):
@@ -125,7 +125,7 @@ def test_resuming_a_damaged_run_ends_in_one_message(copied, name, damage):
     path = {"plan": copied / "plan.json"}.get(name) or getattr(files, name)
     DAMAGES[damage](path)
     if name == "best" and damage != "folder":  # written anew: its weights are in the state
-        run = tlkit.run.resume(copied, progress=False)
+        run = tlkit.commands.train.resume(copied, progress=False)
         assert tlkit.open_run(copied).model.count_params() == run.model.count_params()
         return
     done = CliRunner().invoke(main, ["train", "--resume", str(copied)])
@@ -143,7 +143,7 @@ def test_damaged_metrics_are_measured_anew_as_the_message_says(copied, tiny_run)
     assert "metrics.json is damaged or was replaced" in said
     assert "Remove it, and the run is measured anew" in said
     (copied / "metrics.json").unlink()
-    run = tlkit.run.resume(copied, progress=False)
+    run = tlkit.commands.train.resume(copied, progress=False)
     assert run.metrics["test"] == tiny_run.metrics["test"]
 
 
@@ -197,7 +197,7 @@ def test_an_unusable_cache_is_told_and_not_needed(file_for_a_cache, pictures, ti
 
 def test_examples_need_a_cache_folder(file_for_a_cache):
     with pytest.raises(CacheError, match="example:digits: .*cannot be written.*TLKIT_CACHE"):
-        tlkit.data.embedded.prepare_example("example:digits")
+        tlkit.data.readers.samples.prepare_example("example:digits")
 
 
 @pytest.mark.parametrize("where", ["/proc/tlkit", "/sys/tlkit"])
@@ -244,7 +244,7 @@ def test_two_that_clear_at_once_do_not_meet(tmp_path, monkeypatch):
 
 def test_sizes_of_all_the_cache_are_listed_and_cleared(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path))
-    tlkit.data.embedded.prepare_example("example:digits")
+    tlkit.data.readers.samples.prepare_example("example:digits")
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "a.json").write_bytes(bytes(2**20))
     (tmp_path / "mine").write_text("foreign")

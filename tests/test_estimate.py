@@ -9,9 +9,9 @@ from conftest import TINY
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.estimate import Machine, Work, work_of
-from tlkit.freezing import plan_freeze
-from tlkit.training.cache import features_folder, list_entries
+from tlkit.commands.estimate import Machine, Work, work_of
+from tlkit.features.cache import features_folder, list_entries
+from tlkit.planning.freezing import plan_freeze
 
 FIELDS = {**TINY, "regime": "medium", "epochs": 2, "freeze": "last=2", "progress": False}
 

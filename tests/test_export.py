@@ -16,7 +16,7 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.sources import picture_files
+from tlkit.data.readers.open import picture_files
 from tlkit.errors import ExportError, ParityError, SpecError
 from tlkit.export import exporter, savedmodel
 from tlkit.export import foreign as foreign_graph

@@ -13,10 +13,10 @@ import pytest
 from conftest import CLASSES, TINY, write_pictures
 
 import tlkit
-from tlkit.data.folder_names import part_of, parts_of, says_masks, says_nothing
-from tlkit.data.labelled import open_labelled
-from tlkit.data.scan import scan_source
-from tlkit.data.sources import open_source, picture_files
+from tlkit.data.readers.folder_names import part_of, parts_of, says_masks, says_nothing
+from tlkit.data.readers.labelled import open_labelled
+from tlkit.data.readers.open import open_source, picture_files
+from tlkit.data.scan.scan import scan_source
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
 from tlkit.progress import Progress

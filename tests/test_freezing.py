@@ -7,7 +7,7 @@ import pytest
 
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.errors import FreezeError
-from tlkit.freezing import apply_plan, block_names, plan_freeze
+from tlkit.planning.freezing import apply_plan, block_names, plan_freeze
 
 LAYERS = tuple(
     LayerInfo(f"{block}_{kind}", block, {"conv": 100, "bn": 8, "relu": 0}[kind], kind == "bn")

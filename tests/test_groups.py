@@ -12,12 +12,12 @@ from conftest import CLASSES, TINY, write_pictures
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.prepare import joint_groups, prepare
-from tlkit.data.sources import open_source
+from tlkit.data.feed.prepare import joint_groups, prepare
+from tlkit.data.readers.open import open_source
 from tlkit.errors import DataError, SpecError
-from tlkit.heads.classification import Classification
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
 
 QUIET = Progress(quiet=True)
 QUICK = (

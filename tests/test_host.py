@@ -157,7 +157,7 @@ def test_a_host_goes_on_as_if_nothing_had_been_between(call, undisturbed, pictur
 
 def test_importing_tlkit_chooses_no_backend_of_matplotlib():
     code = (
-        "import sys, tlkit, tlkit.run, tlkit.lrfind, tlkit.selection, matplotlib\n"
+        "import sys, tlkit, tlkit.commands.train, tlkit.commands.lr_find, tlkit.commands.compare.compare, matplotlib\n"
         "assert matplotlib.rcParams._get_backend_or_none() is None\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

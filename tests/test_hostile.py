@@ -18,15 +18,15 @@ from conftest import TINY, reseal, write_pictures
 from test_decode import png_bomb
 
 import tlkit
-from tlkit.backbones.torch_legacy import read_state_dict
+from tlkit.backbones.lite0.torch_legacy import read_state_dict
 from tlkit.cli.main import main
-from tlkit.data import scan
-from tlkit.data.sources import open_source
+from tlkit.data.readers.open import open_source
+from tlkit.data.scan import scan
 from tlkit.errors import BackboneError, DataError, RunFolderError, SpecError, WeightsError
-from tlkit.evaluate.cells import csv_cell
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec, merge, read_recipe
-from tlkit.training.runfolder import next_folder
+from tlkit.reporting.csv_cells import csv_cell
+from tlkit.runfolder.folder import next_folder
+from tlkit.spec.read import make_spec, merge, read_recipe
 
 QUIET = Progress(quiet=True)
 FIELDS = {**TINY, "regime": "small", "progress": False}
@@ -152,7 +152,7 @@ def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch, tiny_run, form):
 
 def test_one_large_picture_at_a_time_is_looked_at(pictures, monkeypatch):
     """Several threads on pictures at the limit would take half a gigabyte each."""
-    from tlkit.data import look
+    from tlkit.data.scan import inspect as look
 
     inside, most = [], []
     real = look.pixels_as_stored

@@ -13,9 +13,9 @@ from conftest import TINY
 import tlkit
 from tlkit.cli.main import main
 from tlkit.errors import SpecError
-from tlkit.idle import INSTEAD, taken, takes
-from tlkit.recipe import asked_spec, make_spec, merge
-from tlkit.spec import RunSpec
+from tlkit.spec.idle import INSTEAD, taken, takes
+from tlkit.spec.read import asked_spec, make_spec, merge
+from tlkit.spec.run import RunSpec
 
 SMALL, MEDIUM = "regime=small", "regime=medium"
 

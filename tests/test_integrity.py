@@ -15,13 +15,13 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.commands.train import resume
 from tlkit.data.membership import as_text, changes, members
-from tlkit.data.sources import Example, content_digest
+from tlkit.data.readers.open import Example, content_digest
 from tlkit.errors import DataError, Interrupted, RunFolderError, SpecError
-from tlkit.run import resume
-from tlkit.training.prefix import FeatureStore
-from tlkit.training.record import check_files, note
-from tlkit.training.runfolder import RunFolder
+from tlkit.features.store import FeatureStore
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.record import check_files, note
 
 QUICK = {"regime": "small", "progress": False, **TINY}
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import tlkit
-from tlkit.data.sources import picture_files
+from tlkit.data.readers.open import picture_files
 
 TRAIN = [sys.executable, "-m", "tlkit", "train"]
 OPTIONS = {

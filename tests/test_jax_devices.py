@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tlkit
 from tlkit.errors import SpecError
-from tlkit.training.machine import data_parallel
+from tlkit.compute.devices import data_parallel
 
 data, val, weights, out = sys.argv[1:]
 BACKBONE = {"name": "MobileNet", "weights": weights, "alpha": 0.25}

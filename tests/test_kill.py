@@ -18,8 +18,8 @@ from conftest import SHARED, shared_env
 from PIL import Image
 
 from tlkit.errors import RunFolderError
-from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import read_state
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.state import read_state
 
 TRAIN = [sys.executable, "-m", "tlkit", "train"]
 KINDS = {"kept": ("augment=none", "epochs=40"), "streamed": ("augment=light", "epochs=5")}

@@ -7,7 +7,7 @@ import pytest
 import tlkit
 from tlkit.applications import MobileNet, MobileNetV2, Xception
 from tlkit.errors import BackboneError, FreezeError
-from tlkit.freezing import LayerInfo, cuts_through
+from tlkit.planning.freezing import LayerInfo, cuts_through
 
 SMALL = {"input_shape": (32, 32, 3), "weights": None}
 

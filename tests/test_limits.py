@@ -23,10 +23,10 @@ from test_decode import (
     tiff,
 )
 
-from tlkit.data import pixels
-from tlkit.data.decode import why_undecodable
-from tlkit.data.header import read_header
-from tlkit.data.sizes import size_of
+from tlkit.data.pictures import gif_bmp_webp as pixels
+from tlkit.data.pictures.decode import why_undecodable
+from tlkit.data.pictures.header import read_header
+from tlkit.data.pictures.sizes import size_of
 
 PLAIN = {form: encode(picture(), form) for form in ("JPEG", "PNG", "GIF", "BMP", "WEBP")}
 

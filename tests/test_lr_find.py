@@ -11,8 +11,8 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.commands.lr_find import EXPLODED, range_test, rising, smooth, suggest
 from tlkit.errors import SpecError, TrainingError
-from tlkit.lrfind import EXPLODED, range_test, rising, smooth, suggest
 
 RATES = rising(1e-6, 1.0, 100)
 

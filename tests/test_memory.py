@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from conftest import TINY, write_pictures
 
 import tlkit
-from tlkit import engines, rules
 from tlkit.cli.main import main
+from tlkit.commands.estimate import memory_warning
+from tlkit.compute import engines
+from tlkit.compute.memory import free_bytes, halving, is_out_of_memory
 from tlkit.errors import OutOfMemoryError, RunFolderError
-from tlkit.estimate import memory_warning
-from tlkit.memory import free_bytes, halving, is_out_of_memory
+from tlkit.planning import rules
 from tlkit.training.callbacks import WholeEpochs
 
 FIELDS = {**TINY, "freeze": "last=2", "epochs": 2, "batch_size": 8, "deterministic": True}
@@ -263,18 +264,18 @@ def test_every_optimizer_goes_on(pictures, tmp_path, exhausted, optimizer):
 def test_plan_says_as_train_does_that_memory_may_not_hold_it(
     pictures, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("tlkit.planning.free_bytes", lambda: 2**20)
-    monkeypatch.setattr("tlkit.planning.resident_bytes", lambda: 0)
+    monkeypatch.setattr("tlkit.commands.plan.free_bytes", lambda: 2**20)
+    monkeypatch.setattr("tlkit.commands.plan.resident_bytes", lambda: 0)
     fields = {**FIELDS, "epochs": 1}
     tlkit.plan(pictures, **fields)
     planned = [x for x in capsys.readouterr().out.splitlines() if x.startswith("memory ")]
     assert len(planned) == 1
     assert "GiB by a rule for batches of 8, there are 0.0: it may not fit" in planned[0]
-    monkeypatch.setattr("tlkit.run._start", raise_(OutOfMemoryError("enough")))
+    monkeypatch.setattr("tlkit.commands.train._start", raise_(OutOfMemoryError("enough")))
     with pytest.raises(OutOfMemoryError):  # stopped once it has said it
         tlkit.train(pictures, out=tmp_path / "run", **fields)
     assert planned[0] in capsys.readouterr().out.splitlines()
-    monkeypatch.setattr("tlkit.planning.free_bytes", lambda: 2**40)
+    monkeypatch.setattr("tlkit.commands.plan.free_bytes", lambda: 2**40)
     tlkit.plan(pictures, **fields)
     assert "memory " not in capsys.readouterr().out
 
@@ -326,9 +327,9 @@ def test_a_stopped_run_goes_on_with_the_batch_that_it_had_come_to(pictures, tmp_
     written = noted.read_text()
     noted.write_text(written.replace('"batch_size": 4', '"batch_size": 2'))
     with pytest.raises(RunFolderError, match=r"batches.json is damaged .* Remove it to go on"):
-        tlkit.run.resume(tmp_path / "run", progress=False)
+        tlkit.commands.train.resume(tmp_path / "run", progress=False)
     noted.write_text(written)
-    run = tlkit.run.resume(tmp_path / "run", progress=False)
+    run = tlkit.commands.train.resume(tmp_path / "run", progress=False)
     assert run.metrics["phases"][-1]["batch_size"] == 4
     assert len(batches_of(run)) == 1
 
@@ -349,7 +350,7 @@ def test_features_answers_and_measures_take_smaller_batches(
     fields |= {"regime": "small", "batch_size": 16}
     before = tlkit.train(pictures, out=tmp_path / "before", progress=False, **fields)
     expected = before.evaluate(progress=False), before.predict([pictures / "disc"])
-    tlkit.training.cache.clear(tlkit.training.cache.features_folder())
+    tlkit.features.cache.clear(tlkit.features.cache.features_folder())
     predict = keras.Model.predict_on_batch
 
     def limited(self, x):
@@ -372,7 +373,7 @@ def test_features_answers_and_measures_take_smaller_batches(
 
 
 def test_a_command_that_runs_out_of_memory_says_so(pictures, monkeypatch):
-    monkeypatch.setattr("tlkit.data.prepare.scan", lambda *args: bytes(2**62))
+    monkeypatch.setattr("tlkit.data.feed.prepare.scan", lambda *args: bytes(2**62))
     done = CliRunner().invoke(main, ["plan", str(pictures)])
     assert done.exit_code == 2
     assert "out of memory in plan. Try fewer or smaller pictures" in done.stderr

@@ -18,9 +18,9 @@ from tlkit.evaluate.metrics import (
     top_k,
     wilson_interval,
 )
-from tlkit.evaluate.report import draw_confusion, draw_curves, draw_labels, predictions_csv
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel, macro_f1
+from tlkit.reporting.figures import draw_confusion, draw_curves, draw_labels, predictions_csv
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel, macro_f1
 
 LABELS = ("ant", "bee", "cat", "dog")
 

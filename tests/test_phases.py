@@ -8,8 +8,8 @@ import pytest
 
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.errors import FreezeError
-from tlkit.recipe import make_spec
-from tlkit.training.phases import TrainPlan, make_plan
+from tlkit.planning.phases import TrainPlan, make_plan
+from tlkit.spec.read import make_spec
 
 LAYERS = tuple(
     LayerInfo(f"block_{n}_{kind}", f"block_{n}", 10, kind == "bn")

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tlkit.errors import SpecError
-from tlkit.recipe import LARGEST, make_spec, merge, read_recipe
-from tlkit.spec import RunSpec
+from tlkit.spec.read import LARGEST, make_spec, merge, read_recipe
+from tlkit.spec.run import RunSpec
 
 WORDS = (
     *("2024", "2024-01-01", "2024-13-01", "2001-12-14t21:59:43.10-05:00", "on", "no", "y", "true"),

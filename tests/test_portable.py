@@ -10,10 +10,10 @@ from conftest import rows
 
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.catalog import CATALOG, lookup
-from tlkit.heads.tasks import TASKS
-from tlkit.heads.top import attach
-from tlkit.parts import HeadSpec
-from tlkit.training.portable import LEAST_KERAS, portable, save_portable
+from tlkit.runfolder.portable import LEAST_KERAS, portable, save_portable
+from tlkit.spec.parts import HeadSpec
+from tlkit.tasks.pooled import attach
+from tlkit.tasks.registry import TASKS
 
 # What the constructors of Keras 3.4.1 take, besides name, trainable, dtype; read from its source.
 INITIALISED = "kernel_initializer kernel_regularizer kernel_constraint "

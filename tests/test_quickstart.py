@@ -54,7 +54,7 @@ def test_quickstart_names_the_licence_of_the_solar_cells_first(monkeypatch):
         asked.update(fields, data=data)
         raise Stop
 
-    monkeypatch.setattr("tlkit.run.train", stop)
+    monkeypatch.setattr("tlkit.commands.train.train", stop)
     result = CliRunner().invoke(main, ["quickstart"])
     assert isinstance(result.exception, Stop)
     assert "licence   ELPV solar cells" in result.stdout

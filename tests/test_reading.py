@@ -14,16 +14,16 @@ from click.testing import CliRunner
 from conftest import TINY, write_pictures
 
 import tlkit
-from tlkit import run as conductor
 from tlkit.cli.main import main
-from tlkit.data import verdicts
-from tlkit.data.pipeline import batches
-from tlkit.data.reading import Reading
-from tlkit.data.scan import scan
-from tlkit.data.sources import open_source
+from tlkit.commands import train as conductor
+from tlkit.data.feed.pipeline import batches
+from tlkit.data.readers.open import open_source
+from tlkit.data.scan import findings_cache as verdicts
+from tlkit.data.scan.reading import Reading
+from tlkit.data.scan.scan import scan
 from tlkit.errors import DataError
+from tlkit.features.cache import FeatureCache
 from tlkit.progress import Progress
-from tlkit.training.cache import FeatureCache
 
 QUIET = Progress(quiet=True)
 QUICK = ("--backbone", "MobileNet", "--image-size", "32", "--regime", "small")
@@ -186,16 +186,16 @@ def test_a_change_in_streamed_epochs_is_named(data, change, freeze):
 
 @pytest.mark.parametrize("use", ["lr-find", "compare", "data preview", "evaluate"])
 def test_every_command_that_reads_twice_checks(data, tmp_path, monkeypatch, tiny_run, use):
-    import tlkit.lrfind
-    import tlkit.opened
-    import tlkit.picture_grid
-    import tlkit.selection
+    import tlkit.commands.compare.compare
+    import tlkit.commands.lr_find
+    import tlkit.commands.preview
+    import tlkit.run
 
     place, name = {
-        "lr-find": (tlkit.lrfind, "assemble"),
-        "compare": (tlkit.selection, "assemble"),
-        "data preview": (tlkit.picture_grid, "batches"),
-        "evaluate": (tlkit.opened, "batches"),
+        "lr-find": (tlkit.commands.lr_find, "assemble"),
+        "compare": (tlkit.commands.compare.compare, "assemble"),
+        "data preview": (tlkit.commands.preview, "batches"),
+        "evaluate": (tlkit.run, "batches"),
     }[use]
     real = getattr(place, name)
     monkeypatch.setattr(place, name, lambda *a, **o: lengthen(data) or real(*a, **o))

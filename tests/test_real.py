@@ -11,7 +11,7 @@ from conftest import SHARED, needs_shared, shared_env
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.decode import why_undecodable
+from tlkit.data.pictures.decode import why_undecodable
 
 FLOWERS = SHARED / "data" / "flowers12"
 NASTY = SHARED / "data" / "nasty"

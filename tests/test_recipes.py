@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tlkit.backbones.catalog import CATALOG
 from tlkit.cli.main import main
 from tlkit.cli.quickstart import QUICKSTART
-from tlkit.recipe import make_spec, read_recipe
+from tlkit.spec.read import make_spec, read_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

@@ -14,11 +14,11 @@ from test_decode import animation, as_pillow, chunk, encode, picture
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.decode import decode, why_undecodable
-from tlkit.data.look import look
-from tlkit.data.rendering import PLAIN, Rendering, blend_array, smallest_bits
-from tlkit.data.scan import scan
-from tlkit.data.sources import Example, open_source
+from tlkit.data.pictures.decode import decode, why_undecodable
+from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array, smallest_bits
+from tlkit.data.readers.open import Example, open_source
+from tlkit.data.scan.inspect import look
+from tlkit.data.scan.scan import scan
 from tlkit.export.savedmodel import SavedModel
 from tlkit.progress import Progress
 
@@ -111,7 +111,7 @@ def test_the_fourth_byte_of_a_bmp_is_no_alpha():
 
 
 def test_large_pictures_are_blended_row_by_row(monkeypatch):
-    from tlkit.data import rendering
+    from tlkit.data.pictures import rendering
 
     whole = shown(LAYERED["PNG RGBA"])
     monkeypatch.setattr(rendering, "BLOCK", 100)
@@ -407,8 +407,8 @@ def test_features_of_two_renderings_are_never_mixed_up(logos):
 
 
 def test_kept_findings_hold_for_one_rendering(logos, monkeypatch, tmp_path):
-    from tlkit.data import scan as scanning
-    from tlkit.data import verdicts
+    from tlkit.data.scan import findings_cache as verdicts
+    from tlkit.data.scan import scan as scanning
 
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path))
     monkeypatch.setattr(verdicts, "RACY", 0)

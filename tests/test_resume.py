@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tlkit.data.sources import picture_files
+from tlkit.data.readers.open import picture_files
 
 TRAIN = [sys.executable, "-m", "tlkit", "train"]
 SETTINGS = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlkit import rules
+from tlkit.planning import rules
 
 SIZES = st.integers(1, 10_000_000)
 

@@ -14,15 +14,15 @@ from PIL import Image, ImageEnhance
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data import summary as summary_module
-from tlkit.data.decode import decode
-from tlkit.data.near import NEAR, NO_HASH, near_pairs, perceptual_hash
-from tlkit.data.prepare import prepare
-from tlkit.data.scan import scan, scan_source
-from tlkit.data.sources import Example, open_source
+from tlkit.data.feed.prepare import prepare
+from tlkit.data.pictures.decode import decode
+from tlkit.data.readers.open import Example, open_source
+from tlkit.data.scan import summary as summary_module
+from tlkit.data.scan.near_duplicates import NEAR, NO_HASH, near_pairs, perceptual_hash
+from tlkit.data.scan.scan import scan, scan_source
 from tlkit.errors import DataError
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
+from tlkit.spec.read import make_spec
 
 QUIET = Progress(quiet=True)
 
@@ -300,7 +300,7 @@ def test_a_sheet_that_cannot_be_is_refused_before_work(pictures, tmp_path, name)
 
 
 def test_a_sheet_on_a_full_disk_is_said(pictures):
-    from tlkit.data.sheet import write_sheet
+    from tlkit.data.scan.contact_sheet import write_sheet
 
     summary, examples, shown = scan_source(str(pictures), QUIET)
     with pytest.raises(DataError, match=r"--sheet .*: cannot be written: "):

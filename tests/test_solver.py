@@ -9,13 +9,14 @@ from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from tlkit import rules
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel
-from tlkit.heads.regression import Regression
-from tlkit.training import rotation, solver, strength
-from tlkit.training.solver import Solution, solve
-from tlkit.training.strength import solve_head
+from tlkit.planning import rules
+from tlkit.solver import rotation, strength
+from tlkit.solver import solve as solver
+from tlkit.solver.solve import Solution, solve
+from tlkit.solver.strength import solve_head
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.regression import Regression
 
 
 def classification(classes: int) -> Classification:

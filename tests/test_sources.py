@@ -14,13 +14,13 @@ import tensorflow as tf
 from conftest import CLASSES, PER_CLASS, write_pictures
 from PIL import Image
 
-from tlkit.data import embedded
-from tlkit.data.arrays import array_examples
-from tlkit.data.labelled import open_labelled
-from tlkit.data.sources import open_source
+from tlkit.data.readers import samples as embedded
+from tlkit.data.readers.arrays import array_examples
+from tlkit.data.readers.labelled import open_labelled
+from tlkit.data.readers.open import open_source
 from tlkit.data.targets import ClassTargets, sorted_labels
 from tlkit.errors import DataError
-from tlkit.tables import TableSpec
+from tlkit.spec.tables import TableSpec
 
 ONE_CLASS = ClassTargets()
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tlkit.errors import SpecError, did_you_mean
-from tlkit.recipe import make_spec, merge, read_recipe
-from tlkit.spec import RunSpec
+from tlkit.spec.read import make_spec, merge, read_recipe
+from tlkit.spec.run import RunSpec
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 

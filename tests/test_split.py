@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tlkit.data.scan import scan
-from tlkit.data.sources import Example, open_source
+from tlkit.data.readers.open import Example, open_source
+from tlkit.data.scan.scan import scan
 from tlkit.data.split import Split, split
 from tlkit.data.targets import ClassTargets, LabelsTargets, NumberTargets
 from tlkit.errors import DataError

@@ -10,11 +10,11 @@ from conftest import TINY
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.sources import open_source
+from tlkit.data.readers.open import open_source
 from tlkit.data.targets import TARGETS
 from tlkit.errors import DataError, SpecError
-from tlkit.recipe import make_spec
-from tlkit.tables import TableSpec
+from tlkit.spec.read import make_spec
+from tlkit.spec.tables import TableSpec
 
 
 def write_table(folder, lines):

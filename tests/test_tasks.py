@@ -17,17 +17,17 @@ from sklearn.metrics import average_precision_score, f1_score
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.decode import decode_and_resize
-from tlkit.data.sources import open_source
+from tlkit.data.pictures.decode import decode_and_resize
+from tlkit.data.readers.open import open_source
 from tlkit.data.split import split
 from tlkit.data.targets import LabelsTargets, NumberTargets
 from tlkit.errors import DataError, SpecError
 from tlkit.evaluate.metrics import measure
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel
-from tlkit.heads.regression import Regression
-from tlkit.heads.tasks import task_from_json
-from tlkit.tables import TableSpec
+from tlkit.spec.tables import TableSpec
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.registry import task_from_json
+from tlkit.tasks.regression import Regression
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,7 @@ def test_a_constant_target_is_answered_and_not_divided_by():
 
 def numbered(count):
     rows = [(f"{i:03d}.png", (float(i),)) for i in range(count)]
-    from tlkit.data.sources import Example
+    from tlkit.data.readers.open import Example
 
     return [Example(name, label) for name, label in rows]
 
@@ -282,7 +282,7 @@ def test_each_part_gets_small_and_large_numbers():
 
 
 def test_a_rare_label_reaches_every_part():
-    from tlkit.data.sources import Example
+    from tlkit.data.readers.open import Example
 
     examples = [Example(f"{i}.png", ("common",)) for i in range(90)]
     examples += [Example(f"r{i}.png", ("common", "rare")) for i in range(9)]

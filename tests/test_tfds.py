@@ -20,15 +20,15 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data import sharded
-from tlkit.data.prepare import prepare
-from tlkit.data.sources import open_source
+from tlkit.data.feed import write_tfds as sharded
+from tlkit.data.feed.prepare import prepare
+from tlkit.data.readers.open import open_source
 from tlkit.data.targets import LabelsTargets, NumberTargets
 from tlkit.errors import DataError
-from tlkit.heads.classification import Classification
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.tables import TableSpec
+from tlkit.spec.read import make_spec
+from tlkit.spec.tables import TableSpec
+from tlkit.tasks.classification import Classification
 
 TURNED = 0x0112
 """The EXIF tag of the orientation."""

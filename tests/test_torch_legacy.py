@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 
-from tlkit.backbones.torch_legacy import MAGIC, PROTOCOL, read_state_dict
+from tlkit.backbones.lite0.torch_legacy import MAGIC, PROTOCOL, read_state_dict
 from tlkit.errors import WeightsError
 
 SYSTEM = {"protocol_version": PROTOCOL, "little_endian": True, "type_sizes": {"int": 4}}

@@ -18,18 +18,18 @@ from PIL import Image
 import tlkit
 from tlkit.backbones.build import Built
 from tlkit.backbones.catalog import LayerInfo
-from tlkit.data.sources import picture_files
+from tlkit.commands.train import resume
+from tlkit.data.readers.open import picture_files
 from tlkit.errors import Interrupted, RunFolderError
-from tlkit.freezing import apply_plan
-from tlkit.heads.classification import Classification
-from tlkit.heads.top import PREDICTIONS, attach
+from tlkit.features.store import Examples, computed, cut_of, split_at
+from tlkit.planning.freezing import apply_plan
+from tlkit.planning.phases import make_plan
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.run import resume
-from tlkit.training.phases import make_plan
-from tlkit.training.prefix import Examples, computed, cut_of, split_at
-from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import counts_of, values_of
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.state import counts_of, values_of
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.pooled import PREDICTIONS, attach
 from tlkit.training.trainer import Trainer
 
 CONV = ("kernel", "bias")

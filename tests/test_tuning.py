@@ -19,20 +19,20 @@ from hypothesis import strategies as st
 
 import tlkit
 from tlkit.backbones.catalog import LayerInfo
-from tlkit.data.pipeline import batches, endless
-from tlkit.data.sources import Example
+from tlkit.data.feed.pipeline import batches, endless
+from tlkit.data.readers.open import Example
 from tlkit.errors import SpecError
-from tlkit.freezing import plan_freeze
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel
-from tlkit.parts import OptimizerSpec
+from tlkit.features.cache import Rows
+from tlkit.features.store import FeatureBatches
+from tlkit.planning.budget_rules import SHARE, Measured, fit_epochs, go_deeper
+from tlkit.planning.freezing import plan_freeze
+from tlkit.planning.phases import Phase, make_plan
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.training.cache import Rows
+from tlkit.spec.parts import OptimizerSpec
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel
 from tlkit.training.callbacks import WholeEpochs
-from tlkit.training.deepening import SHARE, Measured, fit_epochs, go_deeper
-from tlkit.training.phases import Phase, make_plan
-from tlkit.training.prefix import FeatureBatches
 from tlkit.training.schedule import Averages, make_optimizer, peak_rate, scaled
 from tlkit.training.smoothing import smoothed
 from tlkit.training.timing import Deadline, seconds_per_step

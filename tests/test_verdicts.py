@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from conftest import write_pictures
 
 from tlkit.cli.main import main
-from tlkit.data import scan as scanning
-from tlkit.data import verdicts
-from tlkit.data.scan import scan
-from tlkit.data.sources import open_source
+from tlkit.data.readers.open import open_source
+from tlkit.data.scan import findings_cache as verdicts
+from tlkit.data.scan import scan as scanning
+from tlkit.data.scan.scan import scan
 from tlkit.progress import Progress
 
 QUIET = Progress(quiet=True)

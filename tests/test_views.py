@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tlkit
-from tlkit import rules
 from tlkit.cli.main import main
-from tlkit.data.prepare import Prepared, prepare
+from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError
-from tlkit.heads.classification import Classification
+from tlkit.features.cache import Rows, features_folder, list_entries
+from tlkit.features.store import FeatureBatches
+from tlkit.planning import rules
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.training.cache import Rows, features_folder, list_entries
-from tlkit.training.prefix import FeatureBatches
-from tlkit.training.strength import solve_head
+from tlkit.solver.strength import solve_head
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
 
 QUIET = Progress(quiet=True)
 NAMED = {"name": "MobileNet", "alpha": 0.25}

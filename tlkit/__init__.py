@@ -17,19 +17,19 @@ import os
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "train": "tlkit.run",
-    "plan": "tlkit.run",
-    "prepare_data": "tlkit.run",
-    "preview": "tlkit.run",
-    "compare": "tlkit.selection",
-    "lr_find": "tlkit.lrfind",
-    "open_run": "tlkit.opened",
-    "Run": "tlkit.opened",
-    "RunSpec": "tlkit.spec",
+    "train": "tlkit.commands.train",
+    "plan": "tlkit.commands.train",
+    "prepare_data": "tlkit.commands.train",
+    "preview": "tlkit.commands.train",
+    "compare": "tlkit.commands.compare.compare",
+    "lr_find": "tlkit.commands.lr_find",
+    "open_run": "tlkit.run",
+    "Run": "tlkit.run",
+    "RunSpec": "tlkit.spec.run",
     "TlkitError": "tlkit.errors",
-    "freeze": "tlkit.layers",
-    "unfreeze": "tlkit.layers",
-    "read_freeze": "tlkit.layers",
+    "freeze": "tlkit.planning.freeze_model",
+    "unfreeze": "tlkit.planning.freeze_model",
+    "read_freeze": "tlkit.planning.freeze_model",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -1,327 +1,318 @@
-"""The conductor: data, plan, training, evaluation, run folder; the Python twin of the commands."""
+"""A run folder, opened: model, labels, metrics; evaluate, predict, export.
+
+It needs nothing but the folder, so it works on any past run.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from tlkit.asked import spec_of
-from tlkit.assembly import assemble, check_freeze, open_backbone, unweighted
-from tlkit.data.membership import as_text
-from tlkit.data.prepare import Prepared, prepare
-from tlkit.data.sharded import check_out, write_dataset
-from tlkit.environment import (
-    describe_environment,
-    gpu_bytes,
-    hash_weights,
-    machine,
-    set_environment,
-)
-from tlkit.estimate import compare_estimate
-from tlkit.heads.task import Task
-from tlkit.host import as_guest
-from tlkit.interruption import (
-    Start,
-    check_given,
-    check_idle,
-    check_unchanged,
-    check_weights,
-    disk_full_told,
-    interrupted,
-    starting,
-)
-from tlkit.opened import Run, open_run
-from tlkit.outcome import measure_run, say_result
-from tlkit.picture_grid import check_grid, draw_preview
-from tlkit.places import check_free
-from tlkit.planning import plan_of, planned, say_memory, say_plan
+from tlkit.compute.memory import halving
+from tlkit.data.feed.pipeline import batches
+from tlkit.data.membership import Known, Members, count, reasons, recognise
+from tlkit.data.pictures.decode import traced_decode_and_resize
+from tlkit.data.pictures.rendering import Rendering, rendering_of
+from tlkit.data.readers.labelled import open_labelled
+from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
+from tlkit.data.scan.scan import scan
+from tlkit.data.targets import targets_of
+from tlkit.data.wording import number
+from tlkit.errors import DataError, RunFolderError
+from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.metrics import measure
+from tlkit.evaluate.own_test import check_test, own_test
+from tlkit.evaluate.predictor import predict_items
+from tlkit.evaluate.tta import averaging
 from tlkit.progress import Progress, as_progress
-from tlkit.training import batches, record
-from tlkit.training.cache import features_folder
-from tlkit.training.machine import Machine
-from tlkit.training.phases import TrainPlan
-from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import read_state
-from tlkit.training.trainer import Trainer
+from tlkit.reporting.written import check_targets, write_evaluation
+from tlkit.runfolder import record
+from tlkit.runfolder.folder import RunFolder
+from tlkit.spec.run import RunSpec
+from tlkit.tasks.registry import task_from_json
+from tlkit.tasks.task import Task
 
 
-@as_guest()
-def train(
-    data: Any = None,
-    *,
-    val: Any = None,
-    test: Any = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    progress: bool | Progress = True,
-    **fields: Any,
-) -> Run:
-    """Train on `data` and return the run.
-
-    Args:
-        data: a folder of class folders, one with train / validation / test folders, a zip file of
-            either, a CSV file, `tfds:NAME[/config][:split]`, `example:elpv`, an `(images, labels)`
-            pair (RGB or grey, 0-255, any size) or a `tf.data.Dataset` of such pairs.
-        val, test: a share to split off (default 0.15 each), or data of their own.
-        callbacks: Keras callbacks, passed to each fitted phase.
-        progress: False for silence.
-        **fields: any field of `RunSpec`, such as `backbone="ResNet50"`, `regime="medium"`;
-            `backbone`, or the `name` in it, may be a `keras.Model` too: its layers up to a cut
-            are copied, and the model stays as it is.
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder.
 
     Raises:
-        TlkitError: bad input; one of its children, with one clear message.
-
-    Example:
-        run = tlkit.train("flowers/", backbone="MobileNetV2")
-        run.metrics["test"]["accuracy"]
+        RunFolderError: it does not exist or is none.
     """
-    spec, arrays = spec_of(data, val, test, fields, bool(callbacks))
-    shown = as_progress(progress)
-    set_environment(spec)
-    if spec.out:
-        check_free(Path(spec.out))
-    spec, given = open_backbone(spec, arrays.get("backbone"))
-    start = Start()
-    try:
-        with starting(start, arrays):
-            check_freeze(spec, given)
-            prepared = prepare(spec, arrays, shown, start.create)
-            devices = machine(spec)
-            task, built, model = assemble(prepared, given, devices)
-            prepared, plan = planned(prepared, built, shown, bool(callbacks))
-            say_plan(plan, shown)
-            say_memory(plan, spec.batch_size, shown, gpu_bytes(devices))
-            _start(prepared, task, plan, model, start.files)
-        return _execute(prepared, task, plan, model, devices, start.files, callbacks, shown)
-    except KeyboardInterrupt as error:
-        if start.files is None or not start.files.path.exists():
-            raise
-        raise interrupted(start.files) from error
-
-
-@as_guest()
-def plan(
-    data: Any,
-    *,
-    val: Any = None,
-    test: Any = None,
-    measure: bool = False,
-    progress: bool | Progress = True,
-    **fields: Any,
-) -> TrainPlan:
-    """Return what `train` with the same arguments would do; nothing is trained or written.
-
-    Args:
-        measure: estimate from timed batches of the real network instead of a rule.
-    """
-    spec, arrays = spec_of(data, val, test, fields)
-    shown = as_progress(progress)
-    set_environment(spec)
-    spec, given = open_backbone(spec, arrays.get("backbone"))
-    check_freeze(spec, given)
-    prepared = prepare(spec, arrays, shown)
-    made = planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
-    say_memory(made, spec.batch_size, shown, gpu_bytes(machine(spec)))
-    return made
-
-
-@as_guest()
-def prepare_data(
-    data: Any,
-    out: str | Path,
-    *,
-    val: Any = None,
-    test: Any = None,
-    progress: bool | Progress = True,
-    **fields: Any,
-) -> Path:
-    """Write `data`, scanned and split, as a sharded data set of TensorFlow Datasets.
-
-    Args:
-        data, val, test: as for `train`; arrays hold whole numbers.
-        out: a new or empty folder; `train` takes it as data.
-        **fields: of `RunSpec`, those that `idle.TAKES` has for `data prepare`.
-
-    Raises:
-        TlkitError: bad input, or `out` cannot be written; nothing is left there then.
-
-    Example:
-        tlkit.prepare_data("flowers/", "prepared/")
-        run = tlkit.train("prepared/")
-    """
-    check_out(Path(out))
-    spec, arrays = spec_of(data, val, test, fields, command="data prepare")
-    shown = as_progress(progress)
-    write_dataset(prepare(spec, arrays, shown), Path(out), shown)
-    return Path(out)
-
-
-@as_guest()
-def preview(
-    data: Any,
-    out: str | Path = "preview.png",
-    *,
-    val: Any = None,
-    test: Any = None,
-    pictures: int = 8,
-    draws: int = 6,
-    progress: bool | Progress = True,
-    **fields: Any,
-) -> Path:
-    """Draw what training would see of some pictures: augmented, mixed, with their targets.
-
-    Args:
-        data, val, test, **fields: as for `train`; `augment`, `mirror`, `mixup`, `cutmix`,
-            `balance`, `seed` and the size of the model's input count.
-        out: the PNG file; a drawing of an earlier call is replaced.
-        pictures: rows of the grid.
-        draws: columns besides the picture as it is, each drawn as in another epoch.
-
-    Raises:
-        TlkitError: bad input, or `out` cannot be written.
-
-    Example:
-        tlkit.preview("flowers/", "seen.png", augment="strong", mixup=0.2)
-    """
-    path = check_grid(out, pictures, draws)
-    spec, arrays = spec_of(data, val, test, fields, command="data preview")
-    shown = as_progress(progress)
-    spec, _ = open_backbone(spec, arrays.get("backbone"))
-    prepared = prepare(spec, arrays, shown)
-    with prepared.reading.told():
-        draw_preview(prepared, path, pictures, draws, shown)
-    return path
-
-
-@as_guest()
-def resume(
-    folder: str | Path, progress: bool | Progress = True, *, batch_size: int | None = None
-) -> Run:
-    """Go on with a run that was stopped, at any moment; a finished one is returned.
-
-    It ends with the numbers of a run that was never stopped: what was lost since the last write
-    of its state is computed again, in the same order and with the same draws.
-
-    Args:
-        batch_size: images a step from here on, where memory does not hold those asked for; rates
-            by rule follow, and the numbers are no longer those of a run that was never stopped.
-
-    Raises:
-        RunFolderError: there is no run, or what it was trained on is gone or has changed.
-        SpecError: `batch_size` is none, or the run is finished.
-    """
-    run, shown = open_run(folder), as_progress(progress)
-    record.check_files(run.files)
-    if run.finished and run.metrics:  # which are whole
-        record.check_model(run.files)
-        check_idle(run, batch_size)
-        shown.say("run", f"{run.folder} is finished; nothing to do")
-        return run
-    check_given(run)
-    asked = batches.with_batch(run.spec, batch_size)
-    record.check_state(run.files, read_state(run.files), record.read_record(run.files))
-    set_environment(asked)
-    run.files.remove_drafts()
-    run.say_state(shown)
-    # The last file of a start: without it nothing has been trained.
-    started = (run.folder / "scan.json").is_file()
-    try:
-        with disk_full_told(run.files):
-            spec, given = open_backbone(asked)
-            prepared = prepare(spec, {}, shown)
-            if started:
-                check_unchanged(prepared, run)
-            devices = machine(spec)
-            task, built, model = assemble(prepared, given, devices)
-            if started:
-                check_weights(hash_weights(model), run)
-            if batch_size is not None:
-                batches.change_batch(run.files, run.spec, batch_size, shown)
-            # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
-            fitted = started and run.plan["phases"][-1]["method"] == "fit"
-            if started:
-                plan = plan_of(prepared, built, fitted)
-                plan = dataclasses.replace(plan, estimate=run.plan.get("estimate"))
-            else:
-                prepared, plan = planned(prepared, built, shown)
-                _start(prepared, task, plan, model, run.files)
-        return _execute(prepared, task, plan, model, devices, run.files, (), shown)
-    except KeyboardInterrupt as error:
-        raise interrupted(run.files) from error
-
-
-def _execute(
-    prepared: Prepared,
-    task: Task,
-    plan: TrainPlan,
-    model: keras.Model,
-    devices: Machine,
-    folder: RunFolder,
-    callbacks: Sequence[keras.callbacks.Callback],
-    progress: Progress,
-) -> Run:
-    state, kept = read_state(folder), record.read_record(folder)
-    state.run = kept.run if kept else ""
-    state.seconds += prepared.seconds
-    trainer = Trainer(
-        model,
-        task,
-        prepared.spec,
-        prepared.training(task),
-        prepared.examples("val", task.encode),
-        prepared.whole(task.encode),
-        folder,
-        features_folder(),
-        progress,
-        callbacks,
-        devices,
-        prepared.seconds,
-        state,
-    )
-    checkpoints = trainer.checkpoints
-    again = f"put it back and go on with: tlkit train --resume {folder.path}, or train anew"
-    with disk_full_told(folder), prepared.reading.told(again):
-        results = trainer.run(plan)
-        metrics, task = measure_run(
-            prepared.batched(trainer.batch_size),
-            task,
-            plan,
-            model,
-            results,
-            trainer.store,
-            folder,
-            progress,
-            checkpoints.best,
-        )
-        metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
-        if plan.estimate:
-            metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])
-        last = {"task.json": task.to_json(), "metrics.json": metrics}
-        record.seal(folder, record.as_texts(last))
-    run = Run(folder, prepared.spec)
-    run.model = model
-    say_result(metrics, folder, progress)
+    files = RunFolder(folder)
+    run = Run(files, files.read_spec())
+    run.edited = record.check_spec(files, run.spec)
     return run
 
 
-def _start(
-    prepared: Prepared, task: Task, plan: TrainPlan, model: keras.Model, folder: RunFolder
-) -> None:
-    digests = prepared.scan.digests.items()
-    files = {
-        "plan.json": plan.to_json(),
-        "env.json": describe_environment(prepared.spec, digests, model),
-        "labels.json": list(task.outputs),
-        "task.json": task.to_json(),
-        "scan.json": prepared.scan_json(),
-    }
-    texts = {
-        "spec.yaml": prepared.spec.to_yaml(),
-        "data.json": as_text(prepared.members()),
-        **record.as_texts(files),
-    }
-    record.start(folder, prepared.spec, texts)
+class Run:
+    """A run folder, opened.
+
+    Attributes:
+        folder: its path.
+        spec: the whole `RunSpec`.
+        finished: whether training came to its end.
+        edited: fields of spec.yaml that are not as an unfinished run was started.
+    """
+
+    def __init__(self, files: RunFolder, spec: RunSpec):
+        self.files, self.spec, self.folder = files, spec, files.path
+        self.edited: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"tlkit.Run({str(self.folder)!r})"
+
+    @property
+    def finished(self) -> bool:
+        return self.files.finished
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The delivered model: RGB 0-255 (n, size, size, 3) in, answers (n, outputs) out.
+
+        Of an unfinished run it is the best so far by validation, if there is one.
+        """
+        record.check_model(self.files)
+        return self.files.load_model()
+
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the model's outputs, in order."""
+        return tuple(self._read("labels.json"))
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task, with what it learnt of the data, such as thresholds."""
+        about = self._read("task.json")
+        try:
+            return task_from_json(about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.files.damaged("task.json", error) from error
+
+    @property
+    def rendering(self) -> Rendering:
+        """How pictures are decoded for this run's model, decided at its start."""
+        return rendering_of(self.spec)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`."""
+        return self._read("metrics.json")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The content of `plan.json`."""
+        return self._read("plan.json")
+
+    @functools.cached_property
+    def members(self) -> Members | None:
+        """The content of `data.json`: id, content hash and label of each image of each part.
+
+        None for a run of an earlier version, which kept the ids alone.
+        """
+        written = record.read_record(self.files)
+        kept = written and "data.json" in written.start
+        return self._read("data.json") if kept else None
+
+    def _read(self, name: str) -> Any:
+        record.check_files(self.files, name)
+        return self.files.read_json(name)
+
+    def say_state(self, progress: Progress) -> None:
+        """Say what a person must know of this run before an answer of it is believed."""
+        if self.edited:
+            fields = ", ".join(self.edited)
+            progress.say("note", f"spec.yaml was edited since the run was started: {fields}")
+        if record.read_record(self.files) is None and (self.folder / "scan.json").exists():
+            progress.say(
+                "note", f"{self.folder} was made by an earlier version: its files cannot be checked"
+            )
+
+    def answering(self, views: int = 1) -> keras.Model:
+        """Return the delivered model, or one that averages over a picture's views.
+
+        Args:
+            views: 1: the picture as it is; 2: also its mirror image, in twice the time.
+
+        Raises:
+            SpecError: other numbers, or 2 for a run with `mirror=False`.
+        """
+        if not len(self.task.outputs) == len(self.labels) == self.model.output_shape[-1]:
+            raise RunFolderError(
+                f"run {self.folder}: its model, labels.json and task.json do not belong together: "
+                f"{self.model.output_shape[-1]}, {len(self.labels)} and {len(self.task.outputs)} "
+                "outputs"
+            )
+        return averaging(self.model, views, self.spec.mirror)
+
+    def evaluate(
+        self,
+        data: Any = None,
+        *,
+        views: int = 1,
+        out: str | Path | None = None,
+        csv: str | Path | None = None,
+        progress: bool | Progress = True,
+    ) -> dict[str, Any]:
+        """Return the task's metrics, all of them, and what was left out.
+
+        Images that the run trained on, or chose its best model by, are left out: by their content,
+        so that another name or folder hides none (a copy that was saved anew has other content).
+
+        Args:
+            data: anything that `train` takes, without parts or with a test part; None: the run's
+                own test part, which must be what it was.
+            views: see `answering`.
+            out: a new or empty folder for `metrics.json`, `predictions.csv` and the drawing of
+                the task, as in a run folder; None: nothing is written.
+            csv: a file for the predictions alone; one that is there is replaced.
+
+        Returns:
+            Besides the metrics `part`, "test" or, where `data` has no parts, None; `left_out`, a
+            list of `{"id", "reason"}`; and `seen_in_training` and `seen_in_validation`, how many
+            of them the run knew.
+
+        Raises:
+            DataError: nothing to evaluate on, classes that the run does not know, a test part that
+                has changed, or files that cannot be written.
+            RunFolderError: files of the run are not its own, or see `check_targets`.
+            SpecError: see `check_targets` and `answering`.
+        """
+        check_targets(out, csv, self.folder, data)
+        shown = as_progress(progress)
+        model = self._told(shown, views)
+        examples, notes, part = (
+            (own_test(self.files, self.spec, self.members), [], "test")
+            if data is None
+            else open_labelled(data, self.labels, targets_of(self.spec))
+        )
+        for note in notes:
+            shown.say("note", note)
+        found = scan(examples, shown, rendering=self.rendering)
+        say_facts(pixel_facts(found), len(found.digests), shown, options=False)
+        usable = [e for e in examples if e.id in found.digests]
+        if not usable:
+            raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
+        known: Known = {}
+        if self.members is None:
+            if data is not None:
+                shown.say(
+                    "note", "what the run has seen is unknown: an earlier version kept no hashes"
+                )
+        elif data is None:
+            check_test(self.files, self.members, examples, found.digests)
+        else:
+            known = recognise(usable, found.digests, self.members, shown)
+            usable = [e for e in usable if e.id not in known]
+        targets = self.task.encode([e.label for e in usable])
+        size = self.spec.size
+        how = {"rendering": self.rendering, "reading": found.reading}
+
+        def answer(batch: int) -> np.ndarray:
+            pictures = batches(usable, targets, size, batch, **how)
+            return outputs(model, pictures, len(usable), shown, "evaluate")
+
+        with found.reading.told():
+            say = functools.partial(shown.say, "evaluate")
+            answers = halving(answer, self.spec.batch_size, "evaluate", say)
+        metrics = measure(self.task, targets, answers)
+        left_out = sorted((found.left_out | reasons(known)).items())
+        result = {
+            **metrics,
+            "part": part,
+            "left_out": [{"id": id_, "reason": why} for id_, why in left_out],
+            "seen_in_training": count(known, "train"),
+            "seen_in_validation": count(known, "val"),
+        }
+        write_evaluation(self.task, result, usable, targets, answers, out, csv, shown)
+        return result
+
+    def predict(
+        self, items: Any, *, views: int = 1, progress: bool | Progress = False
+    ) -> list[dict[str, Any]]:
+        """Predict pictures, in the order given; a bad one never stops the others.
+
+        Args:
+            items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
+            views: see `answering`.
+
+        Returns:
+            For each picture a dict: for classification `{"path", "label", "score",
+            "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
+            `values: {name: x}` instead; `error` says why the others are None.
+        """
+        shown = as_progress(progress)
+        answer = self._answerer(self._told(shown, views), shown)
+        return predict_items(answer, self.task, items, shown, self.rendering)
+
+    def export(
+        self,
+        out: str | Path | None = None,
+        format: str = "savedmodel",
+        *,
+        views: int = 1,
+        progress: bool | Progress = True,
+    ) -> Path:
+        """Export the model and check that it answers as the run does.
+
+        Args:
+            out: a new folder; None: `export/savedmodel` in the run folder.
+            format: `savedmodel`.
+            views: see `answering`; both are then in the exported graph.
+
+        Raises:
+            ExportError: `out` exists, or the format is unknown.
+            SpecError: see `answering`.
+            ParityError: the export answers otherwise; it has been removed.
+        """
+        from tlkit.export.exporter import check_target, export_checked
+        from tlkit.export.parity import parity_images
+
+        out = Path(out) if out is not None else self.folder / "export" / format
+        check_target(out, format)
+        shown = as_progress(progress)
+        model, pictures = self._told(shown, views), parity_images(self.files, self.spec, shown)
+        answer = self._answerer(model, shown)
+        export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
+        return out
+
+    def _answerer(
+        self, model: keras.Model, progress: Progress
+    ) -> Callable[[list[bytes]], np.ndarray]:
+        """Return what answers encoded pictures by `model`, through the pipeline's own decoding."""
+        decode = traced_decode_and_resize(self.spec.size, self.rendering)
+
+        def some(encoded: list[bytes]) -> np.ndarray:
+            pictures = [decode(item).numpy() for item in encoded]
+            return np.asarray(model.predict_on_batch(np.stack(pictures)), np.float32)
+
+        def answer(encoded: list[bytes]) -> np.ndarray:
+            def pieces(size: int) -> np.ndarray:
+                starts = range(0, len(encoded), size)
+                return np.concatenate([some(encoded[i : i + size]) for i in starts])
+
+            say = functools.partial(progress.say, "predict")
+            return halving(pieces, len(encoded), "predict", say)
+
+        return answer
+
+    def _told(self, progress: Progress, views: int) -> keras.Model:
+        """Return `answering(views)`, and say what is special about the run."""
+        self.say_state(progress)
+        model = self.answering(views)
+        if not self.finished and (state := record.check_model(self.files)):
+            metric, value = list(state.best.items())[-1]
+            done = [result["name"] for result in state.finished]
+            done += [f"{number(state.epoch, 'epoch')} of the next phase"] if state.epoch else []
+            progress.say(
+                "note",
+                f"{self.folder} is unfinished: its best model so far, validation {metric} "
+                f"{value:.3f}, after {' and '.join(done)}; go on with: tlkit train --resume "
+                f"{self.folder}",
+            )
+        return model

@@ -18,18 +18,18 @@ from tlkit.applications.arguments import (
 from tlkit.backbones.build import construct, preprocess
 from tlkit.backbones.catalog import Backbone, lookup
 from tlkit.errors import BackboneError, TlkitError
-from tlkit.heads.classification import Classification
-from tlkit.heads.top import PREDICTIONS, attach
-from tlkit.layers import freeze
-from tlkit.parts import HeadSpec
-from tlkit.recipe import make_spec
+from tlkit.planning.freeze_model import freeze
+from tlkit.spec.parts import HeadSpec
+from tlkit.spec.read import make_spec
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.pooled import PREDICTIONS, attach
 
 _ADDED = """
 
 Besides Keras's own arguments:
     classes: any number together with weights="imagenet": the top is swapped for pooling, dropout
         and a new classifier `(batch, classes)`, and `input_shape` is free from the minimum size on.
-    head: a `tlkit.spec.HeadSpec` or its fields, such as `{{"hidden": [256], "dropout": 0.5}}`: the
+    head: a `tlkit.spec.run.HeadSpec` or its fields, such as `{{"hidden": [256], "dropout": 0.5}}`: the
         new top, instead of the application's own.
     freeze: a freeze rule, such as "until=BLOCK", "last=2" or "all" (see `tlkit.freeze`). None: as
         Keras, everything is trained.

@@ -15,7 +15,7 @@ from tlkit.backbones.families import (
     nasnet,
     residual,
 )
-from tlkit.backbones.row import Backbone, LayerInfo, WeightsFile
+from tlkit.backbones.families.row import Backbone, LayerInfo, WeightsFile
 from tlkit.errors import BackboneError, did_you_mean
 
 __all__ = ["CATALOG", "MODEL", "Backbone", "LayerInfo", "WeightsFile", "is_given", "lookup"]

@@ -26,7 +26,7 @@ def list_() -> None:
     """List what is kept, the longest unused first."""
     from rich.table import Table
 
-    from tlkit.training.cache import features_folder, list_entries
+    from tlkit.features.cache import features_folder, list_entries
 
     progress = Progress()
     entries = list_entries(features_folder())
@@ -45,7 +45,7 @@ def list_() -> None:
 
 def _others() -> dict[Path, str]:
     """Return the folders of the cache beside that of the features, and what is in them."""
-    from tlkit.data.embedded import cache_folder, unpacked_folder
+    from tlkit.data.readers.samples import cache_folder, unpacked_folder
 
     return {
         cache_folder() / "scan": "what scans have found",
@@ -65,7 +65,7 @@ def _bytes(folder: Path) -> int:
 @cache.command("clear", epilog="Example: tlkit cache clear")
 def clear_() -> None:
     """Remove features, findings of scans, example data, unpacked zip files; all are made anew."""
-    from tlkit.training.cache import clear, features_folder
+    from tlkit.features.cache import clear, features_folder
 
     removed = clear(features_folder())
     for folder in _others():

@@ -67,7 +67,7 @@ def _build(name: str, size: int | None, cut: str | None):
 
     if is_given(name):
         import_tensorflow()
-        from tlkit.backbones.given import build_given, open_given
+        from tlkit.backbones.own.given import build_given, open_given
 
         return build_given(open_given(name, None, size), cut)
     row = lookup(name)
@@ -136,6 +136,6 @@ data.add_command(scan)
 @click.command(epilog="Example: tlkit schema > tlkit.schema.json")
 def schema() -> None:
     """Print every option of a recipe as JSON schema, for editors."""
-    from tlkit.spec import RunSpec
+    from tlkit.spec.run import RunSpec
 
     click.echo(json.dumps(RunSpec.model_json_schema(), indent=2))

@@ -65,7 +65,7 @@ def compare(
     picture, one at a time, on this device; MB: the saved model; *: no other is both as good and as
     quick.
     """
-    from tlkit.candidates import read_candidates, read_seconds
+    from tlkit.commands.compare.candidates import read_candidates, read_seconds
 
     fields = spec_fields(data, recipe, settings, options, "compare")
     typed = as_words(fields["data"], recipe, settings, options)
@@ -80,7 +80,7 @@ def compare(
     started = time.monotonic()
     with output(as_json) as (progress, show):
         import_tensorflow()
-        from tlkit.selection import compare
+        from tlkit.commands.compare.compare import compare
 
         data = fields.pop("data", None)
         asked = {"budget": budget, "out": out, "started": started, "progress": progress}

@@ -47,7 +47,7 @@ def lr_find(
     typed = as_words(fields["data"], recipe, settings, options)
     with output(as_json) as (progress, show):
         import_tensorflow()
-        from tlkit.lrfind import lr_find as find
+        from tlkit.commands.lr_find import lr_find as find
 
         test = {"steps": steps, "lowest": lowest, "highest": highest, "out": out}
         found = find(fields.pop("data", None), progress=progress, **test, **fields)

@@ -150,7 +150,7 @@ class _LazyGroup(click.Group):
             _say(error)
             ctx.exit(error.exit_code)
         except Exception as error:
-            from tlkit.memory import is_out_of_memory
+            from tlkit.compute.memory import is_out_of_memory
 
             if not is_out_of_memory(error):
                 raise

@@ -13,12 +13,12 @@ from typing import Any
 import click
 
 from tlkit.errors import DataError, printable
-from tlkit.idle import taken
-from tlkit.parts import BackboneSpec
 from tlkit.places import check_there
 from tlkit.progress import Progress
-from tlkit.recipe import asked_spec, make_spec, merge, read_recipe
-from tlkit.spec import RunSpec
+from tlkit.spec.idle import taken
+from tlkit.spec.parts import BackboneSpec
+from tlkit.spec.read import asked_spec, make_spec, merge, read_recipe
+from tlkit.spec.run import RunSpec
 
 # Options of the command line that stand for a field of the spec; the rest is reached by --set.
 _FIELDS = {

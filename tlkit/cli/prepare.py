@@ -40,7 +40,7 @@ def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> 
     """
     fields = spec_fields(data, None, settings, options, "data prepare")
     import_tensorflow()
-    from tlkit.run import prepare_data
+    from tlkit.commands.train import prepare_data
 
     progress = Progress()
     prepare_data(fields.pop("data"), out, progress=progress, **fields)

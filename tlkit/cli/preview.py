@@ -52,7 +52,7 @@ def preview(
     """
     fields = spec_fields(source, recipe, settings, {}, "data preview")
     import_tensorflow()
-    from tlkit import run
+    from tlkit.commands import train as run
 
     run.preview(
         fields.pop("data", None), out, pictures=pictures, draws=draws, progress=Progress(), **fields

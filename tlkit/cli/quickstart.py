@@ -45,7 +45,7 @@ def quickstart(data: str, out: Path | None) -> None:
     progress.say("start", "loading TensorFlow")
     import_tensorflow()
     import tlkit
-    from tlkit.data.embedded import ELPV_LICENCE
+    from tlkit.data.readers.samples import ELPV_LICENCE
 
     if data == "elpv":
         progress.say("licence", ELPV_LICENCE)

@@ -12,7 +12,7 @@ from tlkit.cli.options import output, spec_fields
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.places import check_png
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
+from tlkit.spec.read import make_spec
 
 SHOWN = 3
 """Files named in a line of the table; --json has all of them."""
@@ -49,9 +49,9 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
         check_png(sheet, "--sheet")
     with output(as_json) as (progress, show):
         import_tensorflow()
-        from tlkit.data.rendering import rendering_of
-        from tlkit.data.scan import scan_source
-        from tlkit.data.sheet import write_sheet
+        from tlkit.data.pictures.rendering import rendering_of
+        from tlkit.data.scan.contact_sheet import write_sheet
+        from tlkit.data.scan.scan import scan_source
         from tlkit.data.targets import targets_of
 
         size = spec.image_size if spec.backbone.given else spec.size
@@ -69,7 +69,7 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
 
 
 def _show(summary: dict[str, Any], progress: Progress) -> None:
-    from tlkit.data.facts import say_facts
+    from tlkit.data.scan.pixel_facts import say_facts
 
     for note in summary["notes"]:
         progress.say("note", note)
@@ -147,7 +147,7 @@ def _show_suspicious(summary: dict[str, Any], progress: Progress) -> None:
         )
     balance = summary["imbalance"]
     if balance and balance["hint"]:
-        from tlkit.data.say import imbalance_text
+        from tlkit.data.feed.say import imbalance_text
 
         progress.say("imbalance", imbalance_text(balance))
 

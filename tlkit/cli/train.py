@@ -12,7 +12,7 @@ from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.places import check_free
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec, merge
+from tlkit.spec.read import make_spec, merge
 
 
 @click.command(
@@ -62,7 +62,7 @@ def _train(fields: dict[str, Any], progress: Progress):
     if fields.get("out"):
         check_free(Path(fields["out"]))
     import_tensorflow()
-    from tlkit import run
+    from tlkit.commands import train as run
 
     return run.train(fields.pop("data", None), progress=progress, **fields)
 
@@ -92,7 +92,7 @@ def _changes(
 
 def _resume(folder: Path, changes: dict[str, Any], progress: Progress):
     import_tensorflow()
-    from tlkit import run
+    from tlkit.commands import train as run
 
     return run.resume(folder, progress, **changes)
 
@@ -131,7 +131,7 @@ def plan(
     fields = spec_fields(data, recipe, settings, options)
     with output(as_json) as (progress, show):
         import_tensorflow()
-        from tlkit import run
+        from tlkit.commands import train as run
 
         data = fields.pop("data", None)
         made = run.plan(data, measure=measure, progress=progress, **fields)

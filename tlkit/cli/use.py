@@ -175,7 +175,7 @@ def _predict(
     import_tensorflow()
     from tlkit.evaluate.predictor import predict_items
     from tlkit.export.savedmodel import SavedModel
-    from tlkit.opened import open_run
+    from tlkit.run import open_run
 
     if not _is_export(model):
         return open_run(model).predict(items, views=views, progress=progress)
@@ -216,7 +216,7 @@ def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
 
 
 def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
-    from tlkit.evaluate.cells import csv_cell
+    from tlkit.reporting.csv_cells import csv_cell
 
     rows = [_flat(row) for row in results]
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "error"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tlkit.data import rare as rarity
 from tlkit.data.group_split import deal_groups
 from tlkit.data.groups import check_parts, number_units
-from tlkit.data.sources import CLASSES, Example
+from tlkit.data.readers.open import CLASSES, Example
 from tlkit.data.targets import Targets
 from tlkit.errors import DataError
 

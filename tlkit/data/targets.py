@@ -16,8 +16,8 @@ from tlkit.data.joined import check_separator, listed, say_joined, say_lists
 from tlkit.data.names import checked, class_in_array, in_order, labels_in_array, sorted_labels
 from tlkit.data.numbers import has_decimal_comma, read_number
 from tlkit.errors import DataError, printable
-from tlkit.spec import RunSpec
-from tlkit.tables import TableSpec
+from tlkit.spec.run import RunSpec
+from tlkit.spec.tables import TableSpec
 
 Label = str | tuple[str, ...] | tuple[float, ...]
 

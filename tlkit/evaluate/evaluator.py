@@ -8,9 +8,9 @@ from functools import partial
 import keras
 import numpy as np
 
-from tlkit.data.prepare import Examples
-from tlkit.engines import inference
-from tlkit.memory import halving
+from tlkit.compute.engines import inference
+from tlkit.compute.memory import halving
+from tlkit.data.feed.prepare import Examples
 from tlkit.progress import Progress
 
 

@@ -14,8 +14,8 @@ from sklearn.metrics import (
     r2_score,
 )
 
-from tlkit.heads.multilabel import Multilabel
-from tlkit.heads.task import Task
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.task import Task
 
 TOP_K = 5
 Z95 = 1.959964

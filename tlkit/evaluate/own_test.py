@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tlkit.data.feed.prepare import open_spec
 from tlkit.data.membership import Members, changes, members
-from tlkit.data.prepare import open_spec
-from tlkit.data.sources import Example
+from tlkit.data.readers.open import Example
 from tlkit.errors import DataError
-from tlkit.spec import ARRAYS, RunSpec
-from tlkit.training.runfolder import RunFolder
+from tlkit.runfolder.folder import RunFolder
+from tlkit.spec.run import ARRAYS, RunSpec
 
 
 def own_test(folder: RunFolder, spec: RunSpec, kept: Members | None) -> list[Example]:

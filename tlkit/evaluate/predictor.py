@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkit.data.arrays import colours, value_range
-from tlkit.data.decode import UNDECODABLE, samples, why_undecodable
-from tlkit.data.facts import say_deep
-from tlkit.data.files import read_file
-from tlkit.data.header import is_deep, read_header
-from tlkit.data.rendering import PLAIN, Rendering
-from tlkit.data.sources import picture_files
+from tlkit.data.pictures.decode import UNDECODABLE, samples, why_undecodable
+from tlkit.data.pictures.files import read_file
+from tlkit.data.pictures.header import is_deep, read_header
+from tlkit.data.pictures.rendering import PLAIN, Rendering
+from tlkit.data.readers.arrays import colours, value_range
+from tlkit.data.readers.open import picture_files
+from tlkit.data.scan.pixel_facts import say_deep
 from tlkit.errors import DataError, printable
-from tlkit.heads.task import Task
 from tlkit.progress import Progress
+from tlkit.tasks.task import Task
 
 BATCH = 32
 

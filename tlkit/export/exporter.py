@@ -10,12 +10,12 @@ import keras
 import numpy as np
 
 from tlkit.atomic import folder_draft
-from tlkit.data.rendering import Rendering
+from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.parity import check_parity
 from tlkit.export.savedmodel import SavedModel, write_savedmodel
-from tlkit.heads.task import Task
 from tlkit.progress import Progress
+from tlkit.tasks.task import Task
 
 FORMATS = ("savedmodel",)
 

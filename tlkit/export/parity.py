@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tlkit.data.decode import decode, why_undecodable
-from tlkit.data.prepare import open_spec
+from tlkit.data.feed.prepare import open_spec
+from tlkit.data.pictures.decode import decode, why_undecodable
 from tlkit.errors import DataError, ParityError
 from tlkit.export.savedmodel import SavedModel
 from tlkit.progress import Progress
-from tlkit.spec import ARRAYS, RunSpec
-from tlkit.training.record import check_files
-from tlkit.training.runfolder import RunFolder
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.record import check_files
+from tlkit.spec.run import ARRAYS, RunSpec
 
 TOLERANCE = 1e-4
 """Largest difference of a probability, or of a number as a share of the largest one. Both sides

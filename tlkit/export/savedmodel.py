@@ -11,15 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkit.data.decode import decode_and_resize, resize
-from tlkit.data.files import check_regular, parse_json, read_file
-from tlkit.data.rendering import Rendering
+from tlkit.data.pictures.decode import decode_and_resize, resize
+from tlkit.data.pictures.files import check_regular, parse_json, read_file
+from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.foreign import check_graph
-from tlkit.heads.multilabel import Multilabel
-from tlkit.heads.task import Task
-from tlkit.heads.tasks import task_from_json
-from tlkit.training.record import file_digest, is_one_of
+from tlkit.runfolder.record import file_digest, is_one_of
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.registry import task_from_json
+from tlkit.tasks.task import Task
 
 LABELS_FILE = Path("assets.extra") / "labels.json"
 TASK_FILE = Path("assets.extra") / "task.json"

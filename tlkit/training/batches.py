@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tlkit import rules
+from tlkit.planning import rules
 from tlkit.progress import Progress
-from tlkit.recipe import make_spec
-from tlkit.spec import RunSpec
-from tlkit.training import record
-from tlkit.training.runfolder import RunFolder
-from tlkit.training.state import read_state
+from tlkit.runfolder import record
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.state import read_state
+from tlkit.spec.read import make_spec
+from tlkit.spec.run import RunSpec
 
 BATCHES = "batches.json"
 

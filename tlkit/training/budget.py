@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
+from tlkit.planning.budget_rules import Measured, fit_epochs, go_deeper
+from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
-from tlkit.training.deepening import Measured, fit_epochs, go_deeper
-from tlkit.training.phases import Phase
 from tlkit.training.timing import Deadline
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 
-from tlkit.heads.task import Task
 from tlkit.progress import Progress
-from tlkit.training.record import file_digest
-from tlkit.training.runfolder import RunFolder
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.record import file_digest
+from tlkit.runfolder.state import State, assign, counts_of, set_counts, values_of
+from tlkit.tasks.task import Task
 from tlkit.training.schedule import peak_rate
-from tlkit.training.state import State, assign, counts_of, set_counts, values_of
 
 WRITE_EVERY = 5.0
 """Seconds between two checkpoints on disk, at least. A head's epoch on kept features takes

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tlkit import rules
-from tlkit.data.pipeline import endless
+from tlkit.compute.devices import precision_of
+from tlkit.compute.memory import free_bytes, is_out_of_memory
+from tlkit.data.feed.pipeline import endless
 from tlkit.errors import OutOfMemoryError
-from tlkit.memory import free_bytes, is_out_of_memory
+from tlkit.features.cache import Rows
+from tlkit.features.store import Cut, FeatureBatches, computed
+from tlkit.planning import rules
+from tlkit.planning.phases import Phase
+from tlkit.runfolder.state import adapt, assign
 from tlkit.training.batches import note_batch
-from tlkit.training.cache import Rows
 from tlkit.training.callbacks import Bar, Log, Resumption, WholeEpochs
-from tlkit.training.machine import precision_of
-from tlkit.training.phases import Phase
-from tlkit.training.prefix import Cut, FeatureBatches, computed
 from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
-from tlkit.training.state import adapt, assign
 from tlkit.training.timing import TRIAL_STEPS, Speed, seconds_per_step
 
 if TYPE_CHECKING:

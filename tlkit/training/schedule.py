@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from tlkit.freezing import block_names
-from tlkit.parts import OptimizerSpec
-from tlkit.training.phases import Phase
+from tlkit.planning.freezing import block_names
+from tlkit.planning.phases import Phase
+from tlkit.spec.parts import OptimizerSpec
 
 
 def make_optimizer(

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from tlkit.heads.classification import Classification
-from tlkit.heads.multilabel import Multilabel
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.multilabel import Multilabel
 
 
 def smoothed(model: keras.Model, task: Classification | Multilabel, share: float) -> keras.Model:

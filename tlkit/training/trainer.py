@@ -11,31 +11,31 @@ from typing import Any
 
 import keras
 
-from tlkit.data.prepare import Examples, joint_groups
-from tlkit.engines import Engine, candidates
+from tlkit.compute.devices import ONE_CPU, Machine, precision_of
+from tlkit.compute.engines import Engine, candidates
+from tlkit.data.feed.prepare import Examples, joint_groups
 from tlkit.errors import TrainingError
-from tlkit.freezing import apply_plan
-from tlkit.heads.task import Task
-from tlkit.heads.top import PREDICTIONS
-from tlkit.progress import Progress
-from tlkit.spec import RunSpec
-from tlkit.training.budget import Budget
-from tlkit.training.cache import Rows
-from tlkit.training.callbacks import Checkpoints
-from tlkit.training.fitting import Fitting
-from tlkit.training.machine import ONE_CPU, Machine, precision_of
-from tlkit.training.phases import Phase, TrainPlan
-from tlkit.training.prefix import (
+from tlkit.features.cache import Rows
+from tlkit.features.store import (
     Cut,
     FeatureStore,
     cut_of,
     split_at,
 )
-from tlkit.training.record import note
-from tlkit.training.runfolder import RunFolder
+from tlkit.planning.freezing import apply_plan
+from tlkit.planning.phases import Phase, TrainPlan
+from tlkit.progress import Progress
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.record import note
+from tlkit.runfolder.state import PhaseResult, State, assign, values_of
+from tlkit.solver.strength import solve_head
+from tlkit.spec.run import RunSpec
+from tlkit.tasks.pooled import PREDICTIONS
+from tlkit.tasks.task import Task
+from tlkit.training.budget import Budget
+from tlkit.training.callbacks import Checkpoints
+from tlkit.training.fitting import Fitting
 from tlkit.training.smoothing import smoothed
-from tlkit.training.state import PhaseResult, State, assign, values_of
-from tlkit.training.strength import solve_head
 
 
 class Trainer:

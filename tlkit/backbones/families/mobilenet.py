@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkit.backbones.row import STORAGE, Backbone, WeightsFile, both_files, numbered
+from tlkit.backbones.families.row import STORAGE, Backbone, WeightsFile, both_files, numbered
 
 _ALPHAS_V1 = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
 _ALPHAS_V2 = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)

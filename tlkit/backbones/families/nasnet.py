@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkit.backbones.row import STORAGE, Backbone, Blocks, WeightsFile
+from tlkit.backbones.families.row import STORAGE, Backbone, Blocks, WeightsFile
 
 
 def _blocks(cells: int) -> Blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkit.backbones.row import STORAGE, Backbone, Blocks, both_files, numbered
+from tlkit.backbones.families.row import STORAGE, Backbone, Blocks, both_files, numbered
 
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
 

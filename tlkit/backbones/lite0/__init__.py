@@ -1,0 +1,1 @@
+"""EfficientNet-Lite0, of which Keras has no constructor."""

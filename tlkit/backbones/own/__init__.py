@@ -1,0 +1,1 @@
+"""Models that a person brings as backbones."""

@@ -1,0 +1,1 @@
+"""What each command does: the Python twin of `tlkit.cli`, one file a verb."""

@@ -1,0 +1,109 @@
+"""A backbone's frozen features, judged by the linear heads that they carry."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tlkit.backbones.build import Built
+from tlkit.commands.plan import plan_of
+from tlkit.compute.engines import candidates
+from tlkit.data.feed.prepare import Examples, Prepared, joint_groups
+from tlkit.features.cache import features_folder
+from tlkit.features.store import Cut, FeatureStore, cut_of
+from tlkit.planning import rules
+from tlkit.planning.freezing import apply_plan
+from tlkit.planning.phases import Phase
+from tlkit.progress import Progress
+from tlkit.solver.logme import log_maximum_evidence
+from tlkit.solver.strength import cross_validated, solve_head
+from tlkit.tasks.pooled import PREDICTIONS
+from tlkit.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What frozen features give.
+
+    Attributes:
+        metric: of a head solved on the training part, on the validation part.
+        validated: what ranks by it: the task's score of loss and metric.
+        folded: the metric over folds of both parts; None where the validation part is large enough
+            to rank by itself, or a class too small for folds.
+        score: what ranks, by the folds if there are some.
+        logme: logarithm of the maximum evidence per example, of the training features.
+        kept: whether the features that fine-tuning begins with were kept on the way.
+    """
+
+    metric: float
+    validated: tuple[float, ...]
+    folded: float | None
+    score: tuple[float, ...]
+    logme: float
+    kept: bool
+
+
+def probe(
+    prepared: Prepared,
+    task: Task,
+    built: Built,
+    model: keras.Model,
+    whole: Examples,
+    tuned: Phase,
+    progress: Progress,
+) -> Probe:
+    """Solve `model`'s head on its frozen features, as the small regime does, and measure it.
+
+    Args:
+        whole: the pictures of the training and the validation part.
+        tuned: the fine-tuning that may follow.
+    """
+    spec = prepared.spec.model_copy(update={"freeze": "all", "epochs": None})
+    head = plan_of(dataclasses.replace(prepared, spec=spec), built).phases[0]
+    apply_plan(model, head.freeze)
+    train, val = prepared.training(task), prepared.examples("val", task.encode)
+    limit = int(spec.cache_size * 2**30)
+    names = candidates(spec.engine, spec.deterministic)
+    store = FeatureStore(model, features_folder(), limit, whole, progress, names)
+    cut = cut_of(model, head.freeze)
+    cuts = [*_kept_below(tuned, model, store, cut), cut]
+    x = store.rows(cuts, train.seen).take()
+    val_x = store.rows(cuts, val).take()
+
+    def weigh(targets: np.ndarray) -> np.ndarray | None:
+        return task.balance(targets, spec.balance).whole
+
+    chosen = solve_head(
+        *(x, train.targets, val_x, val.targets, task, weigh),
+        choice=spec.head.strength,
+        refit=spec.head.refit,
+        seed=spec.seed,
+        views=spec.kept_views,
+        groups=joint_groups(train, val),
+    )
+    solution, delivered = chosen.solution, chosen.delivered
+    model.get_layer(PREDICTIONS).set_weights([delivered.kernel, delivered.bias])
+    best = next(step for step in solution.path if step.l2 == solution.l2)
+    validated = task.score(best.val_loss, best.val_metric)
+    first, folded = x[: len(train)], None
+    if len(val) < rules.RANKED_BY_FOLDS and not (folded := chosen.folded):
+        both = np.concatenate([first, val_x]), np.concatenate([train.targets, val.targets])
+        folded = cross_validated(*both, task, weigh, spec.seed, joint_groups(train, val))
+    return Probe(
+        best.val_metric,
+        validated,
+        folded.metric if folded else None,
+        task.score(folded.loss, folded.metric) if folded else validated,
+        log_maximum_evidence(first, task.scaled(train.targets)),
+        len(cuts) > 1,
+    )
+
+
+def _kept_below(phase: Phase, model: keras.Model, store: FeatureStore, head: Cut) -> list[Cut]:
+    """Return the cut of fine-tuning if its features can be kept on the way to those at `head`."""
+    cut = cut_of(model, phase.freeze)
+    kept = cut is not None and not phase.freeze.all_frozen and not phase.augment
+    return [cut] if kept and store.keeps(cut, head) else []

@@ -1,0 +1,271 @@
+"""What a run will take: seconds, memory and disk of each phase, by a rough stated rule.
+
+The time of a network is a sum of two terms, multiply-adds at the speed of a matrix product and
+bytes written by its layers at the speed of memory, both measured on this machine in a moment;
+`--measure` replaces it by timed batches of the real network.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.build import Built
+from tlkit.backbones.cost import LayerCost, layer_costs
+from tlkit.compute.engines import candidates
+from tlkit.data.feed.prepare import Prepared
+from tlkit.features.store import HALF_FROM, cut_of, split_at
+from tlkit.planning.freezing import FreezePlan
+from tlkit.planning.phases import Phase, TrainPlan
+
+SHARE = 0.85
+"""Of the time that both terms give, what a pass forward takes. Measured on two shared CPU cores in
+batches of 32: 0.68 for MobileNet 0.25 at 128, MobileNet 0.75 at 192 and ResNet50, 0.97 for
+EfficientNetB0 and DenseNet121, 1.23 for MobileNetV2."""
+
+TRAINING = 3.0
+"""A training step costs as much as so many passes forward: forward, and the gradients of
+activations and of weights (Kaplan et al. 2020, section 2.1)."""
+
+ENGINE = {"keras": 1.0, "tensorflow": 0.72, "onnxruntime": 0.43, "openvino": 0.38}
+"""Share of Keras's time that an engine takes for what is frozen: MobileNetV2 on two CPU cores, 107
+images/s to 149, 246 and 285 (benchmarks/prefix_engines.py)."""
+
+START_SECONDS = 5.0
+"""What every run takes before and after its phases: building, converting and trying engines,
+tracing the pipeline, drawing."""
+
+PHASE_SECONDS = {"solve": 1.5, "fit": 6.0}
+"""Beside pictures: solving; tracing the training step and saving models."""
+
+ERROR = 1.6
+"""Factor between the estimate and each end of the range that is given for it."""
+
+BASE_BYTES = 0.6e9
+"""Anonymous memory of the process before its first phase."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a part of a network does for a picture: multiply-adds, and numbers written."""
+
+    multiply_adds: int
+    numbers: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Speeds of this machine: multiply-adds and bytes a second."""
+
+    multiply_adds: float
+    bytes: float
+
+    @classmethod
+    @functools.cache
+    def measure(cls) -> Machine:
+        """Time a matrix product of 1,024 and a copy of 32 MiB; a quarter of a second, once."""
+        a, big = np.ones((1024, 1024), np.float32), np.ones(2**23, np.float32)
+        other = np.empty_like(big)
+        product = _median_seconds(lambda: a @ a)
+        copied = _median_seconds(lambda: np.copyto(other, big))
+        return cls(1024**3 / product, big.nbytes / copied)
+
+    def seconds(self, work: Work) -> float:
+        """Return the time of a pass forward over one picture, among others of a batch."""
+        product = work.multiply_adds / self.multiply_adds
+        return SHARE * (product + 4 * work.numbers / self.bytes)
+
+
+def _median_seconds(call: Callable[[], Any], times: int = 3) -> float:
+    call()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _written(cost: LayerCost) -> int:
+    """Return how many numbers a layer writes for a picture; unknown sides count as 1."""
+    return math.prod(side or 1 for side in cost.shape[1:])
+
+
+def work_of(network: keras.Model, freeze: FreezePlan) -> tuple[Work, Work]:
+    """Return the work below and above the cut of a plan; `network` is a backbone without top."""
+    costs = layer_costs(network)
+    if freeze.all_frozen:
+        below = set(costs)
+    else:
+        prefix, _ = split_at(network, cut_of(network, freeze))
+        below = {layer.name for layer in prefix.layers} if prefix else set()
+
+    def total(inside: bool) -> Work:
+        chosen = [cost for name, cost in costs.items() if (name in below) == inside]
+        numbers = sum(map(_written, chosen))
+        return Work(sum(cost.multiply_adds for cost in chosen), numbers)
+
+    return total(True), total(False)
+
+
+def estimate(
+    prepared: Prepared, built: Built, plan: TrainPlan, measure: bool = False
+) -> dict[str, Any]:
+    """Return what `plan` will take from an empty feature cache, all its epochs counted.
+
+    Args:
+        built: the backbone; its weights do not matter.
+        measure: time the real network instead of trusting the rule; takes seconds.
+
+    Returns:
+        `{"seconds": [low, high], "memory": bytes, "disk": bytes, "measured": bool, "phases":
+        [{"name", "seconds": [low, high], "memory", "memory_per_image", "disk"}]}`: memory is the
+        peak of anonymous memory, of which each picture of a batch takes `memory_per_image`; disk
+        what the feature cache and the run folder get.
+    """
+    network = keras.Model(built.inputs, built.features)
+    below, above = work_of(network, plan.phases[0].freeze)
+    whole = Work(below.multiply_adds + above.multiply_adds, below.numbers + above.numbers)
+    machine = Machine.measure()
+    factor = _timed(network, prepared.spec.batch_size) / machine.seconds(whole) if measure else 1.0
+    engine = min(ENGINE[n] for n in candidates(prepared.spec.engine, prepared.spec.deterministic))
+    pictures = {part: len(ids) for part, ids in prepared.split.ids().items()}
+    views = (prepared.spec.kept_views - 1) * pictures["train"]
+    # The scan has just decoded every picture once, and found how long that takes here.
+    decode = prepared.seconds / max(1, sum(pictures.values()))
+    phases, kept = [], False
+    for phase in plan.phases:
+        below, above = work_of(network, phase.freeze)
+        passes = [factor * machine.seconds(work) for work in (below, above)]
+        passes[0] *= engine
+        row = _phase(phase, pictures, views, decode, passes, kept)
+        held, each = _memory(network, above, phase)
+        row["memory"] = held + prepared.spec.batch_size * each
+        row["memory_per_image"] = each
+        row["disk"] = _disk(network, phase, sum(pictures.values()) + views)
+        kept = phase.method == "solve"  # on its way the next phase's features are kept
+        phases.append(row)
+    seconds = START_SECONDS + sum(row["seconds"] for row in phases) + prepared.seconds
+    last = plan.phases[-1]  # what is frozen in it is computed for the test part beside the others
+    test = above if _keeps(last) else whole
+    seconds += pictures["test"] * factor * machine.seconds(test)
+    files = 3 * 4 * network.count_params()  # model.keras, checkpoints/best.keras, last.keras
+    for row in phases:
+        row["seconds"] = _range(row["seconds"])
+    return {
+        "seconds": _range(seconds),
+        "memory": max(row["memory"] for row in phases),
+        "disk": files + sum(row["disk"] for row in phases),
+        "measured": measure,
+        "phases": phases,
+    }
+
+
+def _range(seconds: float) -> list[float]:
+    return [round(seconds / ERROR, 1), round(seconds * ERROR, 1)]
+
+
+def _timed(network: keras.Model, batch_size: int) -> float:
+    """Return the measured seconds of a pass forward over one picture, in batches."""
+    images = np.zeros((batch_size, *network.input_shape[1:]), np.float32)
+    return _median_seconds(lambda: network.predict_on_batch(images)) / batch_size
+
+
+def _phase(
+    phase: Phase,
+    pictures: dict[str, int],
+    views: int,
+    decode: float,
+    passes: list[float],
+    kept: bool,
+) -> dict[str, Any]:
+    """Return a phase's name and seconds.
+
+    Args:
+        views: kept beside the pictures as they are.
+        passes: seconds of those below and above the cut.
+    """
+    below, above = passes
+    train, val = pictures["train"], pictures["val"]
+    features = (sum(pictures.values()) + views) * (decode + below)
+    seconds = PHASE_SECONDS[phase.method]
+    if phase.method == "solve":
+        return {"name": phase.name, "seconds": seconds + features}
+    epoch = above * (TRAINING * train + val)
+    if not _keeps(phase):
+        epoch += (train + val) * (decode + below)
+    elif not kept:
+        seconds += features
+    return {"name": phase.name, "seconds": seconds + phase.epochs * epoch}
+
+
+def _keeps(phase: Phase) -> bool:
+    """Tell whether a phase trains on features that are kept."""
+    return not phase.augment and (phase.freeze.all_frozen or phase.freeze.cut is not None)
+
+
+def _memory(network: keras.Model, above: Work, phase: Phase) -> tuple[int, int]:
+    """Return the peak of anonymous memory: whatever the batch, and for each picture in it.
+
+    The former is the process and weights, the latter what a batch leaves behind. Of the weights
+    there are four copies (the model, the best so far, gradients, momenta) while fitting, two while
+    solving; a training step keeps what each layer above the cut wrote.
+    """
+    weights = 4 * network.count_params() * (2 if phase.method == "solve" else 4)
+    forward = 3 * max(map(_written, layer_costs(network).values()))
+    held = above.numbers if phase.method == "fit" else 0
+    return int(BASE_BYTES + weights), 4 * (forward + held)
+
+
+def memory_warning(made: dict[str, Any], batch_size: int, free: int | None) -> str | None:
+    """Return what to say of an estimate that does not fit into memory; None: it fits, or unknown.
+
+    Args:
+        made: an estimate.
+        batch_size: images a step.
+        free: bytes that the process may hold in all.
+    """
+    row = max(made["phases"], key=lambda row: row["memory"])
+    if free is None or row["memory"] <= free:
+        return None
+    each = row["memory_per_image"]
+    rest = row["memory"] - batch_size * each
+    size = batch_size
+    while size > 1 and rest + size * each > free:
+        size //= 2
+    needed, there = row["memory"] / 2**30, free / 2**30
+    text = (
+        f"{row['name']}: about {needed:.1f} GiB by a rule for batches of {batch_size}, there are "
+        f"{there:.1f}: it may not fit. Smaller: "
+    )
+    if rest + size * each <= free:
+        text += f"--batch-size {size}, "
+    return f"{text}a smaller --image-size or backbone"
+
+
+def _disk(network: keras.Model, phase: Phase, pictures: int) -> int:
+    """Return the bytes of the features that are kept for a phase."""
+    if phase.freeze.all_frozen:
+        return 4 * pictures * network.output_shape[-1]
+    if phase.augment or phase.freeze.cut is None:
+        return 0
+    tensor = cut_of(network, phase.freeze).tensor
+    if isinstance(tensor, list):  # several tensors cross: computed each epoch
+        return 0
+    whole = 4 * pictures * math.prod(tensor.shape[1:])
+    return whole // 2 if whole > HALF_FROM else whole
+
+
+def compare_estimate(made: dict[str, Any], took: float) -> dict[str, Any]:
+    """Return what `metrics.json` says of an estimate: the range, the time taken, their ratio."""
+    low, high = made["seconds"]
+    ratio = took / math.sqrt(low * high)
+    return {"seconds": [low, high], "took": took, "ratio": round(ratio, 3)}

@@ -1,0 +1,166 @@
+"""The outcome of a run: the model saved, measured on the test part, and said in a line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.compute.engines import CHECKED, disagreement, reference
+from tlkit.compute.memory import halving
+from tlkit.data.feed.prepare import Examples, Prepared
+from tlkit.evaluate.evaluator import outputs, outputs_of
+from tlkit.evaluate.metrics import headline, measure
+from tlkit.features.cache import Rows
+from tlkit.features.store import FeatureStore, cut_of, split_at
+from tlkit.planning.phases import HEAD, TrainPlan
+from tlkit.progress import Progress
+from tlkit.reporting.figures import draw_curves, draw_metrics, predictions_csv
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.state import PhaseResult
+from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.task import Task
+
+
+def measure_run(
+    prepared: Prepared,
+    task: Task,
+    plan: TrainPlan,
+    model: keras.Model,
+    results: list[PhaseResult],
+    store: FeatureStore,
+    folder: RunFolder,
+    progress: Progress,
+    best: dict[str, float],
+) -> tuple[dict[str, Any], Task]:
+    """Save the model, evaluate it on the test part; return `metrics.json`, and the task to keep.
+
+    Args:
+        store: computes features of `model` and keeps them.
+        best: loss and metric of the model on the validation part.
+    """
+    folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
+    if log := folder.read_log():
+        draw_curves(log, folder.path / "curves.png")
+    answer = _answerer(model, plan, results, store, progress)
+    if isinstance(task, Multilabel):
+        # The threshold of each label is chosen on the validation part.
+        part = prepared.examples("val", task.encode)
+        task = task.with_thresholds(part.targets, answer(part, "validation"))
+    by_phase = Counter()
+    for result in results:
+        by_phase[result.name] += result.seconds
+    counts = {part: len(ids) for part, ids in prepared.split.ids().items()}
+    metrics = {
+        "task": task.name,
+        "backbone": prepared.spec.backbone.name,
+        "regime": plan.regime.value,
+        "examples": counts,
+        "phases": [
+            {
+                "name": result.name,
+                "trainable_parameters": result.trainable_parameters,
+                "seconds": result.seconds,
+                "best_val": result.best_val,
+                "features_kept": result.cached,
+                "gain": result.gain,
+                "device": result.device,
+                "precision": result.precision,
+                "images_per_second": result.images_per_second,
+                "batch_size": result.batch_size,
+            }
+            for result in results
+        ],
+        "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
+        "val": best,
+        "test": _test_metrics(prepared, task, answer, folder, progress) if counts["test"] else None,
+        "seconds": {
+            "total": 0.0,
+            "scan": round(prepared.seconds, 3),
+            "prefix": round(sum(result.prefix_seconds for result in results), 3),
+            "head": round(by_phase[HEAD], 3),
+            "finetune": round(sum(by_phase.values()) - by_phase[HEAD], 3),
+        },
+    }
+    return metrics, task
+
+
+Answerer = Callable[[Examples, str], np.ndarray]
+"""From a part and its name to the model's outputs (n, outputs)."""
+
+
+def _answerer(
+    model: keras.Model,
+    plan: TrainPlan,
+    results: list[PhaseResult],
+    store: FeatureStore,
+    progress: Progress,
+) -> Answerer:
+    """Return what answers a part: by kept features where the last phase trained on such.
+
+    No phase trained what lies below its cut, so the features are those of the delivered model; for
+    the next run of another regime, head or seed they are there. What they give is held against the
+    whole model on the first pictures, as an engine is: it is the delivered model that is measured.
+    """
+    cut = cut_of(model, plan.phases[len(results) - 1].freeze) if results[-1].cached else None
+
+    def answer(part: Examples, name: str) -> np.ndarray:
+        if cut is not None:
+            rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
+            found = halving(
+                lambda size: outputs(suffix, _pieces(rows, size), len(part), progress, name),
+                *(PIECE, name, partial(progress.say, name)),
+            )
+            sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
+            expected = reference(model, np.asarray(sample))
+            given = found[: len(expected[0])]
+            difference, allowed = disagreement(model, [given], expected)
+            if difference <= allowed:
+                return found
+            text = f"kept features answer otherwise than the model, by {difference:.2g}"
+            progress.say(name, f"{text}: measured by the whole model")
+        return outputs_of(model, part, progress, name)
+
+    return answer
+
+
+PIECE = 32
+"""Kept features that are answered at a time."""
+
+
+def _pieces(rows: Rows, size: int) -> Iterator[tuple[np.ndarray, None]]:
+    """Yield features in batches, with nothing where targets would be."""
+    for start in range(0, len(rows), size):
+        yield rows.take(slice(start, start + size)), None
+
+
+def _test_metrics(
+    prepared: Prepared, task: Task, answer: Answerer, folder: RunFolder, progress: Progress
+) -> dict[str, Any]:
+    test, part = prepared.split.test, prepared.examples("test", task.encode)
+    answers = answer(part, "test")
+    rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
+    folder.write_text("predictions.csv", rows)
+    metrics = measure(task, part.targets, answers)
+    if note := draw_metrics(task, metrics, part.targets, answers, folder.path):
+        progress.say("note", note)
+    return metrics
+
+
+def say_result(metrics: dict[str, Any], folder: RunFolder, progress: Progress) -> None:
+    total = f"{metrics['seconds']['total']:.0f} s in all"
+    if metrics["test"]:
+        progress.say("test", f"{headline(metrics['test'])}; {total}")
+    else:
+        values = ", ".join(f"{name} {value:.3f}" for name, value in metrics["val"].items())
+        progress.say("val", f"{values}; no test part; {total}")
+    if "estimate" in metrics:
+        low, high = metrics["estimate"]["seconds"]
+        progress.say(
+            "took", f"{metrics['seconds']['total']:.0f} s, {low:.0f}-{high:.0f} s were estimated"
+        )
+    progress.say("run", str(folder.path))

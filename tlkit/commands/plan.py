@@ -1,0 +1,79 @@
+"""The plan of a run on its data: phases, views, estimate; and what a person is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tlkit.backbones.build import Built
+from tlkit.commands.estimate import BASE_BYTES, estimate, memory_warning
+from tlkit.compute.memory import free_bytes, resident_bytes
+from tlkit.data.feed.prepare import Prepared
+from tlkit.planning import rules
+from tlkit.planning.phases import TrainPlan, make_plan
+from tlkit.progress import Progress
+from tlkit.spec.checks import find_problems
+from tlkit.spec.idle import find_idle
+
+
+def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
+    """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
+    spec = prepared.spec
+    classes = len(prepared.source.outputs) if spec.task == "classification" else 0
+    return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
+
+
+def planned(
+    prepared: Prepared,
+    built: Built,
+    progress: Progress,
+    callbacks: bool = False,
+    measure: bool = False,
+) -> tuple[Prepared, TrainPlan]:
+    """Return the plan with its estimate, and `prepared` with the views that a budget allows."""
+    plan = plan_of(prepared, built, callbacks)
+    found = estimate(prepared, built, plan, measure)
+    spec = prepared.spec
+    if spec.budget is not None and spec.views is None:
+        low, high = found["phases"][0]["seconds"]
+        choice = rules.views(spec.budget, math.sqrt(low * high))
+        viewed = spec.model_copy(update={"views": choice.value})
+        if not find_problems(viewed):  # views and mixup, say
+            progress.say("budget", f"{choice.value} view(s) of each picture: {choice.reason}")
+            prepared = dataclasses.replace(prepared, spec=viewed)
+            plan = plan_of(prepared, built, callbacks)
+            found = estimate(prepared, built, plan, measure)
+    for line in _idle(prepared, plan, callbacks):
+        progress.say("note", line)
+    return prepared, dataclasses.replace(plan, estimate=found)
+
+
+def _idle(prepared: Prepared, plan: TrainPlan, callbacks: bool) -> list[str]:
+    """Return what has no effect by the plan; what the spec alone tells has been refused."""
+    spec = prepared.spec
+    if spec.budget is not None:
+        return []
+    chosen = {"regime": plan.regime.value}
+    if plan.phases[-1].freeze.all_frozen:
+        chosen["freeze"] = "all"
+    return find_idle(spec.model_copy(update=chosen), callbacks)
+
+
+def say_memory(plan: TrainPlan, batch_size: int, progress: Progress, gpu: int | None) -> None:
+    """Say if the plan, by its estimate, is more than memory holds.
+
+    Args:
+        gpu: bytes of memory of the GPU that it will run on; None: it runs on the processor.
+    """
+    free = free_bytes()
+    held = gpu + int(BASE_BYTES) if gpu else free and free + resident_bytes()
+    warning = memory_warning(plan.estimate, batch_size, held)
+    if warning:
+        progress.say("memory", warning)
+
+
+def say_plan(plan: TrainPlan, progress: Progress) -> None:
+    """Print the regime and what each phase does."""
+    progress.say("plan", f"{plan.regime.value} ({plan.regime.reason})")
+    for phase in plan.phases:
+        progress.say("", f"{phase.name}: {phase.describe()}; BatchNorm {phase.freeze.batchnorm}")

@@ -1,0 +1,140 @@
+"""What training sees of some pictures, drawn as a grid: changed at random, mixed, with targets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tlkit.data.feed.augment import augmenter
+from tlkit.data.feed.mix import mixer
+from tlkit.data.feed.pipeline import batches
+from tlkit.data.feed.prepare import Prepared
+from tlkit.errors import DataError, SpecError
+from tlkit.lettering import lettering, missing_note
+from tlkit.places import DRAWN, check_png
+from tlkit.progress import Progress
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.task import Task
+
+MOST = 50
+"""Rows, and columns, that a grid may have: beyond, nobody can see a picture."""
+
+LONGEST = 24
+"""Characters of a class's name under a picture."""
+
+
+def check_grid(out: str | Path, pictures: int, draws: int) -> Path:
+    """Return the path of a preview to be drawn.
+
+    Raises:
+        SpecError: see `places.check_png`, or the grid is too small or too large.
+    """
+    path = Path(out)
+    check_png(path)
+    for name, value in (("pictures", pictures), ("draws", draws)):
+        if not 1 <= value <= MOST:
+            raise SpecError(f"{name}: Allowed: 1 to {MOST}. Received: {value}")
+    return path
+
+
+def draw_preview(
+    prepared: Prepared, path: Path, pictures: int, draws: int, progress: Progress
+) -> None:
+    """Draw `pictures` rows of the training part: each as it is, then as in `draws` epochs.
+
+    The rows are what an epoch begins with: with balanced sampling rare classes are there more
+    often. MixUp and CutMix mix each row with the one above it.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    spec = prepared.spec
+    task = TASKS[spec.task](prepared.source.outputs)
+    train = prepared.training(task)
+    order = train.balance.order(len(train), np.random.default_rng(spec.seed))[:pictures]
+    group = [prepared.split.train[i] for i in order]
+    targets = task.soften(train.targets[order])
+    how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
+    plain = batches(group, targets, spec.size, len(group), **how)
+    seen = batches(
+        group,
+        targets,
+        spec.size,
+        len(group),
+        augment=augmenter(spec.augment_level, spec.mirror),
+        mix=mixer(spec.mixup, spec.cutmix),
+        epochs=range(draws),
+        **how,
+    )
+    columns = []
+    with progress.bar("preview", "drawing", draws + 1) as advance:
+        for images, targets in itertools.chain(plain, seen):
+            columns.append((np.asarray(images), np.asarray(targets)))
+            advance(1)
+    try:
+        with lettering(task.outputs) as shown:
+            figure = _draw(task, columns, spec.size, shown)
+            figure.savefig(path, format="png", dpi=100, metadata={"Software": DRAWN})
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    if note := missing_note(task.outputs, path.name):
+        progress.say("note", note)
+    progress.say("preview", f"{path}: {_what(prepared)}")
+
+
+def _what(prepared: Prepared) -> str:
+    spec = prepared.spec
+    words = [f"augment {spec.augment_level}"]
+    if spec.augment == "auto":
+        words[0] += " (auto: where training augments at all, tlkit plan says)"
+    if not spec.mirror:
+        words.append("not mirrored")
+    words += [f"{name} {value:g}" for name in ("mixup", "cutmix") if (value := getattr(spec, name))]
+    if spec.balance != "none":
+        words.append(f"balance {spec.balance}")
+    return ", ".join(words)
+
+
+def _draw(
+    task: Task,
+    columns: list[tuple[np.ndarray, np.ndarray]],
+    size: int,
+    shown: Callable[[str], str],
+) -> Figure:
+    rows = len(columns[0][0])
+    # At least two inches a picture, so that two lines of text stand under it.
+    inch = max(2.0, size / 100)
+    figure = Figure((inch * len(columns), (inch + 0.4) * rows), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for j, (images, targets) in enumerate(columns):
+        for i in range(rows):
+            axis = axes[i, j]
+            axis.imshow(np.clip(images[i] / 255, 0, 1))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_xlabel(shown(describe_target(task, targets[i])), fontsize=8)
+        axes[0, j].set_title("as it is" if j == 0 else f"draw {j}", fontsize=9)
+    return figure
+
+
+def describe_target(task: Task, target: np.ndarray) -> str:
+    """Return a mixed target (outputs,) in words: its classes, with shares where they are several.
+
+    Numbers are given by name and value.
+    """
+    if task.answers == "values":
+        return "\n".join(f"{_short(n)} {x:.3g}" for n, x in zip(task.outputs, target, strict=True))
+    shares = [(float(x), name) for x, name in zip(target, task.outputs, strict=True) if x > 0.005]
+    lines = [
+        _short(name) if share > 0.995 else f"{_short(name)} {share:.2f}"
+        for share, name in sorted(shares, key=lambda pair: -pair[0])
+    ]
+    return "\n".join(lines[:4] + (["..."] if len(lines) > 4 else [])) or "no label"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

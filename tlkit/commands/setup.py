@@ -1,0 +1,83 @@
+"""From a spec and its data to a model: the task, the backbone, and the top that joins them."""
+
+from __future__ import annotations
+
+import keras
+
+from tlkit.backbones.build import Built, build_backbone, check_finite
+from tlkit.backbones.own.given import Given, build_given, open_given
+from tlkit.compute.devices import ONE_CPU, Machine
+from tlkit.compute.environment import precision
+from tlkit.data.feed.colours import Colours, measure_colours
+from tlkit.data.feed.prepare import Prepared
+from tlkit.planning.freezing import plan_freeze
+from tlkit.spec.run import RunSpec
+from tlkit.tasks.pooled import attach
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.task import Task
+
+
+def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
+    """Open a backbone of the user's own; return the spec with its size, and its path in full."""
+    if not spec.backbone.given:
+        return spec, None
+    keras.backend.clear_session()  # the layers that a function makes are numbered anew, as below
+    given = open_given(spec.backbone.name, model, spec.image_size)
+    backbone = spec.backbone.model_copy(update={"name": given.name})
+    return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given
+
+
+def assemble(
+    prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU
+) -> tuple[Task, Built, keras.Model]:
+    """Return the task with what it knows of the training targets, backbone and whole model.
+
+    Raises:
+        WeightsError: those of the backbone cannot be had, or hold what is no number.
+    """
+    spec = prepared.spec
+    keras.backend.clear_session()  # names of earlier models would number this one's layers
+    # Whatever was drawn before: a resumed run starts as the stopped one did.
+    keras.utils.set_random_seed(spec.seed)
+    task = TASKS[spec.task](prepared.source.outputs)
+    train = prepared.examples("train", task.encode)
+    task = task.fit(train.targets)
+    # Balanced classes are equally frequent: all biases start at zero.
+    frequencies = spec.head.bias == "frequencies" and spec.balance == "none"
+    bias = task.bias(train.targets) if frequencies else None
+    with prepared.reading.told():
+        colours = None if spec.normalize == "application" else measure_colours(train)
+    with machine.scope():  # its weights, on each device
+        with precision(spec):
+            built = _backbone(spec, given, spec.backbone.weights, colours)
+        model = attach(built.inputs, built.features, task, spec.head, bias)
+    if given is not None or spec.backbone.weights != "none":
+        asked = spec.backbone
+        check_finite(model, f"backbone {asked.name}" + ("" if given else f", {asked.weights}"))
+    if len(machine.devices) > 1:
+        # A model made in the scope would predict each batch once on every device.
+        model = keras.Model(model.input, model.output)
+    return task, built, model
+
+
+def unweighted(spec: RunSpec, given: Given | None) -> Built:
+    """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
+    return _backbone(spec, given, "none", None)
+
+
+def check_freeze(spec: RunSpec, given: Given | None) -> None:
+    """Answer a wrong freeze rule before the data are read and weights fetched.
+
+    Raises:
+        FreezeError: it cannot be read, or matches nothing.
+    """
+    if spec.freeze != "auto":
+        plan_freeze(unweighted(spec, given).layers, spec.freeze)
+
+
+def _backbone(spec: RunSpec, given: Given | None, weights: str, colours: Colours | None) -> Built:
+    asked = spec.backbone
+    if given is not None:
+        return build_given(given, asked.cut, asked.preprocessing)
+    whiten = spec.normalize == "pca"
+    return build_backbone(asked.name, spec.size, weights, asked.alpha, colours, whiten)

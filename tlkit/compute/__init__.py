@@ -1,0 +1,1 @@
+"""Devices, engines and memory."""

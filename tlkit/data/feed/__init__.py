@@ -1,0 +1,1 @@
+"""From a listed and scanned data set to batches."""

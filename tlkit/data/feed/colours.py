@@ -1,0 +1,35 @@
+"""Mean and covariance of a data set's colours, for input normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:  # it brings TensorFlow, which a backbone does not need
+    from tlkit.data.feed.prepare import Examples
+
+SAMPLE = 500
+"""Pictures that are looked at: at 224 pixels a side 25 million colours, for nine numbers."""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Statistics of R, G and B in 0-255: mean (3,) and covariance (3, 3)."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def measure_colours(examples: Examples) -> Colours:
+    """Return the statistics of (at most `SAMPLE`) training pictures, spread over the whole part."""
+    step = max(1, len(examples) // SAMPLE)
+    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    for images, _ in examples.pictures(range(0, len(examples), step)):
+        colours = np.asarray(images, np.float64).reshape(-1, 3)
+        count += len(colours)
+        total += colours.sum(axis=0)
+        products += colours.T @ colours
+    mean = total / count
+    return Colours(mean, products / count - np.outer(mean, mean))

@@ -1,0 +1,323 @@
+"""The data of a run, ready for its first phase: listed, scanned, split."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tlkit.data.feed.augment import augmenter
+from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.feed.mix import mixer
+from tlkit.data.feed.pipeline import batches, seed_of
+from tlkit.data.feed.say import say_data
+from tlkit.data.groups import groups_json, groups_line
+from tlkit.data.membership import Members, members
+from tlkit.data.pictures.rendering import rendering_of
+from tlkit.data.readers.open import Example, Source, open_source
+from tlkit.data.scan.pixel_facts import say_pixels
+from tlkit.data.scan.reading import Reading
+from tlkit.data.scan.scan import Scan, scan
+from tlkit.data.scan.summary import near_duplicates, summarise
+from tlkit.data.split import Split, split
+from tlkit.data.targets import Label, count_labels, targets_of
+from tlkit.errors import DataError, printable
+from tlkit.progress import Progress
+from tlkit.spec.run import ARRAYS, RunSpec
+
+Batches = Iterable[tuple[Any, ...]]
+Encode = Callable[[Sequence[Label]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One part of the data as training sees it.
+
+    Attributes:
+        digests: content hash of each picture, in order, with how it is shown where that matters.
+        targets: a row for each, as the task encodes it.
+        pictures: makes a pipeline of (images, targets) of the pictures with these indices,
+            unchanged and in order.
+        stream: of the training part, makes the pipeline of a fitted phase: all pictures, in
+            another order in each epoch; arguments: whether they are augmented, and which epochs,
+            `range(1)` unless told.
+        balance: what is done about imbalance; in `stream` it is done.
+        views: of the training part, how many views of each picture `seen` holds.
+        seen: of the training part, the views of all its pictures for which features are kept: all
+            as they are, then all in a first random change, in a second, and so on.
+        groups: a number for each picture (n,), the same in all parts: those of one number belong
+            together and stay on one side of every fold. None: each stands alone.
+        batch_size: pictures in a batch of these pipelines.
+        smaller: returns the same part in batches of another size.
+    """
+
+    digests: Sequence[str]
+    targets: np.ndarray
+    pictures: Callable[[Sequence[int]], Batches]
+    stream: Callable[..., Batches] | None = None
+    balance: Balance = UNBALANCED
+    views: int = 1
+    seen: Examples | None = None
+    groups: np.ndarray | None = None
+    batch_size: int = 32
+    smaller: Callable[[int], Examples] | None = None
+
+    def batched(self, size: int) -> Examples:
+        """Return the same part in batches of `size`."""
+        return self if size == self.batch_size else self.smaller(size)
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+def joint_groups(*parts: Examples) -> np.ndarray | None:
+    """Return the group numbers of several parts, one after the other; None: all stand alone."""
+    groups = [part.groups for part in parts]
+    if any(own is None for own in groups):
+        return None
+    joint = np.concatenate(groups)
+    return joint if len(np.unique(joint)) < len(joint) else None
+
+
+class Teacher(Protocol):
+    """What training examples need of a task (`tlkit.tasks.task.Task`)."""
+
+    def encode(self, labels: Sequence[Label]) -> np.ndarray:
+        """Turn labels into targets."""
+
+    def soften(self, targets: np.ndarray) -> np.ndarray:
+        """Return targets that may be mixed."""
+
+    def balance(self, targets: np.ndarray, kind: str) -> Balance:
+        """Return what is done about imbalance."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first phase: nothing has been written."""
+
+    spec: RunSpec
+    source: Source
+    scan: Scan
+    split: Split
+    seconds: float
+
+    @property
+    def reading(self) -> Reading:
+        """What reads the images from here on, and knows what was wrong with one."""
+        return self.scan.reading
+
+    def batched(self, size: int) -> Prepared:
+        """Return the same data in batches of `size`."""
+        return replace(self, spec=self.spec.model_copy(update={"batch_size": size}))
+
+    def examples(self, part: str, encode: Encode) -> Examples:
+        """Return one part as it is; `encode` makes a task's targets of labels."""
+        return self._examples([(example, 0) for example in getattr(self.split, part)], encode)
+
+    def whole(self, encode: Encode, test: bool = True) -> Examples:
+        """Return all views of training pictures, then validation and, if wanted, test part."""
+        parts = [self.split.val, *([self.split.test] if test else [])]
+        others = [(example, 0) for part in parts for example in part]
+        return self._examples([*self._seen(), *others], encode)
+
+    def _seen(self) -> list[tuple[Example, int]]:
+        views = range(self.spec.kept_views)
+        return [(example, view) for view in views for example in self.split.train]
+
+    def _examples(self, seen: Sequence[tuple[Example, int]], encode: Encode) -> Examples:
+        """Return pictures with the number of the view that is asked of each, 0 as it is."""
+        spec, targets = self.spec, encode([example.label for example, _ in seen])
+        digests = [
+            f"{digest}-{spec.augment_level}{'' if spec.mirror else '-same-side'}-{spec.seed}-{view}"
+            if view
+            else digest
+            for digest, view in ((self.scan.variant(e.id), view) for e, view in seen)
+        ]
+
+        def pictures(chosen: Sequence[int]) -> Batches:
+            seeds = [seed_of(digests[i]) if seen[i][1] else (-1, -1) for i in chosen]
+            changed = any(seen[i][1] for i in chosen)
+            return batches(
+                [seen[i][0] for i in chosen],
+                targets[list(chosen)],
+                spec.size,
+                spec.batch_size,
+                augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
+                seeds=np.array(seeds, np.int32) if changed else None,
+                rendering=self.scan.rendering,
+                reading=self.reading,
+            )
+
+        def smaller(size: int) -> Examples:
+            return self.batched(size)._examples(seen, encode)
+
+        groups = np.array([self.split.units[e.id] for e, _ in seen])
+        size = spec.batch_size
+        return Examples(digests, targets, pictures, groups=groups, batch_size=size, smaller=smaller)
+
+    def training(self, task: Teacher) -> Examples:
+        """Return the training part, balanced, and augmented where that is asked of its stream."""
+        group, spec = self.split.train, self.spec
+        plain = self.examples("train", task.encode)
+        balance = task.balance(plain.targets, spec.balance)
+
+        def stream(augment: bool, epochs: range = range(1)) -> Batches:
+            targets, change, mix = plain.targets, None, None
+            if augment:
+                change = augmenter(spec.augment_level, spec.mirror)
+                mix = mixer(spec.mixup, spec.cutmix)
+            return batches(
+                group,
+                task.soften(targets) if mix else targets,
+                spec.size,
+                spec.batch_size,
+                shuffle_seed=spec.seed,
+                augment=change,
+                mix=mix,
+                balance=balance,
+                epochs=epochs,
+                rendering=self.scan.rendering,
+                reading=self.reading,
+            )
+
+        seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)
+        return replace(
+            plain,
+            stream=stream,
+            balance=balance,
+            views=spec.kept_views,
+            seen=seen,
+            smaller=lambda size: self.batched(size).training(task),
+        )
+
+    def members(self) -> Members:
+        """Return `data.json`: id, content hash and label of each image of each part."""
+        return members(self.split.parts(), self.scan.digests)
+
+    def scan_json(self) -> dict[str, Any]:
+        """Return `scan.json`: what `summarise` says of the data as given, and the split."""
+        left_out = {**self.scan.left_out, **self.split.left_out}
+        parts = self.split.parts()
+        summary = summarise(self.source.parts, self.scan, self.spec.size)
+        if self.spec.near_duplicates:
+            summary["near_duplicates"] = near_duplicates(parts, self.scan)
+        return {
+            **summary,
+            "source": printable(self.spec.data),
+            "notes": list(self.source.notes),
+            "groups": groups_json(self.source.parts, self.scan.digests, self.source.grouping),
+            "dropped": list(self.split.dropped),
+            "classes": {part: count_labels(group) for part, group in parts.items()},
+            "left_out": [{"id": id_, "reason": why} for id_, why in sorted(left_out.items())],
+            "splits": self.split.ids(),
+        }
+
+
+def prepare(
+    spec: RunSpec,
+    arrays: dict[str, Any],
+    progress: Progress,
+    listed: Callable[[RunSpec, Source], None] = lambda spec, source: None,
+) -> Prepared:
+    """List, scan and split the data of a run.
+
+    Args:
+        arrays: what stands in the place of `ARRAYS` in `spec`: `data`, `val`, `test`.
+        listed: called once the examples are listed, before the first is read.
+
+    Raises:
+        DataError: see `open_source`, `scan` and `split`.
+    """
+    start = time.monotonic()
+    if spec.data is None:
+        raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
+    source = open_spec(spec, arrays)
+    listed(_with_full_paths(spec), source)
+    examples = [example for part in source.parts.values() for example in part]
+    asked, deciding = rendering_of(spec), source.parts["train"]
+    found = scan(examples, progress, spec.strict, spec.near_duplicates, asked, deciding)
+    spec = spec.model_copy(update={"bits": found.rendering.bits})
+    shares = {
+        part: share
+        for part in ("val", "test")
+        if part not in source.parts and not isinstance(share := getattr(spec, part), str)
+    }
+    with _left_out_told(found):
+        parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare)
+    source = _with_split(source, parts)
+    say_data(spec, source, found, parts, progress)
+    _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
+    say_pixels(found, asked, progress)
+    if spec.near_duplicates:
+        _say_near(near_duplicates(parts.parts(), found), progress)
+    return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def _left_out_told(found: Scan) -> Iterator[None]:
+    """Add to an error of the split which files are missing from it, and why: the likely cause."""
+    try:
+        yield
+    except DataError as error:
+        if not found.left_out:
+            raise
+        id_, reason = next(iter(found.left_out.items()))
+        raise DataError(
+            f"{error}. {len(found.left_out):,} files were left out, such as {id_}: {reason}"
+        ) from error
+
+
+def open_spec(spec: RunSpec, arrays: dict[str, Any]) -> Source:
+    """List the examples of a spec's data, validation and test sources; reads no picture."""
+    given = {
+        part: arrays.get(part, value)
+        for part in ("val", "test")
+        if isinstance(value := getattr(spec, part), str)
+    }
+    asked = {"targets": targets_of(spec), "group": spec.group}
+    return open_source(arrays.get("data", spec.data), **given, **asked)
+
+
+def _with_split(source: Source, parts: Split) -> Source:
+    """Return `source` with what the split found: the outputs that are left, and notes."""
+    outputs = tuple(name for name in source.outputs if name not in parts.dropped)
+    return replace(source, outputs=outputs, notes=(*source.notes, *parts.notes))
+
+
+def _with_full_paths(spec: RunSpec) -> RunSpec:
+    """Return `spec` with paths that still hold when a command is given from another folder."""
+    full = {
+        name: str(Path(value).resolve())
+        for name in ("data", "val", "test")
+        if isinstance(value := getattr(spec, name), str)
+        and value != ARRAYS
+        and not value.startswith(("example:", "tfds:"))
+    }
+    weights = spec.backbone.weights
+    if weights not in ("imagenet", "none", "own"):
+        path = {"weights": str(Path(weights).resolve())}
+        full["backbone"] = spec.backbone.model_copy(update=path)
+    return spec.model_copy(update=full)
+
+
+def _say_groups(found: dict[str, Any] | None, progress: Progress) -> None:
+    if found:
+        progress.say("groups", f"{groups_line(found)}: each on one side of every split")
+
+
+def _say_near(near: dict[str, Any], progress: Progress) -> None:
+    if near["note"]:
+        progress.say("near", f"duplicates were not searched: {near['note']}")
+    elif near["across_parts"]:
+        shown = " and ".join(near["pairs"][0]["ids"])
+        progress.say(
+            "near",
+            f"{near['across_parts']} pairs of pictures much alike stand in two parts (scan.json), "
+            f"such as {shown}",
+        )

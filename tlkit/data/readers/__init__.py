@@ -1,0 +1,1 @@
+"""The forms that data has: folders, tables, arrays, records, archives."""

@@ -1,0 +1,325 @@
+"""Where examples come from: folders, the embedded example sets, arrays, tf.data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tlkit.data.groups import check_groups, grouped_by
+from tlkit.data.pictures.files import read_file
+from tlkit.data.readers.rows import TABLES
+from tlkit.data.targets import ClassTargets, Label, Targets, count_labels, printable
+from tlkit.data.wording import few, number
+from tlkit.errors import DataError
+
+if TYPE_CHECKING:
+    from tlkit.data.readers.records import Records
+
+PARTS = {
+    "train": ("train",),
+    "val": ("validation", "val", "valid"),
+    "test": ("test",),
+}
+"""The parts of a data set and the names of the folders that may hold them."""
+
+ABOUT = "tlkit.json"
+"""The file in which `tlkit data prepare` says what it wrote."""
+
+
+CLASSES = ClassTargets()
+
+UNKNOWN = {"nan", "n/a", "#n/a", "na", "null", "?", "-", "<na>"}
+"""What tables have in the place of a label that is missing, in lower case."""
+
+ALLOWED = (
+    "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
+    "file (.csv, .tsv, .txt) with image and label columns; a zip file of such a folder; a folder "
+    "made by tlkit data prepare; tfds:NAME"
+)
+
+
+class Facts(NamedTuple):
+    """What is known of a picture's pixels without decoding it: see `look.Finding`."""
+
+    transparent: bool
+    largest: int
+    flat: bool
+    alpha: str | None
+    bits: int | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Example:
+    """One picture with its label: a file, a record or an array.
+
+    Attributes:
+        id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
+        label: the class; for other tasks a tuple of labels or of numbers.
+        path: the file, or None for others.
+        pixels: uint8 or float32, 0-255, RGB (height, width, 3) or with alpha (..., 4); None for
+            others.
+        records, number: the data set whose record of this number holds the picture.
+        digest: content hash of the picture, where it is known without reading it; then it is known
+            to be decodable too.
+        group: name of what it belongs to with others, such as a patient or a clip; they stay on
+            one side of every split. None: to nothing.
+        facts: of its pixels, where `digest` is known and there is anything to say.
+    """
+
+    id: str
+    label: Label
+    path: Path | None = None
+    pixels: np.ndarray | None = None
+    records: Records | None = None
+    number: int = 0
+    digest: str | None = None
+    group: str | None = None
+    facts: Facts | None = None
+
+    def read(self) -> bytes:
+        """Return the bytes that tell this picture's content from another's.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
+        if self.path is not None:
+            return read_file(self.path)
+        if self.records is not None:
+            return self.records.image(self.number, self.digest)
+        pixels = self.pixels
+        if pixels.dtype != np.uint8:  # the same picture, whatever type it was given as
+            whole = pixels.astype(np.uint8)
+            pixels = whole if np.array_equal(whole, pixels) else pixels
+        return str(pixels.shape).encode() + pixels.tobytes()
+
+
+def content_digest(content: bytes) -> str:
+    """Return the hash by which pictures are told apart."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@dataclass
+class Listing:
+    """A data set as it was listed: its name, its examples by part, and what had to be guessed.
+
+    Attributes:
+        notes: a sentence for each thing that was guessed about the data or left aside; a person
+            who did not mean it so must be able to see it.
+    """
+
+    name: str
+    parts: dict[str, list[Example]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its name, the model's outputs, and the examples of each part that it holds.
+
+    Attributes:
+        notes: as in `Listing`, of all that was listed.
+        grouping: the option by which examples have groups; None: they have none.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    parts: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
+    grouping: str | None = None
+
+
+def open_source(
+    data: Any,
+    val: Any = None,
+    test: Any = None,
+    targets: Targets = CLASSES,
+    group: str | None = None,
+) -> Source:
+    """List the examples of `data`, and of `val` and `test` where these are data of their own.
+
+    Args:
+        data: a folder, a CSV file, `tfds:NAME[/config][:split]`, `example:NAME`, an `(images,
+            labels)` pair or a `tf.data.Dataset`.
+        val, test: the same, or None where they are to be split off.
+        targets: how labels are read.
+        group: a regular expression, found in the ids of examples that belong together: its first
+            capture group, or the whole match, names their group. The ids are those in the data
+            itself: without the part that is put before those of `val` and `test`.
+
+    Raises:
+        DataError: nothing is there, there are fewer than two classes, `val` or `test` have classes
+            that the training data lacks, images cannot be grouped as asked, or there are options
+            of a table, and none is one.
+    """
+    _check_table_used([x for x in (data, val, test) if x is not None], targets)
+    listing = open_listing(data, targets, group)
+    name, parts, notes = listing.name, listing.parts, listing.notes
+    for part, given in (("val", val), ("test", test)):
+        if given is not None:
+            # All of its examples, whatever its own parts.
+            own = open_listing(given, targets, group)
+            if part in parts:
+                count = number(len(parts[part]), "image")
+                notes.append(f"{part}: the data's own, {count}, is not used: another is given")
+            parts[part] = [
+                replace(e, id=f"{part}/{e.id}") for examples in own.parts.values() for e in examples
+            ]
+            notes += [f"{part}: {note}" for note in own.notes]
+    notes += _alike(count_labels(parts["train"]))
+    try:
+        outputs = targets.outputs(name, parts["train"])
+    except DataError as error:  # the notes say where the other classes are
+        raise DataError(". ".join([str(error), *notes])) from error
+    for part in ("val", "test"):
+        targets.check(name, part, parts.get(part, []), outputs)
+    everything = [example for examples in parts.values() for example in examples]
+    grouping, told = check_groups(name, everything, targets.table.group, group)
+    return Source(name, outputs, parts, (*notes, *told), grouping)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the images below `folder`, sorted, as training lists them: see `tree.Tree`.
+
+    Links to files are followed. A link to a folder is not, or a loop of links would have no end:
+    it is returned as if it were a file, so that it is named among what cannot be used.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    from tlkit.data.readers.tree import walk
+
+    return [Path(path) for path in walk(folder).files()]
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Name labels that differ only in case, blanks or a form of Unicode (UAX 15, NFKC), or in how a
+    number is written; and those that say that nothing is known."""
+    labels = list(labels)
+    alike, numbers = defaultdict(list), defaultdict(list)
+    for label in labels:
+        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+        if re.fullmatch(r"[+-]?\d+(\.0*)?", label):
+            numbers[int(label.partition(".")[0])].append(label)
+    notes = []
+    for found, what in (
+        (alike, "differ only in case or blanks"),
+        (numbers, "are the same number"),
+    ):
+        if same := [" and ".join(map(repr, own)) for own in found.values() if len(own) > 1]:
+            name = "if they are one class, give them one name"
+            notes.append(f"labels that {what}: {few(same)}; {name}")
+    unknown = [x for x in labels if x.casefold() in UNKNOWN or re.fullmatch(r"-\d+", x)]
+    if unknown:
+        names = few([repr(name) for name in unknown])
+        notes.append(f"a class like any other, also if it means unknown: {names}")
+    return notes
+
+
+def open_listing(data: Any, targets: Targets, group: str | None = None) -> Listing:
+    """List the examples of one source as it is, whatever its parts.
+
+    Args and Raises: as in `open_source`.
+    """
+    listing = _listed(data, targets)
+    if group is not None:
+        parts = {part: grouped_by(group, examples) for part, examples in listing.parts.items()}
+        listing = replace(listing, parts=parts)
+    examples = [example for part in listing.parts.values() for example in part]
+    if not all(isinstance(example.label, targets.kind) for example in examples):
+        raise DataError(
+            f"data {listing.name}: gives one class a picture. Allowed for this task: a CSV file or "
+            "arrays"
+        )
+    return listing
+
+
+def _listed(data: Any, targets: Targets) -> Listing:
+    if isinstance(data, str) and data.startswith("example:"):
+        from tlkit.data.readers.samples import prepare_example
+
+        return _folder(data.removeprefix("example:"), prepare_example(data))
+    if isinstance(data, str) and data.startswith("tfds:"):
+        from tlkit.data.readers.tfds import tfds_parts
+
+        return Listing(re.split(r"[:/]", data)[1], tfds_parts(data, targets))
+    if isinstance(data, str | Path):
+        path = Path(data)
+        if is_table(path):
+            from tlkit.data.readers.csv_file import read_table
+
+            return read_table(path, targets)
+        if path.suffix.lower() == ".zip" and os.path.isfile(path):
+            from tlkit.data.readers.archive import unpack
+
+            folder = unpack(path)
+            listing = _in_folder(printable(path.stem), folder, targets)
+            return replace(listing, notes=[f"{path} unpacked into {folder}", *listing.notes])
+        return _in_folder(printable(path.resolve().name), path, targets)
+    from tlkit.data.readers.arrays import array_listing
+
+    return array_listing(data, targets)
+
+
+def is_table(data: Any) -> bool:
+    """Tell whether `data` names a file that is read as a table."""
+    if not isinstance(data, str | Path) or str(data).startswith(("example:", "tfds:")):
+        return False
+    return Path(data).suffix.lower() in TABLES and not os.path.isdir(data)
+
+
+def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
+    """Refuse options of a table where no data is one; what was prepared from one takes them."""
+    paths = [Path(x) for x in given if isinstance(x, str | Path)]
+    unused = {k: v for k, v in targets.table.given().items() if k not in targets.named_by}
+    if not unused or any(map(is_table, given)) or any(map(is_dataset, paths)):
+        return
+    name, value = next(iter(unused.items()))
+    raise DataError(
+        f"table.{name}: says how a table is read, and the data is none. Allowed: left out, or a "
+        f"file {', '.join(TABLES)} as data. Received: {value!r} with data "
+        f"{given[0] if isinstance(given[0], str | Path) else type(given[0]).__name__}"
+    )
+
+
+def _in_folder(name: str, path: Path, targets: Targets) -> Listing:
+    if is_dataset(path):
+        from tlkit.data.readers.tfds import folder_parts
+
+        return Listing(name, folder_parts(path, targets))
+    return _folder(name, path)
+
+
+def _folder(name: str, path: Path) -> Listing:
+    from tlkit.data.readers.archive import refuse_archive
+    from tlkit.data.readers.folders import list_folder
+
+    try:
+        if not path.is_dir():
+            refuse_archive(path)
+            problem = "is not a folder" if path.exists() else "does not exist"
+            raise DataError(f"data {path}: {problem}. Allowed: {ALLOWED}")
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
+    return Listing(name, *list_folder(path))
+
+
+def is_dataset(folder: Path) -> bool:
+    """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made.
+
+    One of `tlkit data prepare` is known by its own file too, whatever else is left of it.
+    """
+    try:
+        return (folder / ABOUT).is_file() or all(
+            (folder / name).is_file() for name in ("dataset_info.json", "features.json")
+        )
+    except OSError:  # a name that is too long, a folder that may not be read: said later
+        return False

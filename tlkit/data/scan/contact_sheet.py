@@ -1,0 +1,163 @@
+"""A contact sheet of what a scan found suspicious: one PNG to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from tlkit.data.pictures.decode import UNDECODABLE, decode
+from tlkit.data.pictures.rendering import Rendering, blend_array
+from tlkit.data.readers.open import Example
+from tlkit.errors import DataError
+from tlkit.lettering import one_font
+from tlkit.places import DRAWN
+
+TILE = 128
+"""Side of a picture on the sheet in pixels."""
+
+COLUMNS = 8
+
+MOST = 24
+"""Tiles of each kind; the heading says how many there are in all."""
+
+_LINE, _GAP, _CAPTION = 14, 6, 3  # height of a line of text, space between tiles, lines of text
+_STEP = (TILE + _GAP, TILE + _CAPTION * _LINE + _GAP)
+_INK, _PALE = "black", (225, 225, 225)
+
+Tile = tuple[str, str, bool]
+"""Id, what is said below it, and whether the picture is to be shown."""
+
+
+def write_sheet(
+    summary: dict[str, Any], examples: list[Example], path: Path, rendering: Rendering
+) -> int:
+    """Write a contact sheet of the suspicious files in `summary`; return how many tiles it has.
+
+    Args:
+        summary: from `summarise`.
+        examples: all that were scanned.
+        path: a PNG file, see `places.check_png`.
+        rendering: how pictures are shown, as training would.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    rows = _rows(summary)
+    height = sum(_height(len(tiles)) for _, tiles in rows) + 2 * _LINE
+    sheet = Image.new("RGB", (COLUMNS * _STEP[0] + _GAP, height), "white")
+    file, shown = one_font([e.id for e in examples])
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(file, 11)
+    by_id, y = {e.id: e for e in examples}, _GAP
+    if not rows:
+        pen.text((_GAP, y), "nothing suspicious", _INK, font)
+    for heading, tiles in rows:
+        pen.text((_GAP, y), heading, _INK, font)
+        for i, (id_, text, whole) in enumerate(tiles):
+            at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
+            picture = _thumbnail(by_id[id_], rendering) if whole else None
+            _draw_tile(sheet, at, picture, [*_wrapped(shown(id_), font, 2), text], font)
+        y += _height(len(tiles))
+    made = PngInfo()
+    made.add_text("Software", DRAWN)
+    try:
+        sheet.save(path, "PNG", pnginfo=made)
+    except OSError as error:
+        raise DataError(f"--sheet {path}: cannot be written: {error.strerror}") from error
+    return sum(len(tiles) for _, tiles in rows)
+
+
+def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
+    """Return headings with their tiles; members of a group stand side by side."""
+    said = {id_ for group in summary["two_labels"] for id_ in group}
+    groups = [group for group in summary["duplicates"] if group[0] not in said]
+    near = summary.get("near_duplicates") or {"pairs": [], "count": 0}
+    small = summary["small"]
+    kinds: list[tuple[str, int, list[Tile]]] = [
+        (
+            "cannot be used",
+            len(summary["left_out"]),
+            [(item["id"], item["reason"], False) for item in summary["left_out"]],
+        ),
+        ("one picture under two labels", *_grouped(summary["two_labels"])),
+        ("the same bytes", *_grouped(groups)),
+        (
+            "pairs much alike",
+            near["count"] or 0,
+            [(id_, f"{p['bits']} of 64 bits", True) for p in near["pairs"] for id_ in p["ids"]],
+        ),
+        (
+            "another format than the name says",
+            len(summary["misnamed"]),
+            [(item["id"], f"is {item['is']}", True) for item in summary["misnamed"]],
+        ),
+        (
+            "animations, of which the first frame counts",
+            len(summary["several"]),
+            [(id_, "", True) for id_ in summary["several"]],
+        ),
+        (
+            "of one colour once decoded",
+            summary["flat"]["count"],
+            [(id_, "", True) for id_ in summary["flat"]["ids"]],
+        ),
+        (
+            f"smaller than the model's input of {small['input']} pixels",
+            small["count"],
+            [(id_, "", True) for id_ in small["smallest"]],
+        ),
+    ]
+    return [(f"{name}: {count:,}", tiles[:MOST]) for name, count, tiles in kinds if tiles]
+
+
+def _grouped(groups: list[list[str]]) -> tuple[int, list[Tile]]:
+    return len(groups), [
+        (id_, f"group {i + 1}", True) for i, group in enumerate(groups) for id_ in group
+    ]
+
+
+def _height(tiles: int) -> int:
+    return _LINE + 2 * _GAP + -(-tiles // COLUMNS) * _STEP[1]
+
+
+def _thumbnail(example: Example, rendering: Rendering) -> Image.Image | None:
+    """Return a picture as training sees it, small enough for its tile; None if it has changed."""
+    try:
+        if example.pixels is not None:
+            pixels = blend_array(example.pixels, rendering).astype("uint8")
+        else:
+            pixels = decode(tf.constant(example.read()), rendering).numpy()
+    except (OSError, *UNDECODABLE):
+        return None
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((TILE, TILE))
+    return picture
+
+
+def _draw_tile(sheet: Image.Image, at: tuple[int, int], picture, lines: list[str], font) -> None:
+    pen = ImageDraw.Draw(sheet)
+    if picture is None:
+        pen.rectangle((*at, at[0] + TILE, at[1] + TILE), fill=_PALE)
+        pen.line((*at, at[0] + TILE, at[1] + TILE), fill="white", width=3)
+        reason = _wrapped(lines.pop(), font, TILE // _LINE)
+        pen.multiline_text((at[0] + 4, at[1] + 4), "\n".join(reason), _INK, font)
+    else:
+        sheet.paste(picture, at)
+    text = "\n".join(line for line in lines if line)
+    pen.multiline_text((at[0], at[1] + TILE + 1), text, _INK, font)
+
+
+def _wrapped(text: str, font, lines: int) -> list[str]:
+    """Break `text` into lines as wide as a tile; of a longer one the beginning is left out."""
+    found, line = [], ""
+    for character in text:
+        if line and font.getlength(line + character) > TILE - 4:
+            found.append(line)
+            line = ""
+        line += character
+    found.append(line)
+    return found if len(found) <= lines else [f"...{found[-lines]}"[:-3], *found[1 - lines :]]

@@ -1,0 +1,198 @@
+"""Reads every picture once before training: what can be decoded, what is there twice."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tlkit.data.feed.pipeline import CORES
+from tlkit.data.groups import groups_json
+from tlkit.data.pictures.rendering import PLAIN, UNDECIDED, Rendering, smallest_bits
+from tlkit.data.readers.open import CLASSES, Example, open_source
+from tlkit.data.scan.findings_cache import Verdicts, state_of
+from tlkit.data.scan.inspect import Finding, look
+from tlkit.data.scan.reading import Reading
+from tlkit.data.targets import Targets
+from tlkit.errors import DataError, printable
+from tlkit.progress import Progress
+
+CHUNK = 512
+"""Pictures that wait for a thread at once, whatever the size of the data set."""
+
+SAVE_EVERY = 60.0
+"""Seconds of looking after which findings are saved: what a killed scan loses at most."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found.
+
+    Attributes:
+        digests: content hash of each usable example, by id.
+        left_out: reason for each unusable one, by id.
+        findings: what each example is, by id.
+        rendering: how pictures are shown; its bits are decided.
+        kept: the file in which findings are kept for the next scan.
+    """
+
+    digests: dict[str, str]
+    left_out: dict[str, str]
+    findings: dict[str, Finding] = field(default_factory=dict)
+    rendering: Rendering = PLAIN
+    kept: Path | None = None
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What reads the images from here on, and knows what was wrong with one."""
+        return Reading(self.digests, self.kept)
+
+    def variant(self, id_: str) -> str:
+        """Return the hash of a usable example's pixels as they are shown: see `Finding`."""
+        return self.findings[id_].variant(self.rendering)
+
+    def duplicates(self) -> list[list[str]]:
+        """Return the ids of each group of examples with the same bytes."""
+        groups = defaultdict(list)
+        for id_, digest in self.digests.items():
+            groups[digest].append(id_)
+        return [sorted(group) for group in groups.values() if len(group) > 1]
+
+
+def scan(
+    examples: list[Example],
+    progress: Progress,
+    strict: bool = False,
+    near: bool = False,
+    rendering: Rendering = PLAIN,
+    telling: Collection[Example] | None = None,
+) -> Scan:
+    """Look at every example, in parallel; files that an earlier scan knows are not read again.
+
+    Threads, since decoding holds no lock: on flowers5 2 threads on two cores take 0.77 of the time
+    of one, and a process would first import TensorFlow for seconds.
+
+    Args:
+        strict: raise at examples that cannot be decoded instead of leaving them out.
+        near: also compute perceptual hashes.
+        rendering: how pictures are shown. Without bits these are the fewest that hold the largest
+            16-bit sample of `telling`.
+        telling: those of `examples` that decide on bits; None, or none of 16 bits: all.
+
+    Raises:
+        DataError: `strict` is set and some cannot be decoded; names the first five.
+    """
+    digests, left_out, findings = {}, {}, {}
+    kept = Verdicts(os.fspath(e.path) for e in examples if e.path is not None)
+    with progress.bar("data", "reading pictures", len(examples)) as advance:
+        for example, finding in _look_at(examples, near, rendering, kept):
+            findings[example.id] = finding
+            if finding.problem:
+                left_out[example.id] = finding.problem
+            else:
+                digests[example.id] = finding.digest
+            advance()
+    if rendering.bits is None:
+        rendering = rendering._replace(bits=_bits(findings, telling or (), examples))
+        # Seen by its own range so far; with the others' it may be dark.
+        again = [e for e in examples if not findings[e.id].holds_for(rendering)]
+        findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
+    if left_out and strict:
+        shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
+        more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        raise DataError(f"{len(left_out)} files cannot be used (--strict): {shown}{more}")
+    return Scan(digests, left_out, findings, rendering, kept.path)
+
+
+def _bits(
+    findings: dict[str, Finding], telling: Collection[Example], examples: Collection[Example]
+) -> int:
+    """Return the fewest bits that hold all samples; of prepared data what was decided then."""
+
+    def bits(group: Collection[Example]) -> int:
+        decided = [e.facts.bits for e in group if e.facts and e.facts.bits]
+        largest = (findings[e.id].largest for e in group if not e.facts)
+        return max([*decided, *(smallest_bits(x) for x in largest if x)], default=0)
+
+    return bits(telling) or bits(examples) or 16
+
+
+def _look_at(
+    examples: list[Example], near: bool, rendering: Rendering, kept: Verdicts
+) -> Iterator[tuple[Example, Finding]]:
+    """Yield each example with what is known or found of it, in order."""
+    saved = time.monotonic()
+
+    def known(example: Example) -> Finding | None:
+        if example.path is None:
+            return None
+        path = os.fspath(example.path)
+        found = kept.get(path, state_of(path))
+        if found and near and not found.problem and found.near is None:
+            return None
+        if found and not found.holds_for(rendering):
+            return None
+        return found if near or not found else found._replace(near=None)
+
+    def find(example: Example) -> Finding:
+        if example.path is None:
+            return look(example, near, rendering)
+        path, before = os.fspath(example.path), time.time_ns()
+        state = state_of(path)
+        found = look(example, near, rendering)
+        kept.put(path, state, before, found)
+        return found
+
+    remaining = iter(examples)
+    try:
+        with ThreadPoolExecutor(CORES) as threads:
+            try:
+                while chunk := list(itertools.islice(remaining, CHUNK)):
+                    before = [known(example) for example in chunk]
+                    waiting = [e for e, k in zip(chunk, before, strict=True) if not k]
+                    new = threads.map(find, waiting)
+                    for example, finding in zip(chunk, before, strict=True):
+                        yield example, finding or next(new)
+                    if time.monotonic() - saved > SAVE_EVERY:
+                        kept.save()
+                        saved = time.monotonic()
+            except BaseException:  # Ctrl-C: without this the whole chunk would still be read
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        kept.save()
+
+
+def scan_source(
+    data: str,
+    progress: Progress,
+    targets: Targets = CLASSES,
+    size: int | None = None,
+    rendering: Rendering = UNDECIDED,
+    group: str | None = None,
+) -> tuple[dict[str, Any], list[Example], Rendering]:
+    """Return what `tlkit data scan` prints, as `summarise` says it, all examples, and the bits.
+
+    Args:
+        size: side of the model's input in pixels; None: pictures are not held against it.
+        rendering: how pictures are shown; it is returned with its bits decided.
+        group: as in `open_source`.
+
+    Raises:
+        DataError: see `open_source`.
+    """
+    from tlkit.data.scan.summary import summarise
+
+    source = open_source(data, targets=targets, group=group)
+    examples = [e for part in source.parts.values() for e in part]
+    found = scan(examples, progress, False, True, rendering, source.parts["train"])
+    groups = groups_json(source.parts, found.digests, source.grouping)
+    about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
+    return {**about, **summarise(source.parts, found, size)}, examples, found.rendering

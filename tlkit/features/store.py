@@ -1,0 +1,329 @@
+"""Below the cut: the frozen part as a function of its own, and the features that it gives."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+
+from tlkit.backbones.graph import crossing, sources
+from tlkit.compute import engines
+from tlkit.compute.compilers import as_list
+from tlkit.compute.memory import halving
+from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.feed.pipeline import epoch_order
+from tlkit.data.feed.prepare import Batches, Examples
+from tlkit.features.cache import (
+    FeatureCache,
+    Rows,
+    entry_folder,
+    fill,
+    kept_digests,
+    make_room,
+)
+from tlkit.planning.freezing import FreezePlan, block_names
+from tlkit.progress import Progress
+from tlkit.tasks.pooled import POOLED
+
+T = TypeVar("T")
+
+HALF_FROM = 2**30
+"""Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
+(a test), and twice as many pictures stay in memory."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where frozen ends: its name, and what crosses it.
+
+    That is one tensor, or a list of them where a block reads more than the one before (NASNet).
+    """
+
+    name: str
+    tensor: keras.KerasTensor | list[keras.KerasTensor]
+
+
+def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
+    """Return where `model` can be cut under `plan`; None if nothing is frozen first."""
+    if plan.all_frozen:
+        return Cut("pooled", model.get_layer(POOLED).output)
+    if plan.cut is None:
+        return None
+    tensors = crossing(model, _below(model, plan))
+    return Cut(plan.cut, tensors[0] if len(tensors) == 1 else tensors)
+
+
+def _below(model: keras.Model, plan: FreezePlan) -> set[str]:
+    """Return the operations below the plan's cut, those that are no layers of a block included."""
+    blocks = block_names(plan.layers)
+    frozen = blocks[: blocks.index(plan.cut) + 1]
+    known = {layer.name: layer.block in frozen for layer in plan.layers}
+    below: set[str] = set()
+    for name, inputs in sources(model).items():
+        if known.get(name, below.issuperset(inputs)):
+            below.add(name)
+    return below
+
+
+def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:
+    """Return prefix and suffix; both share `model`'s layers and weights.
+
+    The suffix is a model of its own even where there is no prefix, so that compiling it leaves
+    the delivered model uncompiled and free of tlkit's schedule.
+    """
+    if cut is None:
+        return None, keras.Model(model.input, model.output)
+    return keras.Model(model.input, cut.tensor), keras.Model(cut.tensor, model.output)
+
+
+class FeatureStore:
+    """Computes features of a frozen model once, and keeps them on disk.
+
+    Args:
+        model: the delivered model; its layers below a cut must not change while this is in use.
+        root: the folder of the feature cache.
+        limit: bytes that the cache may hold.
+        whole: all pictures for which features will be asked: what is missing is computed in one
+            pass, since a pipeline for each part would take a second to start.
+        names: the engines that may compute them, see `engines.candidates`.
+        note: called with the engine once it is chosen, before it computes anything to keep.
+
+    Attributes:
+        engine: the one chosen, once for all cuts; None before the first features are asked for.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        root: Path,
+        limit: int,
+        whole: Examples,
+        progress: Progress,
+        names: tuple[str, ...] = (engines.KERAS,),
+        note: Callable[[engines.Engine], None] = lambda engine: None,
+    ):
+        self._model, self._root, self._limit = model, root, limit
+        self._whole, self._progress, self._names, self._note = whole, progress, names, note
+        self._caches: dict[str, FeatureCache | None] = {}
+        self._keys: dict[str, tuple[dict[str, Any], str]] = {}
+        self._functions: dict[str, engines.Function] = {}
+        self.engine: engines.Engine | None = None
+
+    def keeps(self, *cuts: Cut) -> bool:
+        """Tell whether the features at all `cuts` can be kept; makes room for them.
+
+        If no engine is chosen yet, this tries them on the network that gives all these features.
+        """
+        self._choose(cuts)
+        return all(self._cache(cut) is not None for cut in cuts)
+
+    def rows(self, cuts: Sequence[Cut], part: Examples) -> Rows:
+        """Return the features of `part`, of pictures in `whole`, at the last of `cuts`.
+
+        Args:
+            cuts: each kept, for what is missing is computed for all of them at once. The last may
+                be one that the cache has no room for: its features are held in memory.
+        """
+        self._choose(cuts)
+        whole = self._whole
+        self._halving(lambda size: self._fill(cuts, whole.batched(size)), whole.batch_size)
+        cache = self._cache(cuts[-1])
+        if cache is not None:
+            return cache.rows(part.digests)
+        return self._halving(
+            lambda size: self._in_memory(cuts[-1], part.batched(size)), part.batch_size
+        )
+
+    def _fill(self, cuts: Sequence[Cut], whole: Examples) -> None:
+        """Compute what is missing at those of `cuts` that are kept."""
+        digests = whole.digests
+        lacking = [
+            (cut, cache, missing)
+            for cut in cuts
+            if (cache := self._cache(cut)) is not None and (missing := cache.missing(digests))
+        ]
+        if lacking:
+            ahead, caches, missing = zip(*lacking, strict=True)
+            chosen = sorted(set().union(*missing))
+            with self._progress.bar("prefix", f"to {_names(ahead)}", len(chosen)) as advance:
+                features = _run(self._function(ahead), whole.pictures(chosen), advance)
+                fill(caches, [digests[i] for i in chosen], features)
+
+    def _halving(self, call: Callable[[int], T], size: int, what: str = "features") -> T:
+        return halving(call, size, what, functools.partial(self._progress.say, "prefix"))
+
+    def function(self, cut: Cut) -> engines.Function:
+        """Return the frozen part below `cut` as a function of a batch of pictures."""
+        if isinstance(cut.tensor, list):
+            return keras.Model(self._model.input, cut.tensor).predict_on_batch
+        self._choose([cut])
+        return self._function([cut])
+
+    def _in_memory(self, cut: Cut, part: Examples) -> Rows:
+        with self._progress.bar("prefix", f"to {cut.name}", len(part)) as advance:
+            pictures = part.pictures(range(len(part)))
+            features = [rows for (rows,) in _run(self._function([cut]), pictures, advance)]
+        return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
+
+    def _function(self, cuts: Sequence[Cut]) -> engines.Function:
+        """Return what leads to all of `cuts`; built once, since each would be traced anew."""
+        names = _names(cuts)
+        if names not in self._functions:
+            self._functions[names] = engines.build(self.engine.name, self._network(cuts))
+        return self._functions[names]
+
+    def _network(self, cuts: Sequence[Cut]) -> keras.Model:
+        tensors = [cut.tensor for cut in cuts]
+        return keras.Model(self._model.input, tensors if len(tensors) > 1 else tensors[0])
+
+    def _choose(self, cuts: Sequence[Cut]) -> None:
+        """Choose the engine, if none is yet: one whose features are there, or by a trial."""
+        cuts = [cut for cut in cuts if not isinstance(cut.tensor, list)]
+        if self.engine is not None or not cuts:
+            return
+        digests = set(self._whole.digests)
+        key, dtype = self._key(cuts[0])
+        for name in self._names:
+            there = entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype)
+            if 2 * len(digests.intersection(kept_digests(there))) >= len(digests):
+                self.engine = engines.Engine(name)
+                break
+        else:
+
+            def trial(size: int) -> tuple[engines.Engine, engines.Function]:
+                sample, *_ = next(iter(self._whole.pictures(range(size))))
+                network, sample = self._network(cuts), np.asarray(sample)
+                return engines.choose(network, self._names, len(digests), sample, self._progress)
+
+            most = min(engines.TRIAL, len(self._whole))
+            self.engine, self._functions[_names(cuts)] = self._halving(trial, most, "engines")
+        self._note(self.engine)
+        self._progress.say("prefix", f"to {_names(cuts)}, frozen; {self.engine.describe()}")
+
+    def _key(self, cut: Cut) -> tuple[dict[str, Any], str]:
+        """Return what features at `cut` depend on but pictures and engine, and their type."""
+        if cut.name not in self._keys:
+            # Named, or it would be numbered by the models made before, and the number is in it.
+            key = _identity(keras.Model(self._model.input, cut.tensor, name="prefix"))
+            size = 4 * len(self._whole) * math.prod(cut.tensor.shape[1:])
+            self._keys[cut.name] = key, "float16" if size > HALF_FROM else "float32"
+        return self._keys[cut.name]
+
+    def _cache(self, cut: Cut) -> FeatureCache | None:
+        if cut.name not in self._caches:
+            self._caches[cut.name] = self._open(cut)
+        return self._caches[cut.name]
+
+    def _open(self, cut: Cut) -> FeatureCache | None:
+        if isinstance(cut.tensor, list):
+            what = f"{len(cut.tensor)} tensors cross behind {cut.name}"
+            self._progress.say("cache", f"{what}: features computed each epoch, by keras")
+            return None
+        key, dtype = self._key(cut)
+        key = {**key, "engine": engines.release(self.engine.name)}
+        shape = cut.tensor.shape[1:]
+        needed = np.dtype(dtype).itemsize * len(self._whole) * math.prod(shape)
+        entry = entry_folder(self._root, key, dtype)
+        if not make_room(self._root, needed, self._limit, entry):
+            self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
+            return None
+        title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}, {key['engine']}"
+        cache = FeatureCache(self._root, key, shape, dtype, title)
+        if cache.damaged:
+            self._progress.say("cache", f"{cache.damaged} damaged files removed, computed anew")
+        return cache
+
+
+def _identity(prefix: keras.Model) -> dict[str, Any]:
+    """Return all that features depend on but pictures and engine: graph, weights, versions."""
+    weights = hashlib.blake2b(digest_size=16)
+    for array in prefix.get_weights():
+        weights.update(np.ascontiguousarray(array))
+    graph = hashlib.blake2b(prefix.to_json().encode(), digest_size=16)
+    return {
+        "graph": graph.hexdigest(),
+        "weights": weights.hexdigest(),
+        "backend": keras.backend.backend(),
+        "versions": {name: metadata.version(name) for name in ("tlkit", "keras", "tensorflow")},
+    }
+
+
+def _names(cuts: Iterable[Cut]) -> str:
+    return " and ".join(cut.name for cut in cuts)
+
+
+def _run(
+    function: engines.Function, batches: Batches, advance: Callable
+) -> Iterator[list[np.ndarray]]:
+    # Engines run in inference mode: no dropout, no stochastic depth and no batch statistics,
+    # whatever the layers' `trainable` says.
+    for images, _ in batches:
+        features = as_list(function(np.asarray(images)))
+        advance(len(features[0]))
+        yield features
+
+
+class FeatureBatches:
+    """Batches of kept features; of some epochs, each in its own order, where `seed` is given.
+
+    The order depends on the seed and the epoch alone, never on what was read before. Weights for
+    the loss, where `balance` has some, come third in a batch.
+
+    Args:
+        rows: of `views` views of all pictures, view after view; each epoch takes another one of a
+            picture, neighbours different ones.
+        targets: of each picture once.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        targets: np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        balance: Balance = UNBALANCED,
+        epochs: range = range(1),
+        views: int = 1,
+    ):
+        self._views = views
+        self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
+        self._seed, self._epochs = seed, epochs
+        self._order = functools.lru_cache(2)(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._epochs) * math.ceil(len(self._targets) / self._size)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        epochs, step = divmod(index, math.ceil(len(self._targets) / self._size))
+        epoch = self._epochs[epochs]
+        chosen = self._order(epoch)[step * self._size : (step + 1) * self._size]
+        view = (chosen + epoch) % self._views
+        rows = self._rows.take(chosen + view * len(self._targets))
+        batch = rows, self._targets[chosen]
+        weights = self._balance.weights
+        return batch if weights is None else (*batch, weights[chosen])
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        if self._seed is None:
+            return np.arange(len(self._targets))
+        return epoch_order(len(self._targets), self._seed, epoch, self._balance)
+
+
+def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
+    """Yield (features, targets and, if any, weights), computed anew."""
+    for images, *own in batches:
+        features = prefix(np.asarray(images, np.float32))
+        # Of several inputs Keras takes a tuple from a generator, not a list.
+        inputs = tuple(features) if isinstance(features, list) else features
+        yield inputs, *map(np.asarray, own)

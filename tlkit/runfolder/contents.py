@@ -1,0 +1,111 @@
+"""What the files of a run folder have to hold, and what can be done where one does not."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tlkit.compute.engines import ENGINES
+
+Object = dict[str, Any]
+_Row = Annotated[list[Any], Field(min_length=3, max_length=3)]
+_Numbers = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class _Open(BaseModel):
+    """What is asked of a file; more may be in it, as versions differ."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Task(_Open):
+    task: Literal["classification", "multilabel", "regression"]
+    outputs: Annotated[list[str], Field(min_length=1)]
+    thresholds: list[float] = []
+
+
+class _Splits(_Open):
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+class _Scan(_Open):
+    splits: _Splits
+
+
+class _Phase(_Open):
+    name: str
+    method: Literal["solve", "fit"]
+
+
+class _Estimate(_Open):
+    seconds: _Numbers
+    phases: list[Object] = []
+
+
+class _Plan(_Open):
+    phases: Annotated[list[_Phase], Field(min_length=1)]
+    estimate: _Estimate | None = None
+
+
+class _Record(_Open):
+    run: str
+    start: dict[str, str]
+    files: dict[str, str]
+    spec: Object
+
+
+class _Engine(_Open):
+    name: Literal[*ENGINES]
+
+
+class _Environment(_Open):
+    weights: str = ""
+
+
+class _Metrics(_Open):
+    phases: list[Object]
+    val: Object
+    test: Object | None
+    seconds: Object
+
+
+CONTENTS: dict[str, TypeAdapter] = {
+    "labels.json": TypeAdapter(Annotated[list[str], Field(min_length=1)]),
+    "task.json": TypeAdapter(_Task),
+    "scan.json": TypeAdapter(_Scan),
+    "plan.json": TypeAdapter(_Plan),
+    "env.json": TypeAdapter(_Environment),
+    "engine.json": TypeAdapter(_Engine),
+    "batches.json": TypeAdapter(list[Object]),
+    "data.json": TypeAdapter(dict[str, list[_Row]]),
+    "digests.json": TypeAdapter(_Record),
+    "metrics.json": TypeAdapter(_Metrics),
+}
+"""What each JSON file of a run has to hold, as far as anything is read of it."""
+
+_REPAIR = "Its place may take a copy from a run on the same data"
+REMEDIES = {
+    "labels.json": f"{_REPAIR} (the names of the outputs, in order)",
+    "task.json": f"{_REPAIR} with the same task",
+    "scan.json": "What needs no split of the run's own still works: tlkit predict, and tlkit "
+    "evaluate {run} DATA; to go on with training, train anew",
+    "plan.json": "tlkit predict, evaluate and export work without; to go on with training, train "
+    "anew",
+    "env.json": "What the run began with cannot be told without: put it back, or train anew",
+    "engine.json": "It only tells what computed the frozen part. Remove it, and a run that goes on "
+    "chooses anew",
+    "batches.json": "It only tells of batches that were made smaller. Remove it to go on without",
+    "data.json": "Which images the run was trained on cannot be told without: train anew",
+    "digests.json": "Whose the files of the run are cannot be told without: put it back, or train "
+    "anew",
+    "metrics.json": "Remove it, and the run is measured anew: tlkit train --resume {run}",
+    "spec.yaml": f"{_REPAIR} and backbone",
+    "log.csv": "Remove it to go on without its rows: tlkit train --resume {run}",
+    "checkpoints/state.npz": "The best model so far serves tlkit predict, evaluate and export if "
+    "it is there ({run}/checkpoints/best.keras). Remove the file to begin training anew in this "
+    "folder: tlkit train --resume {run}",
+}
+"""What can still be done where a file of a run is damaged."""

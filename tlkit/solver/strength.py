@@ -1,0 +1,183 @@
+"""The L2 strength of a solved head: on validation, or by cross-validation where that is tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+from tlkit.planning import rules
+from tlkit.solver.solve import TOLERANCE, Solution, solve
+from tlkit.tasks.task import Task
+
+Weigh = Callable[[np.ndarray], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A solved head, and how its strength was chosen.
+
+    Attributes:
+        solution: solved on the training part, measured on the validation part.
+        delivered: what goes into the model: `solution`, or its refit on both parts.
+        reason: how the strength was chosen, for the person who watches.
+        folded: what the folds gave, if it was chosen by such.
+    """
+
+    solution: Solution
+    delivered: Solution
+    reason: str
+    folded: Folded | None = None
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A strength, and what heads of that strength gave on pictures they were not solved on.
+
+    Attributes:
+        l2: the strength with the lowest loss.
+        loss, metric: of it, mean over all held-out examples.
+        folds: number of them.
+    """
+
+    l2: float
+    loss: float
+    metric: float
+    folds: int
+
+
+def solve_head(
+    x: Any,
+    y: np.ndarray,
+    val_x: Any,
+    val_y: np.ndarray,
+    task: Task,
+    weigh: Weigh = lambda targets: None,
+    *,
+    choice: str = "auto",
+    refit: bool = False,
+    seed: int = 0,
+    views: int = 1,
+    groups: np.ndarray | None = None,
+) -> Chosen:
+    """Solve a linear head with the L2 strength that `choice` finds.
+
+    Args:
+        x: features of `views` views of all pictures, view after view.
+        y: targets of each picture once.
+        val_x, val_y, task: as in `solve`; folds and refit hold both parts in memory.
+        weigh: makes `solve`'s weights of targets.
+        choice: `validation`: the strength with the lowest validation loss; `folds`: with the lowest
+            mean loss over the folds of training and validation part together; `auto`: by rule.
+        refit: whether the delivered weights are solved once more, on both parts together.
+        seed: of the folds; they are made of first views, lest a picture stand on both sides.
+        groups: as in `cross_validated`, of the pictures of both parts.
+    """
+    if choice == "auto":
+        rule = rules.strength_choice(len(val_x))
+        choice, reason = str(rule.value), rule.reason
+    else:
+        reason = "as asked for"
+    both_y = np.concatenate([y, val_y])
+    pictures, y = len(y), np.concatenate([y] * views)
+    folded = None
+    if choice == "folds":
+        first = np.concatenate([x[:pictures], val_x[:]])
+        folded = cross_validated(first, both_y, task, weigh, seed, groups)
+    if folded:
+        solution = solve(x, y, val_x, val_y, task, weigh(y), folded.l2)
+        how = f"{folded.folds}-fold cross-validation"
+    else:
+        if choice == "folds":
+            what = "examples" if groups is None else "groups"
+            reason = f"too few {what} of a class for folds"
+        solution, how = solve(x, y, val_x, val_y, task, weigh(y)), "validation loss"
+    delivered = solution
+    if refit:
+        both_x, both_y = np.concatenate([x[:], val_x[:]]), np.concatenate([y, val_y])
+        delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
+    text = f"L2 {solution.l2:.2g} by {how} ({reason})"
+    unsolved = sorted({*solution.unsolved, *delivered.unsolved})
+    if unsolved:
+        shown = ", ".join(f"{l2:.2g}" for l2 in unsolved)
+        text += f"; not converged to {TOLERANCE:.1%} of the lowest objective: L2 {shown}"
+    return Chosen(solution, delivered, text, folded)
+
+
+def cross_validated(
+    x: np.ndarray,
+    y: np.ndarray,
+    task: Task,
+    weigh: Weigh = lambda targets: None,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Folded | None:
+    """Return the strength with the lowest mean loss over folds; None: too few of a class for them.
+
+    Only strengths that every fold came to are compared: each went on until its own loss had
+    stopped falling.
+
+    Args:
+        x, y: features and targets, one row of each for a picture.
+        task, weigh, seed: as in `solve_head`.
+        groups: numbers (n,); pictures of one number stay on one side of every fold. None: each
+            stands alone.
+    """
+    splits = _splits(y, task, seed, groups)
+    totals: dict[float, list[np.ndarray]] = {}
+    for inside, outside in splits:
+        own = weigh(y[inside])
+        found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
+        for step in found.path:
+            held_out = np.array([step.val_loss, step.val_metric]) * len(outside)
+            totals.setdefault(step.l2, []).append(held_out)
+    count = sum(len(outside) for _, outside in splits)
+    means = {l2: sum(held) / count for l2, held in totals.items() if len(held) == len(splits)}
+    if not means:
+        return None
+    l2 = min(means, key=lambda one: means[one][0])
+    return Folded(l2, *map(float, means[l2]), len(splits))
+
+
+def _splits(
+    y: np.ndarray, task: Task, seed: int, groups: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return pairs of indices, folds stratified by class; nothing where there are too few.
+
+    A class in a single example, or group, is solved for in every fold and measured in none. Sets of
+    labels are no classes: with many labels each would be its own.
+    """
+    number = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if y.ndim > 1 or task.solver != "softmax":
+        units = number.max() + 1
+        folds = min(rules.FOLDS, units)
+        if folds < 2:
+            return []
+        sides = KFold(folds, shuffle=True, random_state=seed).split(np.zeros(units))
+        return [tuple(np.flatnonzero(np.isin(number, side)) for side in pair) for pair in sides]
+    known, count = np.unique(y), _holders(y, number)
+    # With all images of their groups, of whatever class.
+    held = np.isin(number, number[np.isin(y, known[count == 1])])
+    rest, always = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(rest) == 0:
+        return []
+    folds = min(rules.FOLDS, _holders(y[rest], number[rest]).min())
+    if folds < 2:
+        return []
+    if groups is None:
+        made = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rest, y[rest])
+    else:
+        kind = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        made = kind.split(rest, y[rest], number[rest])
+    pairs = [(np.concatenate([rest[i], always]), rest[o]) for i, o in made if len(o)]
+    # Groups of several classes can lie so that a fold would be solved without one of them.
+    whole = all(len(np.unique(y[inside])) == len(known) for inside, _ in pairs)
+    return pairs if whole else []
+
+
+def _holders(y: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Return in how many groups each class is."""
+    return np.array([len(np.unique(number[y == label])) for label in np.unique(y)])

@@ -1,0 +1,278 @@
+"""`RunSpec`: the one description of a run. Every option stands here once.
+
+The command line, recipes (YAML), `--set` and Python's keyword arguments all end in a `RunSpec`;
+`spec.yaml` in the run folder is one, with the defaults written out.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
+
+from tlkit.backbones.catalog import lookup
+from tlkit.errors import received
+from tlkit.spec.checks import ARRAYS as ARRAYS
+from tlkit.spec.checks import find_problems
+from tlkit.spec.parts import (
+    BackboneSpec,
+    HeadSpec,
+    OptimizerSpec,
+    Part,
+    PathText,
+    as_path,
+    in_seconds,
+    option,
+)
+from tlkit.spec.tables import Names, TableSpec
+
+
+def _name_alone(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _share_or_folder(value: Any) -> Any:
+    """Read `"0.2"` as a share and anything else that is text as a folder."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Path):
+        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
+    try:
+        share = float(value)
+    except (TypeError, ValueError):  # the former: a Path
+        if str(value):
+            return as_path(str(value))
+        share = math.nan
+    except OverflowError:
+        share = math.inf
+    if not math.isfinite(share):
+        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
+    return share
+
+
+ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
+
+
+class RunSpec(Part):
+    """One run, whole: data, backbone, head, freezing, training, machine."""
+
+    data: PathText | None = option(
+        None,
+        "A folder of class folders, one with train / validation (val, valid) / test folders, a zip "
+        "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns, "
+        "tfds:NAME[/config][:split], or example:elpv, example:digits.",
+    )
+    task: Literal["classification", "multilabel", "regression"] = option(
+        "classification",
+        "One class a picture, any number of labels, or numbers; the latter two from a CSV file or "
+        "arrays.",
+    )
+    table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
+    class_names: Names = option(
+        list,
+        "Names of the labels 0, 1, ... beside arrays and tf.data sets, in this order (one-hot and "
+        "multi-label rows: of their places; regression: of the numbers). Empty: those of "
+        "image_dataset_from_directory, else the numbers.",
+    )
+    val: ShareOrFolder = option(
+        0.15, "Validation data: a folder, or the share to split off.", unit="0 to below 1, or path"
+    )
+    test: ShareOrFolder = option(
+        0.15,
+        "Test data: a folder, or the share to split off; 0: none.",
+        unit="0 to below 1, or path",
+    )
+    group: str | None = option(
+        None,
+        "Regular expression searched in each image's path relative to the data, with forward "
+        "slashes: images with the same first capture group (or whole match) belong together and "
+        "stay on one side of every split and fold; those without a match stand alone. Such as "
+        "'patient_([0-9]+)'; for a CSV file there is table.group.",
+    )
+    rare: Literal["error", "drop", "train"] = option(
+        "error",
+        "Classes with fewer than 2 usable images, or groups of them: error; drop: they are no "
+        "outputs (images of several labels stay without these); train: trained on, never measured.",
+    )
+    strict: bool = option(False, "Stop at a file that cannot be decoded instead of leaving it out.")
+    near_duplicates: bool = option(
+        False, "Warn of pictures much alike that stand in two parts; reading takes longer."
+    )
+    out: PathText | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
+    backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
+        BackboneSpec, "The pretrained network, by name or with its arguments."
+    )
+    image_size: int | None = option(
+        None,
+        "Side of the square that pictures are resized to; empty: the backbone's own.",
+        unit="pixels",
+        gt=0,
+        le=16_384,
+    )
+    head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
+    alpha: Literal["white", "black", "drop"] = option(
+        "white",
+        "What stands behind transparent pixels; drop: nothing, the colour stored under them is "
+        "shown, which is often black.",
+    )
+    bits: Literal["auto", 8, 10, 12, 14, 16] = option(
+        "auto",
+        "Low bits that are used of the samples of 16-bit PNG; values above are white. auto: the "
+        "fewest that hold the largest sample of the training data; in spec.yaml stands which.",
+        unit="bits",
+    )
+    normalize: Literal["application", "dataset", "pca"] = option(
+        "application",
+        "Input normalisation: the application's own, mean and deviation of the training pictures "
+        "(dataset), or PCA whitening of their colours (pca); the latter two for training from "
+        "random weights.",
+        source="https://cs231n.github.io/neural-networks-2/",
+    )
+    regime: Literal["auto", "small", "medium", "large"] = option(
+        "auto",
+        "By size of the data: small trains the head, medium also the last blocks, large all.",
+        source="https://cs231n.github.io/transfer-learning/",
+    )
+    freeze: str = option(
+        "auto",
+        "Layers to freeze: auto, all, none, or rules joined by commas: until=BLOCK, last=N, "
+        "layers=A:B, re=PATTERN; a minus in front takes layers out again.",
+    )
+    batchnorm: Literal["auto", "frozen", "affine", "train"] = option(
+        "auto",
+        "BatchNorm in trained blocks: frozen as a whole, affine (scale and offset are trained, "
+        "statistics held), or train; auto: frozen, but train from random weights.",
+        source="measured: frozen 90.6%, train 87.1% (MobileNetV2, 3,068 pictures)",
+    )
+    augment: Literal["auto", "none", "light", "medium", "strong"] = option(
+        "auto",
+        "Random changes of training pictures. light: mirrored and slightly shifted, zoomed and "
+        "brightened; medium: also turned, with other contrast and saturation, all stronger; "
+        "strong: RandAugment and random erasing; auto: light where the whole network is trained, "
+        "none where frozen features can be computed once.",
+        source="Szegedy et al. 2015; Cubuk et al. 2020; Zhong et al. 2020",
+    )
+    views: int | None = option(
+        None,
+        "Views of each training picture of which frozen features are kept: itself and, above 1, "
+        "random changes by augment (auto: light); heads are solved on all of them, fine-tuning "
+        "takes another one in each epoch. Empty: 1, under a budget up to 4 if there is time.",
+        unit="1 to 64",
+        ge=1,
+        le=64,
+    )
+    mirror: bool = option(
+        True,
+        "Whether augmentation mirrors pictures; false for digits, text and whatever else a mirror "
+        "makes another thing.",
+    )
+    mixup: float = option(
+        0.0,
+        "Alpha of MixUp: each training picture and its target blended with another by a share "
+        "from Beta(alpha, alpha); 0: off, 0.1 to 0.4 are usual.",
+        source="Zhang et al. 2018",
+        ge=0,
+    )
+    cutmix: float = option(
+        0.0,
+        "Alpha of CutMix: a rectangle of another picture set into each, its target by the area; "
+        "0: off, 1 is usual. With mixup, each batch goes through one of them.",
+        source="Yun et al. 2019",
+        ge=0,
+    )
+    balance: Literal["none", "weights", "sampling"] = option(
+        "none",
+        "Against unequal classes. weights: training loss by inverse class frequency, for labels "
+        "there against not there; sampling: each epoch draws rare classes more often. Validation "
+        "and test stay as they are.",
+        source="King & Zeng 2001",
+    )
+    epochs: int | None = option(
+        None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0, le=1_000_000
+    )
+    budget: (
+        Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(in_seconds)] | None
+    ) = option(
+        None,
+        "Time for training: the head first, then more and more of the last blocks while "
+        "validation gains and the time lasts; replaces regime, freeze and epochs.",
+        unit="seconds, or with s, m, h, such as 2m",
+    )
+    batch_size: int = option(32, "Pictures in one training step.", gt=0, le=1_000_000)
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
+        OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
+    )
+    cache_size: float = option(
+        10.0,
+        "Frozen features are kept on disk, in tlkit's cache folder, up to this size in all; what "
+        "does not fit is computed anew in each epoch.",
+        unit="GiB",
+        ge=0,
+        le=1_000_000,
+    )
+    seed: int = option(
+        0,
+        "Seed of splits, order, augmentation and initialisation.",
+        unit="0 to 4294967295",
+        source="numpy.random.seed",
+        ge=0,
+        lt=2**32,
+    )
+    device: str = option(
+        "auto",
+        "auto, cpu, gpu, gpu:N; several GPUs share each batch: gpu:0,1 or gpu:all (cpu:0,1 on "
+        "logical devices, for tests; on JAX XLA_FLAGS makes them).",
+        pattern=r"^(auto|cpu(:\d+(,\d+)+)?|gpu(:(all|\d+(,\d+)*))?)$",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto",
+        "Computation in backbone layers; auto: bfloat16 on a GPU of compute capability 8 or more, "
+        "float16 on 7, float32 elsewhere. The head is always float32.",
+        source="https://www.tensorflow.org/guide/mixed_precision#supported_hardware",
+    )
+    engine: Literal["auto", "keras", "tensorflow", "openvino", "onnxruntime"] = option(
+        "auto",
+        "What computes the frozen part: auto tries those installed on a batch and takes the "
+        "quickest that agrees with Keras (with deterministic: tensorflow, untried).",
+    )
+    deterministic: bool = option(False, "Only operations that give the same bits each time.")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> RunSpec:
+        problems = find_problems(self)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def size(self) -> int:
+        """Side of the model's input in pixels; of the user's own model once it is opened."""
+        return self.image_size or lookup(self.backbone.name).default_size
+
+    @property
+    def kept_views(self) -> int:
+        """Views of each training picture: 1 until something else is decided."""
+        return self.views or 1
+
+    @property
+    def augment_level(self) -> str:
+        """The level of augmentation where there is any: `none` next to MixUp or CutMix alone."""
+        return "light" if self.augment == "auto" else self.augment
+
+    def to_yaml(self) -> str:
+        """Return the whole spec, defaults written out, as YAML."""
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with line separators and the like in double quotes, as escapes: PyYAML folds
+    them in any other, and reads something else back."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text_node)

@@ -1,0 +1,1 @@
+"""The tasks: how labels are encoded, the loss, the metrics and the answers."""

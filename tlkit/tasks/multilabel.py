@@ -1,0 +1,153 @@
+"""Multi-label classification: a picture has any number of labels; a sigmoid for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from tlkit.data.feed.balance import inverse_frequency
+from tlkit.tasks.task import Task
+
+
+class BinaryCrossEntropy(keras.losses.Loss):
+    """Mean of the binary cross-entropies of all labels; their weights may be (n, labels).
+
+    Keras's own takes the mean over labels first, so that it knows weights of pictures alone.
+    """
+
+    def call(self, truth, answer):
+        """Return the loss of each label of each picture (n, labels)."""
+        return keras.ops.binary_crossentropy(truth, answer)
+
+
+class Uninformed(keras.losses.Loss):
+    """Binary cross-entropy of each answer (n, labels) to one half."""
+
+    def call(self, truth, answer):
+        """Return the loss of each label of each picture (n, labels)."""
+        return keras.ops.binary_crossentropy(keras.ops.full_like(answer, 0.5), answer)
+
+
+class MacroF1(keras.metrics.F1Score):
+    """Mean of F1 over the labels that are there or given, as `macro_f1`.
+
+    Keras's own counts a label that is neither as one that was missed.
+    """
+
+    def result(self):
+        """Return the mean so far; 0 where no label is there or given."""
+        occurs = self.true_positives + self.false_positives + self.false_negatives > 0
+        occurs = keras.ops.cast(occurs, self.dtype)
+        found = keras.ops.sum(super().result() * occurs)  # of each label, without an average
+        return found / keras.ops.maximum(keras.ops.sum(occurs), 1)
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Targets are 0 or 1 float32 (n, labels), outputs probabilities (n, labels).
+
+    Attributes:
+        thresholds: the probability from which on a label is given, for each; empty: 0.5.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    name: ClassVar[str] = "multilabel"
+    metric: ClassVar[str] = "f1"
+    solver: ClassVar[str] = "sigmoid"
+
+    def encode(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
+        return np.array([[name in own for name in self.outputs] for own in labels], np.float32)
+
+    def top(self, x: keras.KerasTensor, dense: dict[str, Any]) -> keras.KerasTensor:
+        return keras.layers.Dense(len(self.outputs), activation="sigmoid", **dense)(x)
+
+    def bias(self, targets: np.ndarray) -> np.ndarray:
+        share = (targets.sum(axis=0) + 1) / (len(targets) + 2)
+        return np.log(share / (1 - share))
+
+    def loss(self) -> keras.losses.Loss:
+        return BinaryCrossEntropy(name="loss")
+
+    def uninformed_loss(self) -> keras.losses.Loss:
+        """Return the loss against a half for each label, whatever the truth is."""
+        return Uninformed()
+
+    def keras_metric(self) -> keras.metrics.Metric:
+        return MacroF1(threshold=0.5, name=self.metric)
+
+    def weights(self, targets: np.ndarray) -> np.ndarray:
+        """Weigh "there" against "not there" for each label by itself (n, labels).
+
+        The ratio of the two is not there / there, as `pos_weight` of PyTorch's
+        BCEWithLogitsLoss advises; each label's mean is 1. Weights of whole pictures would not do:
+        a picture with a rare label mostly lacks other rare ones.
+        """
+        there = targets.astype(int)
+        each = [inverse_frequency(np.bincount(label, minlength=2))[label] for label in there.T]
+        return np.stack(each, axis=1)
+
+    def draws(self, targets: np.ndarray) -> np.ndarray:
+        """Draw by the rarest label of a picture, by its inverse frequency.
+
+        Gupta et al. 2019 (LVIS, repeat factor sampling) take the rarest label likewise. A picture
+        without labels counts as one of a class of its own.
+        """
+        bare = 1 - targets.max(axis=1, keepdims=True)
+        groups = np.hstack([targets, bare])
+        chance = (groups / np.maximum(groups.sum(axis=0), 1)).max(axis=1)
+        if np.all(chance == chance[0]):
+            return np.ones(len(targets))
+        return chance / chance.mean()
+
+    def scaled(self, targets: np.ndarray) -> np.ndarray:
+        return targets
+
+    def measure(self, raw: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        loss = np.logaddexp(0, raw) - targets * raw
+        return float(loss.mean()), macro_f1(targets, raw > 0)
+
+    def with_thresholds(self, targets: np.ndarray, probabilities: np.ndarray) -> Multilabel:
+        """Return this task with the thresholds that give each label its highest F1.
+
+        Candidates lie in the middle between neighbouring probabilities, and 0.5 stays where
+        nothing is better: a threshold tuned on few examples should not be odd without gain.
+        """
+        chosen = []
+        for truth, p in zip(targets.T > 0, probabilities.T, strict=True):
+            values = np.unique(p)
+            candidates = [0.5, *((values[1:] + values[:-1]) / 2)]
+            chosen.append(float(max(candidates, key=lambda t, y=truth, q=p: _f1(y, q >= t))))
+        return replace(self, thresholds=tuple(chosen))
+
+    def chosen(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return which labels are given, bool (n, labels)."""
+        return probabilities >= np.array(self.thresholds or 0.5, np.float32)
+
+    def decode(self, row: np.ndarray) -> dict[str, Any]:
+        best = int(row.argmax())
+        given = self.chosen(row[None])[0]
+        return {
+            "label": self.outputs[best],
+            "score": float(row[best]),
+            "labels": [name for name, yes in zip(self.outputs, given, strict=True) if yes],
+            "probabilities": {x: float(p) for x, p in zip(self.outputs, row, strict=True)},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "thresholds": list(self.thresholds)}
+
+
+def macro_f1(truth: np.ndarray, given: np.ndarray) -> float:
+    """Return the mean of F1 over the labels that are there or given; 0 where none is."""
+    pairs = [(t > 0, g) for t, g in zip(truth.T, given.T, strict=True)]
+    found = [_f1(t, g) for t, g in pairs if t.any() or g.any()]
+    return float(np.mean(found)) if found else 0.0
+
+
+def _f1(truth: np.ndarray, given: np.ndarray) -> float:
+    both = truth.sum() + given.sum()
+    return float(2 * (truth & given).sum() / both) if both else 0.0

@@ -1,0 +1,81 @@
+"""From a feature map to a task's outputs: pooling, hidden FC layers, dropout, output layer."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from tlkit.spec.parts import HeadSpec
+from tlkit.tasks.task import Task
+
+POOLED = "head_pool"
+"""The layer behind the pooling: it has no weights, so frozen features are kept behind it."""
+
+PREDICTIONS = "predictions"
+
+GEM_POWER = 3.0
+"""Exponent of generalised-mean pooling at which Radenovic et al. 2019 (section 3.2) start."""
+
+GEM_FLOOR = 1e-6
+"""Smallest value that is raised to `GEM_POWER` and its root (same paper, their code)."""
+
+
+def attach(
+    inputs: keras.KerasTensor,
+    features: keras.KerasTensor,
+    task: Task,
+    head: HeadSpec,
+    bias: np.ndarray | None = None,
+) -> keras.Model:
+    """Return the whole model: RGB 0-255 in, the task's outputs out; built-in layers only.
+
+    Args:
+        inputs: (batch, size, size, 3).
+        features: (batch, height, width, channels), computed from `inputs`.
+        bias: of the output layer at the start (outputs,); None: zeros.
+    """
+    x = _pool(features, head.pooling)
+    for i, units in enumerate(head.hidden, start=1):
+        x = _hidden(x, units, head, f"head_hidden_{i}")
+    if head.dropout:
+        x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
+    # float32 whatever the backbone computes in: a softmax over half floats loses small classes.
+    dense = {"dtype": "float32", "name": PREDICTIONS, **_weights(head)}
+    model = keras.Model(inputs, task.top(x, dense))
+    if bias is not None:
+        layer = model.get_layer(PREDICTIONS)
+        layer.set_weights([layer.get_weights()[0], bias])
+    return model
+
+
+def _pool(features: keras.KerasTensor, kind: str) -> keras.KerasTensor:
+    average, highest = keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
+    if kind == "avg":
+        return average(name=POOLED)(features)
+    if kind == "max":
+        return highest(name=POOLED)(features)
+    if kind == "concat":
+        both = [average(name="head_average")(features), highest(name="head_maximum")(features)]
+        return keras.layers.Concatenate(name=POOLED)(both)
+    if features.dtype != "float32":  # the third power of half floats ends at 40
+        features = keras.ops.cast(features, "float32")
+    raised = keras.ops.power(keras.ops.maximum(features, GEM_FLOOR), GEM_POWER)
+    pooled = keras.ops.power(average(name="head_average")(raised), 1 / GEM_POWER)
+    return keras.layers.Identity(name=POOLED)(pooled)
+
+
+def _hidden(x: keras.KerasTensor, units: int, head: HeadSpec, name: str) -> keras.KerasTensor:
+    # A bias before BatchNorm would be taken off again by its mean.
+    dense = keras.layers.Dense(units, use_bias=not head.batchnorm, name=name, **_weights(head))
+    x = dense(x)
+    if head.batchnorm:
+        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+    if head.activation == "prelu":
+        return keras.layers.PReLU(name=f"{name}_prelu")(x)
+    return keras.layers.Activation(head.activation, name=f"{name}_{head.activation}")(x)
+
+
+def _weights(head: HeadSpec) -> dict:
+    """Return how a head's kernels start and are penalised."""
+    penalty = keras.regularizers.L2(head.l2) if head.l2 else None
+    return {"kernel_initializer": head.initializer, "kernel_regularizer": penalty}
