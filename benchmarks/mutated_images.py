@@ -94,10 +94,10 @@ def main() -> None:
     faulthandler.enable()
     import tensorflow as tf
 
+    from tlkit.data.example import Example
     from tlkit.data.pictures.decode import UNDECODABLE, decode
     from tlkit.data.pictures.gif_bmp_webp import MAX_PIXELS
     from tlkit.data.pictures.header import read_header
-    from tlkit.data.readers.open import Example
     from tlkit.data.scan.inspect import look
 
     count = 200 if options.smoke else options.images

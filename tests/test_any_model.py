@@ -17,7 +17,7 @@ from tlkit.backbones.graph import crossing, sources
 from tlkit.backbones.own.given import build_given, open_given
 from tlkit.cli.main import main
 from tlkit.commands.train import resume
-from tlkit.compute.environment import precision
+from tlkit.compute.setup import precision
 from tlkit.errors import BackboneError, RunFolderError, SpecError
 from tlkit.features.store import cut_of, split_at
 from tlkit.planning.freezing import block_names, plan_freeze

@@ -19,11 +19,11 @@ from PIL import Image
 import tlkit
 from tlkit.cli.main import main
 from tlkit.commands.preview import describe_target
+from tlkit.data.example import Example
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import batches
 from tlkit.data.pictures.decode import resize
-from tlkit.data.readers.open import Example
 from tlkit.errors import SpecError
 from tlkit.spec.read import make_spec
 from tlkit.tasks.classification import Classification

@@ -8,9 +8,9 @@ from conftest import TINY, draw_picture, write_pictures
 from sklearn.utils.class_weight import compute_sample_weight
 
 import tlkit
+from tlkit.data.example import Example
 from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.pipeline import batches
-from tlkit.data.readers.open import Example
 from tlkit.errors import SpecError
 from tlkit.features.cache import Rows
 from tlkit.features.store import FeatureBatches

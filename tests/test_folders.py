@@ -16,7 +16,7 @@ import tlkit
 from tlkit.data.readers.folder_names import part_of, parts_of, says_masks, says_nothing
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.data.readers.open import open_source, picture_files
-from tlkit.data.scan.scan import scan_source
+from tlkit.data.scan.summary import scan_source
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
 from tlkit.progress import Progress

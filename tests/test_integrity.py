@@ -16,8 +16,8 @@ from PIL import Image
 import tlkit
 from tlkit.cli.main import main
 from tlkit.commands.train import resume
+from tlkit.data.example import Example, content_digest
 from tlkit.data.membership import as_text, changes, members
-from tlkit.data.readers.open import Example, content_digest
 from tlkit.errors import DataError, Interrupted, RunFolderError, SpecError
 from tlkit.features.store import FeatureStore
 from tlkit.runfolder.folder import RunFolder

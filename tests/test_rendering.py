@@ -14,9 +14,10 @@ from test_decode import animation, as_pillow, chunk, encode, picture
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.data.example import Example
 from tlkit.data.pictures.decode import decode, why_undecodable
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array, smallest_bits
-from tlkit.data.readers.open import Example, open_source
+from tlkit.data.readers.open import open_source
 from tlkit.data.scan.inspect import look
 from tlkit.data.scan.scan import scan
 from tlkit.export.savedmodel import SavedModel

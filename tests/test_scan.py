@@ -14,12 +14,14 @@ from PIL import Image, ImageEnhance
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.data.example import Example
 from tlkit.data.feed.prepare import prepare
 from tlkit.data.pictures.decode import decode
-from tlkit.data.readers.open import Example, open_source
+from tlkit.data.readers.open import open_source
 from tlkit.data.scan import summary as summary_module
 from tlkit.data.scan.near_duplicates import NEAR, NO_HASH, near_pairs, perceptual_hash
-from tlkit.data.scan.scan import scan, scan_source
+from tlkit.data.scan.scan import scan
+from tlkit.data.scan.summary import scan_source
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 from tlkit.spec.read import make_spec

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tlkit.data.readers.open import Example, open_source
+from tlkit.data.example import Example
+from tlkit.data.readers.open import open_source
 from tlkit.data.scan.scan import scan
 from tlkit.data.split import Split, split
 from tlkit.data.targets import ClassTargets, LabelsTargets, NumberTargets

@@ -264,7 +264,7 @@ def test_a_constant_target_is_answered_and_not_divided_by():
 
 def numbered(count):
     rows = [(f"{i:03d}.png", (float(i),)) for i in range(count)]
-    from tlkit.data.readers.open import Example
+    from tlkit.data.example import Example
 
     return [Example(name, label) for name, label in rows]
 
@@ -282,7 +282,7 @@ def test_each_part_gets_small_and_large_numbers():
 
 
 def test_a_rare_label_reaches_every_part():
-    from tlkit.data.readers.open import Example
+    from tlkit.data.example import Example
 
     examples = [Example(f"{i}.png", ("common",)) for i in range(90)]
     examples += [Example(f"r{i}.png", ("common", "rare")) for i in range(9)]

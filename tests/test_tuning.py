@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import tlkit
 from tlkit.backbones.catalog import LayerInfo
+from tlkit.data.example import Example
 from tlkit.data.feed.pipeline import batches, endless
-from tlkit.data.readers.open import Example
 from tlkit.errors import SpecError
 from tlkit.features.cache import Rows
 from tlkit.features.store import FeatureBatches

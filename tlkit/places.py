@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+import platformdirs
+
 from tlkit.errors import DataError, RunFolderError, SpecError, printable
 
 
@@ -138,3 +140,13 @@ def check_free(path: Path, resumable: bool = True) -> None:
                 return
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise RunFolderError(f"--out {path}: cannot be made: {error.strerror}") from error
+
+
+def cache_folder() -> Path:
+    """Return tlkit's cache folder: `TLKIT_CACHE`, or `tlkit` in the user's cache folder."""
+    return Path(os.environ.get("TLKIT_CACHE") or platformdirs.user_cache_dir("tlkit"))
+
+
+def unpacked_folder() -> Path:
+    """Return the folder that holds what was unpacked of zip files."""
+    return cache_folder() / "unpacked"

@@ -15,6 +15,7 @@ import numpy as np
 
 from tlkit.backbones.blocks import PREPROCESS, describe_layers
 from tlkit.backbones.catalog import Backbone, LayerInfo, WeightsFile, lookup
+from tlkit.backbones.colours import Colours
 from tlkit.backbones.lite0.network import MEAN_RGB, STDDEV_RGB
 from tlkit.backbones.weights import (
     file_for,
@@ -24,7 +25,6 @@ from tlkit.backbones.weights import (
     models_folder,
     official,
 )
-from tlkit.data.feed.colours import Colours
 from tlkit.errors import BackboneError, WeightsError
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)

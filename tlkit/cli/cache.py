@@ -45,7 +45,7 @@ def list_() -> None:
 
 def _others() -> dict[Path, str]:
     """Return the folders of the cache beside that of the features, and what is in them."""
-    from tlkit.data.readers.samples import cache_folder, unpacked_folder
+    from tlkit.places import cache_folder, unpacked_folder
 
     return {
         cache_folder() / "scan": "what scans have found",

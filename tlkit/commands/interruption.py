@@ -11,9 +11,9 @@ from typing import Any
 
 from tlkit.backbones.catalog import MODEL
 from tlkit.compute.memory import is_out_of_memory
+from tlkit.data.example import Source
 from tlkit.data.feed.prepare import Prepared
 from tlkit.data.membership import changes
-from tlkit.data.readers.open import Source
 from tlkit.errors import (
     FULL,
     CacheError,

@@ -18,7 +18,7 @@ from tlkit.commands.asked import spec_of
 from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import assemble, open_backbone
-from tlkit.compute.environment import machine, set_environment
+from tlkit.compute.setup import machine, set_environment
 from tlkit.data.feed.prepare import prepare
 from tlkit.errors import SpecError, TrainingError
 from tlkit.features.cache import features_folder

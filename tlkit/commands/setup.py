@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 
 from tlkit.backbones.build import Built, build_backbone, check_finite
+from tlkit.backbones.colours import Colours
 from tlkit.backbones.own.given import Given, build_given, open_given
 from tlkit.compute.devices import ONE_CPU, Machine
-from tlkit.compute.environment import precision
-from tlkit.data.feed.colours import Colours, measure_colours
+from tlkit.compute.setup import precision
+from tlkit.data.feed.colours import measure_colours
 from tlkit.data.feed.prepare import Prepared
 from tlkit.planning.freezing import plan_freeze
 from tlkit.spec.run import RunSpec

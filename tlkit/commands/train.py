@@ -27,13 +27,7 @@ from tlkit.commands.plan import plan_of, planned, say_memory, say_plan
 from tlkit.commands.preview import check_grid, draw_preview
 from tlkit.commands.setup import assemble, check_freeze, open_backbone, unweighted
 from tlkit.compute.devices import Machine
-from tlkit.compute.environment import (
-    describe_environment,
-    gpu_bytes,
-    hash_weights,
-    machine,
-    set_environment,
-)
+from tlkit.compute.setup import gpu_bytes, machine, set_environment
 from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.data.feed.write_tfds import check_out, write_dataset
 from tlkit.data.membership import as_text
@@ -43,6 +37,7 @@ from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress, as_progress
 from tlkit.run import Run, open_run
 from tlkit.runfolder import record
+from tlkit.runfolder.environment import describe_environment, hash_weights
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import read_state
 from tlkit.tasks.task import Task

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.data.feed.pipeline import CORES
+from tlkit.compute.cores import CORES
 
 Function = Callable[[np.ndarray], np.ndarray | list[np.ndarray]]
 """Gives, as `predict_on_batch` of Keras does, an array, or a list of them for several outputs."""

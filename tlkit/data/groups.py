@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlkit.errors import DataError, printable
 
 if TYPE_CHECKING:
-    from tlkit.data.readers.open import Example
+    from tlkit.data.example import Example
 
 PREPARED = "as prepared"
 """What stands in the place of an option where `tlkit data prepare` wrote the groups."""

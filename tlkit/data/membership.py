@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tlkit.data.readers.open import Example
+from tlkit.data.example import Example
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tlkit.data.readers.open import Example
+from tlkit.data.example import Example
 from tlkit.data.targets import Targets
 from tlkit.errors import DataError
 

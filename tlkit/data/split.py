@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tlkit.data import rare as rarity
+from tlkit.data.example import Example
 from tlkit.data.group_split import deal_groups
 from tlkit.data.groups import check_parts, number_units
-from tlkit.data.readers.open import CLASSES, Example
-from tlkit.data.targets import Targets
+from tlkit.data.targets import CLASSES, Targets
 from tlkit.errors import DataError
 
 

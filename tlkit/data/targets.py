@@ -320,3 +320,7 @@ def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], 
             f"{name}: the {part} data has {what} that the training data lacks. "
             f"Allowed: {', '.join(outputs)}. Received: {', '.join(unknown)}"
         )
+
+
+CLASSES = ClassTargets()
+"""One class an image, as it is read unless more is said."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tlkit.data.example import Example
 from tlkit.data.feed.prepare import open_spec
 from tlkit.data.membership import Members, changes, members
-from tlkit.data.readers.open import Example
 from tlkit.errors import DataError
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.run import ARRAYS, RunSpec

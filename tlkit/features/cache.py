@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.pictures.files import parse_json, read_file
-from tlkit.data.readers.samples import cache_folder
 from tlkit.errors import CacheError, printable
+from tlkit.places import cache_folder
 
 SHARD_BYTES = 32 * 2**20
 """Size at which a shard is closed: what a killed run loses at most, and half of what a run holds

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.data.readers.open import Example
+from tlkit.data.example import Example
 from tlkit.errors import DataError
 from tlkit.places import check_csv, check_free
 from tlkit.progress import Progress

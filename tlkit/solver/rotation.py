@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.data.readers.samples import cache_folder
+from tlkit.places import cache_folder
 
 RANK_TOLERANCE = 1e-6
 """Directions whose variance is below this share of the largest are noise and left out."""

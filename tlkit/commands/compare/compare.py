@@ -23,7 +23,7 @@ from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import assemble, open_backbone
 from tlkit.compute.devices import Machine as Devices
-from tlkit.compute.environment import machine, set_environment
+from tlkit.compute.setup import machine, set_environment
 from tlkit.data.feed.prepare import Examples, Prepared, prepare
 from tlkit.errors import SpecError, WeightsError
 from tlkit.evaluate.evaluator import outputs_of

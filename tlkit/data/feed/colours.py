@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:  # it brings TensorFlow, which a backbone does not need
-    from tlkit.data.feed.prepare import Examples
+from tlkit.backbones.colours import Colours
+from tlkit.data.feed.prepare import Examples
 
 SAMPLE = 500
 """Pictures that are looked at: at 224 pixels a side 25 million colours, for nine numbers."""
-
-
-@dataclass(frozen=True)
-class Colours:
-    """Statistics of R, G and B in 0-255: mean (3,) and covariance (3, 3)."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
 
 
 def measure_colours(examples: Examples) -> Colours:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tlkit.compute.cores import CORES
+from tlkit.data.example import Example
 from tlkit.data.feed.augment import Augmenter
 from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.mix import Mixer
 from tlkit.data.pictures.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
-from tlkit.data.readers.open import Example
 from tlkit.data.scan.reading import Reading
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Processor cores that this process may use."""
 
 AHEAD = 2
 """Batches that are kept ready."""

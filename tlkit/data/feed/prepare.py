@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tlkit.data.example import Example, Source
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.mix import mixer
@@ -19,7 +20,7 @@ from tlkit.data.feed.say import say_data
 from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.membership import Members, members
 from tlkit.data.pictures.rendering import rendering_of
-from tlkit.data.readers.open import Example, Source, open_source
+from tlkit.data.readers.open import open_source
 from tlkit.data.scan.pixel_facts import say_pixels
 from tlkit.data.scan.reading import Reading
 from tlkit.data.scan.scan import Scan, scan

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from tlkit.data.readers.open import Source
+from tlkit.data.example import Source
 from tlkit.data.scan.scan import Scan
 from tlkit.data.scan.summary import imbalance
 from tlkit.data.split import Split

@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 
 from tlkit.data.readers.laid_out import mark, remove, sealed_times, stamp, write_seal
-from tlkit.data.readers.samples import unpacked_folder
 from tlkit.data.readers.tree import RUBBISH
 from tlkit.errors import DataError, printable
+from tlkit.places import unpacked_folder
 
 MOST_FILES = 1_000_000
 """Files that a zip file may hold."""

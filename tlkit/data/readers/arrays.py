@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.data.readers.open import Example, Listing
+from tlkit.data.example import Example, Listing
 from tlkit.data.targets import Targets
 from tlkit.errors import DataError
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tlkit.data.example import Example, Listing
 from tlkit.data.flags import are_flags
 from tlkit.data.readers.columns import check_columns
 from tlkit.data.readers.folder_names import is_plain, part_of
 from tlkit.data.readers.locate import Finder, locate
-from tlkit.data.readers.open import Example, Listing
 from tlkit.data.readers.rows import Rows, read_rows
 from tlkit.data.targets import Targets, printable
 from tlkit.data.wording import few, number

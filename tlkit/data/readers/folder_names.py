@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from tlkit.data.readers.open import PARTS
+from tlkit.data.example import PARTS
 
 # Words that say of a folder nothing but that a data set is in it.
 _DATA = (

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from tlkit.data.example import Example
 from tlkit.data.names import label_name
 from tlkit.data.readers.folder_names import (
     are_nameless,
@@ -32,7 +33,6 @@ from tlkit.data.readers.levels import (
 )
 from tlkit.data.readers.masks import leave_mask_files, leave_mask_folders
 from tlkit.data.readers.no_classes import no_classes
-from tlkit.data.readers.open import Example
 from tlkit.data.readers.tree import Tree, archives, count_others, counted, walk
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable

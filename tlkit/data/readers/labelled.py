@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tlkit.data.example import Example, Listing
 from tlkit.data.readers.folder_names import part_of
-from tlkit.data.readers.open import CLASSES, Example, Listing, is_dataset, open_listing
-from tlkit.data.targets import Targets
+from tlkit.data.readers.open import is_dataset, open_listing
+from tlkit.data.targets import CLASSES, Targets
 from tlkit.data.wording import number
 from tlkit.errors import DataError, printable
 

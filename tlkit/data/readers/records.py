@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tlkit.data.example import content_digest
 from tlkit.data.pictures.files import check_regular
-from tlkit.data.readers.open import content_digest
 from tlkit.errors import DataError
 
 IMAGE = "image"

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import platformdirs
 
 from tlkit.atomic import folder_draft
 from tlkit.data.pictures.files import read_file
@@ -27,6 +24,7 @@ from tlkit.data.readers.laid_out import (
     write_seal,
 )
 from tlkit.errors import CacheError, DataError, did_you_mean
+from tlkit.places import cache_folder
 
 ELPV_LICENCE = (
     "ELPV solar cells (Buerhop-Lutz et al. 2018, Deitsch et al. 2019): licence CC BY-NC-SA 4.0, "
@@ -34,16 +32,6 @@ ELPV_LICENCE = (
 )
 DEFECTIVE = 0.5
 """Cells whose defect probability (0, 1/3, 2/3 or 1) is above this count as defective."""
-
-
-def cache_folder() -> Path:
-    """Return tlkit's cache folder: `TLKIT_CACHE`, or `tlkit` in the user's cache folder."""
-    return Path(os.environ.get("TLKIT_CACHE") or platformdirs.user_cache_dir("tlkit"))
-
-
-def unpacked_folder() -> Path:
-    """Return the folder that holds what was unpacked of zip files."""
-    return cache_folder() / "unpacked"
 
 
 def prepare_example(name: str) -> Path:

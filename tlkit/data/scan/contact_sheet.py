@@ -10,9 +10,9 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from tlkit.data.example import Example
 from tlkit.data.pictures.decode import UNDECODABLE, decode
 from tlkit.data.pictures.rendering import Rendering, blend_array
-from tlkit.data.readers.open import Example
 from tlkit.errors import DataError
 from tlkit.lettering import one_font
 from tlkit.places import DRAWN

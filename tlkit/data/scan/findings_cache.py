@@ -29,8 +29,8 @@ import tensorflow as tf
 from tlkit.atomic import file_draft
 from tlkit.data.pictures.files import MAX_BYTES, read_file
 from tlkit.data.pictures.gif_bmp_webp import MAX_PIXELS
-from tlkit.data.readers.samples import cache_folder
 from tlkit.data.scan.inspect import Finding
+from tlkit.places import cache_folder
 
 FORMAT = 3
 """Number of this layout; raised when files written before could be misread."""

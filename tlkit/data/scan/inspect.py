@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tlkit.data.example import Example, Facts, content_digest
 from tlkit.data.pictures.decode import UNDECODABLE, pixels_as_stored, samples, upright
 from tlkit.data.pictures.header import Header, damaged, read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array, smallest_bits
-from tlkit.data.readers.open import Example, Facts, content_digest
 from tlkit.data.scan.near_duplicates import perceptual_hash
 
 LARGE = 2**24

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tlkit.data.readers.open import Example, content_digest
+from tlkit.data.example import Example, content_digest
 from tlkit.data.scan.findings_cache import forget
 from tlkit.errors import DataError
 

@@ -11,17 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from tlkit.data.feed.pipeline import CORES
-from tlkit.data.groups import groups_json
-from tlkit.data.pictures.rendering import PLAIN, UNDECIDED, Rendering, smallest_bits
-from tlkit.data.readers.open import CLASSES, Example, open_source
+from tlkit.compute.cores import CORES
+from tlkit.data.example import Example
+from tlkit.data.pictures.rendering import PLAIN, Rendering, smallest_bits
 from tlkit.data.scan.findings_cache import Verdicts, state_of
 from tlkit.data.scan.inspect import Finding, look
 from tlkit.data.scan.reading import Reading
-from tlkit.data.targets import Targets
-from tlkit.errors import DataError, printable
+from tlkit.errors import DataError
 from tlkit.progress import Progress
 
 CHUNK = 512
@@ -168,31 +165,3 @@ def _look_at(
                 raise
     finally:
         kept.save()
-
-
-def scan_source(
-    data: str,
-    progress: Progress,
-    targets: Targets = CLASSES,
-    size: int | None = None,
-    rendering: Rendering = UNDECIDED,
-    group: str | None = None,
-) -> tuple[dict[str, Any], list[Example], Rendering]:
-    """Return what `tlkit data scan` prints, as `summarise` says it, all examples, and the bits.
-
-    Args:
-        size: side of the model's input in pixels; None: pictures are not held against it.
-        rendering: how pictures are shown; it is returned with its bits decided.
-        group: as in `open_source`.
-
-    Raises:
-        DataError: see `open_source`.
-    """
-    from tlkit.data.scan.summary import summarise
-
-    source = open_source(data, targets=targets, group=group)
-    examples = [e for part in source.parts.values() for e in part]
-    found = scan(examples, progress, False, True, rendering, source.parts["train"])
-    groups = groups_json(source.parts, found.digests, source.grouping)
-    about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
-    return {**about, **summarise(source.parts, found, size)}, examples, found.rendering

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from tlkit.data.example import Example
+from tlkit.data.groups import groups_json
 from tlkit.data.pictures.decode import EXTENSIONS
 from tlkit.data.pictures.header import MODES
-from tlkit.data.readers.open import Example
+from tlkit.data.pictures.rendering import UNDECIDED, Rendering
+from tlkit.data.readers.open import open_source
 from tlkit.data.scan.near_duplicates import MOST, NO_HASH, near_pairs
 from tlkit.data.scan.pixel_facts import pixel_facts
-from tlkit.data.scan.scan import Scan
-from tlkit.data.targets import count_labels
+from tlkit.data.scan.scan import Scan, scan
+from tlkit.data.targets import CLASSES, Targets, count_labels
+from tlkit.errors import printable
+from tlkit.progress import Progress
 
 IMBALANCE = 4.0
 """Ratio of the largest to the smallest class from which a remedy is named: where the ratios begin
@@ -178,3 +183,29 @@ def near_duplicates(parts: dict[str, list[Example]], found: Scan) -> dict[str, A
     pairs.sort(key=lambda pair: not pair["across_parts"])
     across = sum(pair["across_parts"] for pair in pairs)
     return {"count": len(pairs), "across_parts": across, "pairs": pairs[:SHOWN], "note": None}
+
+
+def scan_source(
+    data: str,
+    progress: Progress,
+    targets: Targets = CLASSES,
+    size: int | None = None,
+    rendering: Rendering = UNDECIDED,
+    group: str | None = None,
+) -> tuple[dict[str, Any], list[Example], Rendering]:
+    """Return what `tlkit data scan` prints, as `summarise` says it, all examples, and the bits.
+
+    Args:
+        size: side of the model's input in pixels; None: pictures are not held against it.
+        rendering: how pictures are shown; it is returned with its bits decided.
+        group: as in `open_source`.
+
+    Raises:
+        DataError: see `open_source`.
+    """
+    source = open_source(data, targets=targets, group=group)
+    examples = [e for part in source.parts.values() for e in part]
+    found = scan(examples, progress, False, True, rendering, source.parts["train"])
+    groups = groups_json(source.parts, found.digests, source.grouping)
+    about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
+    return {**about, **summarise(source.parts, found, size)}, examples, found.rendering

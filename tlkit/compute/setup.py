@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import platform
-import subprocess
-from collections.abc import Iterable, Iterator
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tlkit.compute.devices import Machine, data_parallel
 from tlkit.compute.engines import check_engine
 from tlkit.errors import SpecError
-from tlkit.runfolder.portable import LEAST_KERAS
 from tlkit.spec.run import RunSpec
-
-PACKAGES = (
-    "tlkit",
-    "tensorflow",
-    "keras",
-    "jax",
-    "openvino",
-    "onnxruntime",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pillow",
-)
 
 
 def set_environment(spec: RunSpec) -> None:
@@ -53,14 +32,15 @@ def set_environment(spec: RunSpec) -> None:
 def precision(spec: RunSpec) -> Iterator[None]:
     """Layers made inside compute as `spec.precision` says; Keras's own setting is put back."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_policy(spec))
+    keras.config.set_dtype_policy(policy_of(spec))
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _policy(spec: RunSpec) -> str:
+def policy_of(spec: RunSpec) -> str:
+    """Return the name of Keras's dtype policy for a spec, on the devices that are visible."""
     chosen = _by_device(spec.device) if spec.precision == "auto" else spec.precision
     return chosen if chosen == "float32" else f"mixed_{chosen}"
 
@@ -157,7 +137,8 @@ def _jax_devices(device: str) -> list[Any]:
     return [there[n] for n in numbers]
 
 
-def _jax_names(device: str) -> list[str]:
+def jax_names(device: str) -> list[str]:
+    """Return what `_jax_devices` does, as `cpu:0`."""
     return [f"{each.platform}:{each.id}" for each in _jax_devices(device)]
 
 
@@ -168,7 +149,7 @@ def machine(spec: RunSpec) -> Machine:
     through `keras.distribution.DataParallel`.
     """
     if keras.backend.backend() == "jax":
-        names = _jax_names(spec.device)
+        names = jax_names(spec.device)
         kind = names[0].partition(":")[0]
         return data_parallel(kind, names) if len(names) > 1 else Machine(kind, tuple(names))
     kind, _, which = spec.device.partition(":")
@@ -201,86 +182,3 @@ def gpu_bytes(devices: Machine) -> int | None:
         there = device_lib.list_local_devices()
         found = [each.memory_limit for each in there if each.device_type == "GPU"]
     return len(devices.devices) * min(found) if found else None
-
-
-def describe_environment(
-    spec: RunSpec, digests: Iterable[tuple[str, str]], model: keras.Model
-) -> dict[str, Any]:
-    """Return `env.json`: versions, backend, hardware, precision, and what the run started from.
-
-    `keras_least` is the oldest Keras that reads the run's models.
-
-    Args:
-        digests: id and content hash of each picture.
-        model: before its training.
-    """
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    if keras.backend.backend() == "jax":
-        devices = _jax_names(spec.device)
-    else:
-        visible = tf.config.get_visible_devices()
-        devices = [d.name for d in visible if d.device_type != "CPU"] or ["cpu"]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "backend": keras.backend.backend(),
-        "devices": devices,
-        "hardware": _hardware(),
-        "precision": _policy(spec),
-        "deterministic": spec.deterministic,
-        "seed": spec.seed,
-        "git": _git(),
-        "data": _hash(f"{id_}\0{digest}\n".encode() for id_, digest in sorted(digests)),
-        "weights": hash_weights(model),
-        "versions": versions,
-        # Of layers that a user brings nobody knows since when Keras has them.
-        "keras_least": keras.__version__ if spec.backbone.given else LEAST_KERAS,
-    }
-
-
-def hash_weights(model: keras.Model) -> str:
-    """Return a hash of all weights of a model."""
-    return _hash(np.ascontiguousarray(array) for array in model.get_weights())
-
-
-def _hardware() -> dict[str, Any]:
-    """Return processor, cores, memory in bytes, GPUs; None for what the system does not tell."""
-    model, memory = platform.processor() or None, None
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        line = next(line for line in lines if line.startswith("model name"))
-        model = line.partition(":")[2].strip()
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-        for gpu in tf.config.get_visible_devices("GPU")
-    ]
-    return {"processor": model, "cores": os.cpu_count(), "memory": memory, "gpus": gpus}
-
-
-def _git() -> dict[str, Any] | None:
-    """Return commit and state of the repository that the current directory is in, if any."""
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], capture_output=True, check=True, timeout=10, encoding="utf-8"
-        )
-        return done.stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-
-
-def _hash(parts: Iterable[Any]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""One image with its label, and data sets as they were listed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tlkit.data.pictures.files import read_file
+from tlkit.data.targets import Label
+
+
+class Stored(Protocol):
+    """A data set of records, as far as an example asks it: `readers.records.Records`."""
+
+    def image(self, number: int, digest: str | None) -> bytes:
+        """Return the bytes of the image in a record."""
+
+
+PARTS = {
+    "train": ("train",),
+    "val": ("validation", "val", "valid"),
+    "test": ("test",),
+}
+"""The parts of a data set and the names of the folders that may hold them."""
+
+
+class Facts(NamedTuple):
+    """What is known of a picture's pixels without decoding it: see `look.Finding`."""
+
+    transparent: bool
+    largest: int
+    flat: bool
+    alpha: str | None
+    bits: int | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Example:
+    """One picture with its label: a file, a record or an array.
+
+    Attributes:
+        id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
+        label: the class; for other tasks a tuple of labels or of numbers.
+        path: the file, or None for others.
+        pixels: uint8 or float32, 0-255, RGB (height, width, 3) or with alpha (..., 4); None for
+            others.
+        records, number: the data set whose record of this number holds the picture.
+        digest: content hash of the picture, where it is known without reading it; then it is known
+            to be decodable too.
+        group: name of what it belongs to with others, such as a patient or a clip; they stay on
+            one side of every split. None: to nothing.
+        facts: of its pixels, where `digest` is known and there is anything to say.
+    """
+
+    id: str
+    label: Label
+    path: Path | None = None
+    pixels: np.ndarray | None = None
+    records: Stored | None = None
+    number: int = 0
+    digest: str | None = None
+    group: str | None = None
+    facts: Facts | None = None
+
+    def read(self) -> bytes:
+        """Return the bytes that tell this picture's content from another's.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
+        if self.path is not None:
+            return read_file(self.path)
+        if self.records is not None:
+            return self.records.image(self.number, self.digest)
+        pixels = self.pixels
+        if pixels.dtype != np.uint8:  # the same picture, whatever type it was given as
+            whole = pixels.astype(np.uint8)
+            pixels = whole if np.array_equal(whole, pixels) else pixels
+        return str(pixels.shape).encode() + pixels.tobytes()
+
+
+def content_digest(content: bytes) -> str:
+    """Return the hash by which pictures are told apart."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@dataclass
+class Listing:
+    """A data set as it was listed: its name, its examples by part, and what had to be guessed.
+
+    Attributes:
+        notes: a sentence for each thing that was guessed about the data or left aside; a person
+            who did not mean it so must be able to see it.
+    """
+
+    name: str
+    parts: dict[str, list[Example]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its name, the model's outputs, and the examples of each part that it holds.
+
+    Attributes:
+        notes: as in `Listing`, of all that was listed.
+        grouping: the option by which examples have groups; None: they have none.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    parts: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
+    grouping: str | None = None
