@@ -48,7 +48,7 @@ def prefix_of(options: argparse.Namespace):
     import keras
 
     from tlkit.backbones.build import build_backbone
-    from tlkit.features.store import cut_of
+    from tlkit.features.cut import cut_of
     from tlkit.planning.freezing import plan_freeze
 
     keras.utils.set_random_seed(0)

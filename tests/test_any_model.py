@@ -19,7 +19,7 @@ from tlkit.cli.main import main
 from tlkit.commands.train import resume
 from tlkit.compute.setup import precision
 from tlkit.errors import BackboneError, RunFolderError, SpecError
-from tlkit.features.store import cut_of, split_at
+from tlkit.features.cut import cut_of, split_at
 from tlkit.planning.freezing import block_names, plan_freeze
 
 SIZE = 32

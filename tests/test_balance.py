@@ -12,8 +12,8 @@ from tlkit.data.example import Example
 from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.pipeline import batches
 from tlkit.errors import SpecError
+from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import Rows
-from tlkit.features.store import FeatureBatches
 from tlkit.solver.solve import solve
 from tlkit.spec.read import make_spec
 from tlkit.tasks.classification import Classification

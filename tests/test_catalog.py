@@ -23,7 +23,8 @@ from tlkit.backbones.catalog import CATALOG, lookup
 from tlkit.backbones.graph import sources
 from tlkit.data.feed.pipeline import endless
 from tlkit.errors import BackboneError
-from tlkit.features.store import computed, cut_of, split_at
+from tlkit.features.batches import computed
+from tlkit.features.cut import cut_of, split_at
 from tlkit.planning.freezing import apply_plan, block_names, plan_freeze
 
 ROWS = rows(CATALOG)

@@ -17,11 +17,13 @@ from tlkit.cli.main import main
 from tlkit.commands.train import resume
 from tlkit.compute import compilers, engines
 from tlkit.compute.engines import Engine, build, candidates, choose
-from tlkit.data.feed.prepare import Examples
+from tlkit.data.feed.examples import Examples
 from tlkit.errors import CacheError, Interrupted, SpecError
 from tlkit.features import cache as cache_module
+from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import FeatureCache, fill, list_entries
-from tlkit.features.store import Cut, FeatureBatches, FeatureStore
+from tlkit.features.cut import Cut
+from tlkit.features.store import FeatureStore
 from tlkit.progress import Progress
 
 QUIET = Progress(quiet=True)

@@ -12,7 +12,8 @@ from conftest import CLASSES, TINY, write_pictures
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.feed.prepare import joint_groups, prepare
+from tlkit.data.feed.examples import joint_groups
+from tlkit.data.feed.prepare import prepare
 from tlkit.data.readers.open import open_source
 from tlkit.errors import DataError, SpecError
 from tlkit.progress import Progress

@@ -4,82 +4,45 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 from pathlib import Path
+
+import tlkit
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    "errors",
-    "places",
-    "plain_yaml",
-    "backbones.row",
-    "backbones.families",
-    "backbones.catalog",  # a table without code; the spec names its rows
-    "idle",
-    "consistency",  # asked by the spec about itself
-    "parts",
-    "tables",
-    "spec",
-    "recipe",
-    "candidates",
-    "rules",
-    "progress",
-    "lettering",
-    "memory",
-    "atomic",
-    "data",
-    "backbones",
-    "heads",
-    "freezing",
-    "compilers",
-    "engines",
-    "layers",
-    "applications",
-    "training",
-    "evaluate",
-    "export",
-    "opened",
-    "host",
-    "asked",
-    "environment",  # beside run: little else imports it
-    "assembly",
-    "picture_grid",
-    "estimate",
-    "planning",
-    "outcome",
-    "interruption",
-    "run",
-    "lrfind",
-    "comparison",
-    "probing",
-    "selection",
-    "serve",
-    "cli",
+    *("errors", "lettering", "progress", "places", "atomic"),
+    *("backbones.families", "backbones.lite0", "backbones", "spec", "backbones.own"),
+    *("planning", "compute"),
+    *("data.pictures", "data", "data.readers", "data.scan", "data.feed"),
+    *("tasks", "applications", "features", "solver", "runfolder", "training"),
+    *("reporting", "evaluate", "export", "run"),
+    *("commands", "commands.compare", "cli"),
 )
-"""A module imports only from those before it; inside one of them everything is free."""
+"""Rooms (packages) and top modules: a module imports from its own room and those before it."""
+
+ROOMS = 26
+TOP_MODULES = 9
+LONGEST = 320
+"""Most rooms, modules at the top, and lines that a file may have."""
 
 USES_TENSORFLOW = (
-    "data/",
-    "export/",
-    "compilers.py",
-    "engines.py",
-    "environment.py",
-    "host.py",
-    "cli/quiet.py",
+    *("data/", "export/", "cli/quiet.py", "commands/host.py", "runfolder/environment.py"),
+    *("compute/compilers.py", "compute/engines.py", "compute/setup.py"),
 )
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}
-LONGEST = 330
-"""Lines that a file may have."""
 
 FILES = sorted((ROOT / "tlkit").rglob("*.py"))
 MODULES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
     for file in FILES
 }
-IN_LAYERS = sorted(set(MODULES) - {"tlkit", "tlkit.__main__"})
+PACKAGES = {name for name, file in MODULES.items() if file.name == "__init__.py"}
+INSIDE = sorted(set(MODULES) - {"tlkit", "tlkit.__main__"})
 
 
 @functools.cache
-def imported(file: Path) -> set[str]:
+def imported(file: Path) -> frozenset[str]:
     """Return the full names of all modules that a file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -90,45 +53,56 @@ def imported(file: Path) -> set[str]:
             for name in node.names:
                 inner = f"{node.module}.{name.name}"
                 found.add(inner if inner in MODULES else node.module)
-    return found
+    return frozenset(found)
 
 
-def layer(module: str) -> str | None:
-    """Return the entry of `ORDER` that a module belongs to, the longest that fits."""
-    name = module.removeprefix("tlkit.")
-    fits = [entry for entry in ORDER if f"{name}.".startswith(f"{entry}.")]
-    return max(fits, key=len, default=None)
+def room(module: str) -> str:
+    """Return the room of a module; a module at the top is one of its own."""
+    inner = module if module in PACKAGES else module.rpartition(".")[0]
+    return (module if inner == "tlkit" else inner).removeprefix("tlkit.")
+
+
+def circles(arrows: dict[str, set[str]]) -> list[str] | None:
+    try:
+        graphlib.TopologicalSorter(arrows).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
 
 
 def test_the_package_was_found():
-    assert len(IN_LAYERS) > 30
-    assert layer("tlkit.backbones.catalog") == "backbones.catalog"
-    assert layer("tlkit.backbones.build") == "backbones"
-    assert layer("tlkit.data") == "data"
-    assert "tlkit.consistency" in imported(MODULES["tlkit.spec"])
-    assert "tlkit.rules" in imported(MODULES["tlkit.training.phases"])
+    assert len(INSIDE) > 150
+    assert room("tlkit.backbones.families.row") == "backbones.families"
+    assert room("tlkit.data") == "data"
+    assert room("tlkit.run") == "run"
+    assert "tlkit.spec.checks" in imported(MODULES["tlkit.spec.run"])
+    assert circles({"a": {"b"}, "b": {"a"}})
+    assert {room(module) for module in INSIDE} == set(ORDER), "rooms and their order"
+    assert len(PACKAGES) <= ROOMS
+    top = [file for file in FILES if file.parent == ROOT / "tlkit"]
+    assert len(top) <= TOP_MODULES
 
 
-def test_every_module_has_its_place():
-    assert not [module for module in IN_LAYERS if layer(module) is None], "stand nowhere in ORDER"
-
-
-def test_modules_import_only_from_above():
-    for module in IN_LAYERS:
-        own = ORDER.index(layer(module))
+def test_modules_import_only_from_their_room_and_those_below():
+    for module in INSIDE:
+        own = ORDER.index(room(module))
         for other in imported(MODULES[module]):
             if other == "tlkit":
-                assert layer(module) in ("run", "serve", "cli"), f"{module} imports tlkit whole"
+                place = room(module)
+                assert place.startswith(("commands", "cli", "runfolder")), f"{module} imports tlkit"
             elif other.startswith("tlkit."):
-                below = ORDER.index(layer(other)) > own
-                assert not below, f"{module} imports {other}, which is below it"
+                assert ORDER.index(room(other)) <= own, f"{module} imports {other}, above it"
 
 
-def test_only_the_conductor_sets_the_environment():
-    conductors = ("environment", "assembly", "run", "lrfind", "selection")
-    for module in IN_LAYERS:
-        if layer(module) not in conductors:
-            assert "tlkit.environment" not in imported(MODULES[module]), module
+def test_no_modules_import_each_other_in_a_circle():
+    arrows = {m: {o for o in imported(MODULES[m]) if o in MODULES} for m in INSIDE}
+    assert circles(arrows) is None
+
+
+def test_a_public_name_is_hidden_by_no_module():
+    """Importing `tlkit.compare` would put the module in the place of the function."""
+    top = {file.stem for file in (ROOT / "tlkit").iterdir() if not file.name.startswith("_")}
+    assert not top & set(tlkit.__all__)
 
 
 def test_tensorflow_stays_where_it_belongs():
@@ -138,13 +112,9 @@ def test_tensorflow_stays_where_it_belongs():
         assert not uses or place.startswith(USES_TENSORFLOW), f"{place} imports TensorFlow"
 
 
-def test_files_are_short_and_named_after_what_is_in_them():
+def test_files_are_short_say_what_they_are_for_and_are_named_after_it():
     for file in FILES:
-        lines = len(file.read_text(encoding="utf-8").splitlines())
-        assert lines <= LONGEST, f"{file} has {lines} lines"
+        text = file.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= LONGEST, f"{file}: {len(text.splitlines())} lines"
         assert not DRAWERS & set(file.relative_to(ROOT / "tlkit").with_suffix("").parts), file
-
-
-def test_every_module_says_what_it_is_for():
-    for module, file in MODULES.items():
-        assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), module
+        assert ast.get_docstring(ast.parse(text)), file

@@ -21,7 +21,9 @@ from tlkit.backbones.catalog import LayerInfo
 from tlkit.commands.train import resume
 from tlkit.data.readers.open import picture_files
 from tlkit.errors import Interrupted, RunFolderError
-from tlkit.features.store import Examples, computed, cut_of, split_at
+from tlkit.features.batches import computed
+from tlkit.features.cut import cut_of, split_at
+from tlkit.features.store import Examples
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import make_plan
 from tlkit.progress import Progress
@@ -30,6 +32,7 @@ from tlkit.runfolder.state import counts_of, values_of
 from tlkit.spec.read import make_spec
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.pooled import PREDICTIONS, attach
+from tlkit.training.session import Parts, Session
 from tlkit.training.trainer import Trainer
 
 CONV = ("kernel", "bias")
@@ -124,7 +127,7 @@ def toy_backbone(x):
 
 
 @pytest.fixture
-def trainer(images, tmp_path):
+def trainer(images, tmp_path, monkeypatch):
     """Make a trainer of a toy: 24 pictures to train on, 8 to validate with; and its plan."""
 
     def make(callbacks=(), **fields):
@@ -139,9 +142,9 @@ def trainer(images, tmp_path):
         for callback in callbacks:
             callback.net = model
         chosen = range(24), range(24, 32), range(36)
-        parts = [part_of(images, r, spec.batch_size) for r in chosen]
-        cache = tmp_path / "cache"
-        return Trainer(model, TASK, spec, *parts, folder, cache, QUIET, callbacks), plan
+        parts = Parts(*(part_of(images, r, spec.batch_size) for r in chosen))
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+        return Trainer(Session(model, TASK, spec, parts, folder, QUIET, callbacks)), plan
 
     return make
 
@@ -176,10 +179,10 @@ def test_a_fitted_head_leaves_the_backbone_bit_for_bit(trainer):
 def test_a_solved_head_leaves_the_backbone_bit_for_bit(trainer):
     made, plan = trainer(regime="small")
     assert [(p.name, p.method) for p in plan.phases] == [("head", "solve")]
-    before = weights_of(made.model)
+    before = weights_of(made.session.model)
     made.run(plan)
     head = {f"{PREDICTIONS}/kernel", f"{PREDICTIONS}/bias"}
-    assert changed(before, weights_of(made.model)) == head
+    assert changed(before, weights_of(made.session.model)) == head
 
 
 @pytest.mark.parametrize("policy", ["frozen", "affine", "train"])
@@ -209,13 +212,13 @@ def test_the_trainable_parameters_told_are_those_trained(trainer):
 
 def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, images):
     made, plan = trainer(freeze="last=1")
-    model, freeze = made.model, plan.phases[1].freeze
+    model, freeze = made.session.model, plan.phases[1].freeze
     model.get_layer(PREDICTIONS).activation = keras.activations.linear
     apply_plan(model, freeze)
     cut = cut_of(model, freeze)
     prefix, suffix = split_at(model, cut)
     part = part_of(images, range(36), 12)
-    kept = made.store.rows([cut], part).take()
+    kept = made.session.store.rows([cut], part).take()
     again = np.concatenate([x for x, _ in computed(prefix.predict_on_batch, part.stream(False))])
     expected = np.asarray(model(images[0], training=False))
     assert relative_difference(kept, again) < 1e-5
@@ -232,7 +235,7 @@ def test_streamed_features_train_as_kept_ones_do(trainer):
         made, plan = trainer(cache_size=gibibytes, **fields)
         results = made.run(plan)
         assert [result.cached for result in results] == [gibibytes > 0] * 2
-        rows = made.folder.read_log()
+        rows = made.session.folder.read_log()
         logs.append([[float(r[c]) for c in ("loss", "val_loss")] for r in rows])
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-4)
     assert len({loss for loss, _ in logs[0]}) == 6, "nothing was trained"
@@ -242,7 +245,7 @@ def test_a_head_is_solved_where_nothing_can_be_kept(trainer):
     made, plan = trainer(regime="small", cache_size=0)
     assert plan.phases[0].method == "solve"
     made.run(plan)
-    assert made.checkpoints.best["accuracy"] > 0.5
+    assert made.session.checkpoints.best["accuracy"] > 0.5
 
 
 # Best, rates, stopping
@@ -252,19 +255,19 @@ def test_a_phase_that_makes_it_worse_is_not_delivered(trainer):
     fields = {"freeze": "last=2", "epochs": 2, "optimizer": {"learning_rate": 1e4, "name": "adam"}}
     made, plan = trainer(**fields)
     watch = Watch()
-    watch.net = made.model
-    made.callbacks.append(watch)
+    watch.net = made.session.model
+    made.session.callbacks.append(watch)
     results = made.run(plan)
-    log = made.folder.read_log()
+    log = made.session.folder.read_log()
     worst = max(float(row["val_loss"]) for row in log if row["phase"] == "finetune")
     best = min((r for r in log if r["phase"] == "head"), key=lambda row: float(row["val_loss"]))
     assert worst > 10 * float(best["val_loss"]), "the absurd rate did no harm, so nothing is shown"
     # What the head phase left, the fine-tuning phase started from: that is what is delivered.
-    assert not changed(watch.before[0], weights_of(made.model))
+    assert not changed(watch.before[0], weights_of(made.session.model))
     assert changed(watch.before[0], watch.after[0])
     assert results[1].best_val == results[0].best_val == pytest.approx(float(best["val_accuracy"]))
-    saved = keras.models.load_model(made.folder.best)
-    assert not changed(weights_of(made.model), weights_of(saved))
+    saved = keras.models.load_model(made.session.folder.best)
+    assert not changed(weights_of(made.session.model), weights_of(saved))
 
 
 def test_a_phase_that_makes_it_better_is_delivered(trainer):
@@ -272,14 +275,14 @@ def test_a_phase_that_makes_it_better_is_delivered(trainer):
     watch = Watch()
     made, plan = trainer([watch], optimizer={"name": "adam", "learning_rate": 3e-4}, **fields)
     made.run(plan)
-    rows = made.folder.read_log()
+    rows = made.session.folder.read_log()
     scores = [(float(r["val_accuracy"]), -float(r["val_loss"])) for r in rows]
     best = max(range(len(rows)), key=scores.__getitem__)
     assert rows[best]["phase"] == "finetune"
-    kept = made.checkpoints.best
+    kept = made.session.checkpoints.best
     assert (kept["accuracy"], -kept["loss"]) == pytest.approx(scores[best], rel=1e-5)
-    x, y = (np.concatenate(part) for part in zip(*made.val.stream(False), strict=True))
-    p = np.asarray(made.model(x, training=False))[np.arange(len(y)), y]
+    x, y = (np.concatenate(part) for part in zip(*made.session.val.stream(False), strict=True))
+    p = np.asarray(made.session.model(x, training=False))[np.arange(len(y)), y]
     assert -np.log(p).mean() == pytest.approx(float(rows[best]["val_loss"]), rel=1e-3)
 
 
@@ -289,10 +292,10 @@ def test_early_stopping_ends_a_phase(trainer):
     fields = {"head": {"solver": "fit", "dropout": 0}, "regime": "small", "epochs": 6}
     made, plan = trainer(optimizer=options, **fields)
     made.run(plan)
-    assert len(made.folder.read_log()) == 3
+    assert len(made.session.folder.read_log()) == 3
     made, plan = trainer(optimizer={**options, "patience": 0}, **fields)
     made.run(plan)
-    assert len(made.folder.read_log()) == 6
+    assert len(made.session.folder.read_log()) == 6
 
 
 def test_the_rate_falls_at_a_plateau(trainer):
@@ -307,7 +310,7 @@ def test_the_rate_falls_at_a_plateau(trainer):
     fields = {"head": {"solver": "fit", "dropout": 0}, "regime": "small", "epochs": 7}
     made, plan = trainer(optimizer=options, **fields)
     made.run(plan)
-    rates = [float(row["learning_rate"]) for row in made.folder.read_log()]
+    rates = [float(row["learning_rate"]) for row in made.session.folder.read_log()]
     assert rates == pytest.approx([1e-30 * f for f in (1, 1, 1, 0.5, 0.5, 0.25, 0.25)], rel=1e-3)
 
 
@@ -316,7 +319,7 @@ def test_cosine_rises_then_falls_to_zero(trainer):
     fields = {"head": {"solver": "fit"}, "regime": "small", "epochs": 8}
     made, plan = trainer(optimizer=options, **fields)
     made.run(plan)
-    rates = [float(row["learning_rate"]) for row in made.folder.read_log()]
+    rates = [float(row["learning_rate"]) for row in made.session.folder.read_log()]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(1e-3, rel=0.1)
     assert 0 < top < 7
@@ -329,10 +332,10 @@ def test_a_loss_that_is_no_number_ends_the_phase_and_keeps_the_best(trainer):
     options = {"name": "sgd", "learning_rate": 1e25, "schedule": "constant", "patience": 0}
     made, plan = trainer(freeze="last=2", epochs=9, optimizer=options)
     made.run(plan)
-    rows = [row for row in made.folder.read_log() if row["phase"] == "finetune"]
+    rows = [row for row in made.session.folder.read_log() if row["phase"] == "finetune"]
     assert len(rows) < 9
-    assert all(np.isfinite(w).all() for w in made.model.get_weights())
-    assert math.isfinite(made.checkpoints.best["loss"])
+    assert all(np.isfinite(w).all() for w in made.session.model.get_weights())
+    assert math.isfinite(made.session.checkpoints.best["loss"])
 
 
 # Whole runs

@@ -15,8 +15,8 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError
+from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import Rows, features_folder, list_entries
-from tlkit.features.store import FeatureBatches
 from tlkit.planning import rules
 from tlkit.progress import Progress
 from tlkit.solver.strength import solve_head

@@ -29,7 +29,7 @@ _ADDED = """
 Besides Keras's own arguments:
     classes: any number together with weights="imagenet": the top is swapped for pooling, dropout
         and a new classifier `(batch, classes)`, and `input_shape` is free from the minimum size on.
-    head: a `tlkit.spec.run.HeadSpec` or its fields, such as `{{"hidden": [256], "dropout": 0.5}}`: the
+    head: a `tlkit.spec.parts.HeadSpec` or its fields, `{{"hidden": [256], "dropout": 0.5}}`: the
         new top, instead of the application's own.
     freeze: a freeze rule, such as "until=BLOCK", "last=2" or "all" (see `tlkit.freeze`). None: as
         Keras, everything is trained.

@@ -22,7 +22,8 @@ from tlkit.backbones.build import Built
 from tlkit.backbones.cost import LayerCost, layer_costs
 from tlkit.compute.engines import candidates
 from tlkit.data.feed.prepare import Prepared
-from tlkit.features.store import HALF_FROM, cut_of, split_at
+from tlkit.features.cut import cut_of, split_at
+from tlkit.features.store import HALF_FROM
 from tlkit.planning.freezing import FreezePlan
 from tlkit.planning.phases import Phase, TrainPlan
 

@@ -12,11 +12,13 @@ import numpy as np
 
 from tlkit.compute.engines import CHECKED, disagreement, reference
 from tlkit.compute.memory import halving
-from tlkit.data.feed.prepare import Examples, Prepared
+from tlkit.data.feed.examples import Examples
+from tlkit.data.feed.prepare import Prepared
 from tlkit.evaluate.evaluator import outputs, outputs_of
 from tlkit.evaluate.metrics import headline, measure
 from tlkit.features.cache import Rows
-from tlkit.features.store import FeatureStore, cut_of, split_at
+from tlkit.features.cut import cut_of, split_at
+from tlkit.features.store import FeatureStore
 from tlkit.planning.phases import HEAD, TrainPlan
 from tlkit.progress import Progress
 from tlkit.reporting.figures import draw_curves, draw_metrics, predictions_csv

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from tlkit.commands.asked import spec_of
 from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
-from tlkit.commands.setup import assemble, open_backbone
+from tlkit.commands.setup import open_backbone, set_up
 from tlkit.compute.setup import machine, set_environment
 from tlkit.data.feed.prepare import prepare
 from tlkit.errors import SpecError, TrainingError
-from tlkit.features.cache import features_folder
-from tlkit.features.store import FeatureBatches, computed, cut_of, split_at
+from tlkit.features.batches import FeatureBatches, computed
+from tlkit.features.cut import cut_of, split_at
 from tlkit.places import DRAWN, check_png
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
@@ -30,6 +30,7 @@ from tlkit.progress import Advance, Progress, as_progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.training import smoothing
 from tlkit.training.schedule import make_optimizer, peak_rate
+from tlkit.training.session import Session
 from tlkit.training.trainer import Trainer
 
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -121,8 +122,8 @@ def lr_find(
     spec, given = open_backbone(spec, arrays.get("backbone"))
     prepared = prepare(spec, arrays, shown)
     devices = machine(spec)
-    task, built, model = assemble(prepared, given, devices)
-    plan = plan_of(prepared, built)
+    setup = set_up(prepared, given, devices)
+    plan = plan_of(prepared, setup.built)
     phase = plan.phases[-1]
     if phase.method != "fit":
         raise SpecError(
@@ -132,14 +133,9 @@ def lr_find(
     with tempfile.TemporaryDirectory() as folder, prepared.reading.told():
         files = RunFolder(Path(folder) / "run")
         files.create(spec)
-        parts = (
-            prepared.training(task),
-            prepared.examples("val", task.encode),
-            prepared.whole(task.encode, test=False),
-        )
-        trainer = Trainer(model, task, spec, *parts, files, features_folder(), shown, (), devices)
-        trainer.run(dataclasses.replace(plan, phases=plan.phases[:-1]))
-        suffix, batches = _start(trainer, phase, steps)
+        session = setup.session(files, shown)
+        Trainer(session).run(dataclasses.replace(plan, phases=plan.phases[:-1]))
+        suffix, batches = _start(session, phase, steps)
         with shown.bar("rates", f"{phase.name}, {phase.optimizer}", steps) as advance:
             losses = range_test(suffix, batches, rates, advance)
         shown.say("rates", f"on {devices.label}")
@@ -158,30 +154,30 @@ def lr_find(
     return found
 
 
-def _start(trainer: Trainer, phase: Phase, steps: int) -> tuple[keras.Model, Iterator]:
+def _start(session: Session, phase: Phase, steps: int) -> tuple[keras.Model, Iterator]:
     """Return the compiled suffix of a phase, as `Trainer` begins it, and `steps` batches for it."""
-    model, train, spec = trainer.model, trainer.train, trainer.spec
+    model, train, spec = session.model, session.train, session.spec
     apply_plan(model, phase.freeze)
     cut = cut_of(model, phase.freeze)
-    with trainer.machine.scope():
+    with session.machine.scope():
         _, suffix = split_at(model, cut)
-        suffix = smoothing.smoothed(suffix, trainer.task, spec.optimizer.label_smoothing)
-        suffix = trainer.machine.share(suffix)
+        suffix = smoothing.smoothed(suffix, session.task, spec.optimizer.label_smoothing)
+        suffix = session.machine.share(suffix)
     epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
-    if cut is not None and not phase.augment and trainer.store.keeps(cut):
-        rows = trainer.store.rows([cut], train.seen or train)
+    if cut is not None and not phase.augment and session.store.keeps(cut):
+        rows = session.store.rows([cut], train.seen or train)
         kept = FeatureBatches(
             rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs, train.views
         )
         batches = (kept[i] for i in range(steps))
     elif cut is not None:
-        batches = computed(trainer.store.function(cut), train.stream(phase.augment, epochs))
+        batches = computed(session.store.function(cut), train.stream(phase.augment, epochs))
     else:
         batches = iter(train.stream(phase.augment, epochs))
     constant = dataclasses.replace(phase, schedule="constant")
-    with trainer.machine.scope():
+    with session.machine.scope():
         optimizer = make_optimizer(constant, spec.optimizer, suffix, 1)
-        loss, compiled = trainer.task.loss(), trainer.machine.jit_compile
+        loss, compiled = session.task.loss(), session.machine.jit_compile
         suffix.compile(optimizer, loss, jit_compile=compiled)
         optimizer.build(suffix.trainable_variables)
     return suffix, batches

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import keras
 
 from tlkit.backbones.build import Built, build_backbone, check_finite
@@ -12,10 +15,59 @@ from tlkit.compute.setup import precision
 from tlkit.data.feed.colours import measure_colours
 from tlkit.data.feed.prepare import Prepared
 from tlkit.planning.freezing import plan_freeze
+from tlkit.progress import Progress
+from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.state import State
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.pooled import attach
 from tlkit.tasks.registry import TASKS
 from tlkit.tasks.task import Task
+from tlkit.training.session import Parts, Session
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before its first step.
+
+    Attributes:
+        task: with what it knows of the training targets.
+        built: the backbone; its layers are those of `model`.
+        model: backbone and top.
+        devices: where it trains.
+    """
+
+    prepared: Prepared
+    task: Task
+    built: Built
+    model: keras.Model
+    devices: Machine = ONE_CPU
+
+    def session(
+        self,
+        folder: RunFolder,
+        progress: Progress,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        *,
+        state: State | None = None,
+        test: bool = False,
+    ) -> Session:
+        """Return what the phases share; with `state` the run goes on where it was stopped.
+
+        Args:
+            test: whether features are kept of the test part too, for it will be measured on.
+        """
+        prepared, encode = self.prepared, self.task.encode
+        parts = Parts(
+            prepared.training(self.task),
+            prepared.examples("val", encode),
+            prepared.whole(encode) if test else prepared.whole(encode, test=False),
+        )
+        return Session(
+            *(self.model, self.task, prepared.spec, parts, folder, progress, callbacks),
+            machine=self.devices,
+            spent=prepared.seconds if test else 0.0,
+            state=state,
+        )
 
 
 def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
@@ -28,10 +80,8 @@ def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunS
     return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given
 
 
-def assemble(
-    prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU
-) -> tuple[Task, Built, keras.Model]:
-    """Return the task with what it knows of the training targets, backbone and whole model.
+def set_up(prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU) -> Setup:
+    """Make the task, the backbone with its weights, and the whole model.
 
     Raises:
         WeightsError: those of the backbone cannot be had, or hold what is no number.
@@ -58,7 +108,7 @@ def assemble(
     if len(machine.devices) > 1:
         # A model made in the scope would predict each batch once on every device.
         model = keras.Model(model.input, model.output)
-    return task, built, model
+    return Setup(prepared, task, built, model, machine)
 
 
 def unweighted(spec: RunSpec, given: Given | None) -> Built:

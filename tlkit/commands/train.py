@@ -25,23 +25,19 @@ from tlkit.commands.interruption import (
 )
 from tlkit.commands.plan import plan_of, planned, say_memory, say_plan
 from tlkit.commands.preview import check_grid, draw_preview
-from tlkit.commands.setup import assemble, check_freeze, open_backbone, unweighted
-from tlkit.compute.devices import Machine
+from tlkit.commands.setup import Setup, check_freeze, open_backbone, set_up, unweighted
 from tlkit.compute.setup import gpu_bytes, machine, set_environment
-from tlkit.data.feed.prepare import Prepared, prepare
+from tlkit.data.feed.prepare import prepare
 from tlkit.data.feed.write_tfds import check_out, write_dataset
 from tlkit.data.membership import as_text
-from tlkit.features.cache import features_folder
 from tlkit.places import check_free
 from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress, as_progress
 from tlkit.run import Run, open_run
-from tlkit.runfolder import record
+from tlkit.runfolder import batches, record
 from tlkit.runfolder.environment import describe_environment, hash_weights
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import read_state
-from tlkit.tasks.task import Task
-from tlkit.training import batches
 from tlkit.training.trainer import Trainer
 
 
@@ -87,12 +83,13 @@ def train(
             check_freeze(spec, given)
             prepared = prepare(spec, arrays, shown, start.create)
             devices = machine(spec)
-            task, built, model = assemble(prepared, given, devices)
-            prepared, plan = planned(prepared, built, shown, bool(callbacks))
+            setup = set_up(prepared, given, devices)
+            prepared, plan = planned(prepared, setup.built, shown, bool(callbacks))
+            setup = dataclasses.replace(setup, prepared=prepared)
             say_plan(plan, shown)
             say_memory(plan, spec.batch_size, shown, gpu_bytes(devices))
-            _start(prepared, task, plan, model, start.files)
-        return _execute(prepared, task, plan, model, devices, start.files, callbacks, shown)
+            _start(setup, plan, start.files)
+        return _execute(setup, plan, start.files, callbacks, shown)
     except KeyboardInterrupt as error:
         if start.files is None or not start.files.path.exists():
             raise
@@ -232,63 +229,48 @@ def resume(
             if started:
                 check_unchanged(prepared, run)
             devices = machine(spec)
-            task, built, model = assemble(prepared, given, devices)
+            setup = set_up(prepared, given, devices)
             if started:
-                check_weights(hash_weights(model), run)
+                check_weights(hash_weights(setup.model), run)
             if batch_size is not None:
                 batches.change_batch(run.files, run.spec, batch_size, shown)
             # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
             fitted = started and run.plan["phases"][-1]["method"] == "fit"
             if started:
-                plan = plan_of(prepared, built, fitted)
+                plan = plan_of(prepared, setup.built, fitted)
                 plan = dataclasses.replace(plan, estimate=run.plan.get("estimate"))
             else:
-                prepared, plan = planned(prepared, built, shown)
-                _start(prepared, task, plan, model, run.files)
-        return _execute(prepared, task, plan, model, devices, run.files, (), shown)
+                prepared, plan = planned(prepared, setup.built, shown)
+                setup = dataclasses.replace(setup, prepared=prepared)
+                _start(setup, plan, run.files)
+        return _execute(setup, plan, run.files, (), shown)
     except KeyboardInterrupt as error:
         raise interrupted(run.files) from error
 
 
 def _execute(
-    prepared: Prepared,
-    task: Task,
+    setup: Setup,
     plan: TrainPlan,
-    model: keras.Model,
-    devices: Machine,
     folder: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
 ) -> Run:
+    prepared, model = setup.prepared, setup.model
     state, kept = read_state(folder), record.read_record(folder)
     state.run = kept.run if kept else ""
     state.seconds += prepared.seconds
-    trainer = Trainer(
-        model,
-        task,
-        prepared.spec,
-        prepared.training(task),
-        prepared.examples("val", task.encode),
-        prepared.whole(task.encode),
-        folder,
-        features_folder(),
-        progress,
-        callbacks,
-        devices,
-        prepared.seconds,
-        state,
-    )
-    checkpoints = trainer.checkpoints
+    session = setup.session(folder, progress, callbacks, state=state, test=True)
+    checkpoints = session.checkpoints
     again = f"put it back and go on with: tlkit train --resume {folder.path}, or train anew"
     with disk_full_told(folder), prepared.reading.told(again):
-        results = trainer.run(plan)
+        results = Trainer(session).run(plan)
         metrics, task = measure_run(
-            prepared.batched(trainer.batch_size),
-            task,
+            prepared.batched(session.batch_size),
+            setup.task,
             plan,
             model,
             results,
-            trainer.store,
+            session.store,
             folder,
             progress,
             checkpoints.best,
@@ -304,13 +286,12 @@ def _execute(
     return run
 
 
-def _start(
-    prepared: Prepared, task: Task, plan: TrainPlan, model: keras.Model, folder: RunFolder
-) -> None:
+def _start(setup: Setup, plan: TrainPlan, folder: RunFolder) -> None:
+    prepared, task = setup.prepared, setup.task
     digests = prepared.scan.digests.items()
     files = {
         "plan.json": plan.to_json(),
-        "env.json": describe_environment(prepared.spec, digests, model),
+        "env.json": describe_environment(prepared.spec, digests, setup.model),
         "labels.json": list(task.outputs),
         "task.json": task.to_json(),
         "scan.json": prepared.scan_json(),

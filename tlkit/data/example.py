@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -116,3 +118,9 @@ class Source:
     parts: dict[str, list[Example]]
     notes: tuple[str, ...] = ()
     grouping: str | None = None
+
+
+def count_labels(examples: Sequence[Any]) -> dict[str, int]:
+    """Return how many examples have each class or label; nothing for numbers."""
+    labels = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
+    return dict(sorted(Counter(x for own in labels for x in own if isinstance(x, str)).items()))

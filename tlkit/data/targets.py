@@ -307,12 +307,6 @@ def targets_of(spec: RunSpec) -> Targets:
     return TARGETS[spec.task](spec.table, tuple(spec.class_names))
 
 
-def count_labels(examples: Sequence[Any]) -> dict[str, int]:
-    """Return how many examples have each class or label; nothing for numbers."""
-    labels = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
-    return dict(sorted(Counter(x for own in labels for x in own if isinstance(x, str)).items()))
-
-
 def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], what: str) -> None:
     unknown = sorted(found - set(outputs))
     if unknown:

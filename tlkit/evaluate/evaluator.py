@@ -10,7 +10,7 @@ import numpy as np
 
 from tlkit.compute.engines import inference
 from tlkit.compute.memory import halving
-from tlkit.data.feed.prepare import Examples
+from tlkit.data.feed.examples import Examples
 from tlkit.progress import Progress
 
 

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +13,10 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from tlkit.backbones.graph import crossing, sources
 from tlkit.compute import engines
 from tlkit.compute.compilers import as_list
 from tlkit.compute.memory import halving
-from tlkit.data.feed.balance import UNBALANCED, Balance
-from tlkit.data.feed.pipeline import epoch_order
-from tlkit.data.feed.prepare import Batches, Examples
+from tlkit.data.feed.examples import Batches, Examples
 from tlkit.features.cache import (
     FeatureCache,
     Rows,
@@ -29,59 +25,14 @@ from tlkit.features.cache import (
     kept_digests,
     make_room,
 )
-from tlkit.planning.freezing import FreezePlan, block_names
+from tlkit.features.cut import Cut
 from tlkit.progress import Progress
-from tlkit.tasks.pooled import POOLED
 
 T = TypeVar("T")
 
 HALF_FROM = 2**30
 """Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
 (a test), and twice as many pictures stay in memory."""
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A place where frozen ends: its name, and what crosses it.
-
-    That is one tensor, or a list of them where a block reads more than the one before (NASNet).
-    """
-
-    name: str
-    tensor: keras.KerasTensor | list[keras.KerasTensor]
-
-
-def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
-    """Return where `model` can be cut under `plan`; None if nothing is frozen first."""
-    if plan.all_frozen:
-        return Cut("pooled", model.get_layer(POOLED).output)
-    if plan.cut is None:
-        return None
-    tensors = crossing(model, _below(model, plan))
-    return Cut(plan.cut, tensors[0] if len(tensors) == 1 else tensors)
-
-
-def _below(model: keras.Model, plan: FreezePlan) -> set[str]:
-    """Return the operations below the plan's cut, those that are no layers of a block included."""
-    blocks = block_names(plan.layers)
-    frozen = blocks[: blocks.index(plan.cut) + 1]
-    known = {layer.name: layer.block in frozen for layer in plan.layers}
-    below: set[str] = set()
-    for name, inputs in sources(model).items():
-        if known.get(name, below.issuperset(inputs)):
-            below.add(name)
-    return below
-
-
-def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:
-    """Return prefix and suffix; both share `model`'s layers and weights.
-
-    The suffix is a model of its own even where there is no prefix, so that compiling it leaves
-    the delivered model uncompiled and free of tlkit's schedule.
-    """
-    if cut is None:
-        return None, keras.Model(model.input, model.output)
-    return keras.Model(model.input, cut.tensor), keras.Model(cut.tensor, model.output)
 
 
 class FeatureStore:
@@ -269,61 +220,3 @@ def _run(
         features = as_list(function(np.asarray(images)))
         advance(len(features[0]))
         yield features
-
-
-class FeatureBatches:
-    """Batches of kept features; of some epochs, each in its own order, where `seed` is given.
-
-    The order depends on the seed and the epoch alone, never on what was read before. Weights for
-    the loss, where `balance` has some, come third in a batch.
-
-    Args:
-        rows: of `views` views of all pictures, view after view; each epoch takes another one of a
-            picture, neighbours different ones.
-        targets: of each picture once.
-    """
-
-    def __init__(
-        self,
-        rows: Rows,
-        targets: np.ndarray,
-        batch_size: int,
-        seed: int | None = None,
-        balance: Balance = UNBALANCED,
-        epochs: range = range(1),
-        views: int = 1,
-    ):
-        self._views = views
-        self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
-        self._seed, self._epochs = seed, epochs
-        self._order = functools.lru_cache(2)(self._draw)
-
-    def __len__(self) -> int:
-        return len(self._epochs) * math.ceil(len(self._targets) / self._size)
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        epochs, step = divmod(index, math.ceil(len(self._targets) / self._size))
-        epoch = self._epochs[epochs]
-        chosen = self._order(epoch)[step * self._size : (step + 1) * self._size]
-        view = (chosen + epoch) % self._views
-        rows = self._rows.take(chosen + view * len(self._targets))
-        batch = rows, self._targets[chosen]
-        weights = self._balance.weights
-        return batch if weights is None else (*batch, weights[chosen])
-
-    def _draw(self, epoch: int) -> np.ndarray:
-        if self._seed is None:
-            return np.arange(len(self._targets))
-        return epoch_order(len(self._targets), self._seed, epoch, self._balance)
-
-
-def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:
-    """Yield (features, targets and, if any, weights), computed anew."""
-    for images, *own in batches:
-        features = prefix(np.asarray(images, np.float32))
-        # Of several inputs Keras takes a tuple from a generator, not a list.
-        inputs = tuple(features) if isinstance(features, list) else features
-        yield inputs, *map(np.asarray, own)

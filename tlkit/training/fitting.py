@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -15,22 +15,21 @@ from tlkit.compute.devices import precision_of
 from tlkit.compute.memory import free_bytes, is_out_of_memory
 from tlkit.data.feed.pipeline import endless
 from tlkit.errors import OutOfMemoryError
+from tlkit.features.batches import FeatureBatches, computed
 from tlkit.features.cache import Rows
-from tlkit.features.store import Cut, FeatureBatches, computed
+from tlkit.features.cut import Cut
 from tlkit.planning import rules
 from tlkit.planning.phases import Phase
+from tlkit.runfolder.batches import note_batch
 from tlkit.runfolder.state import adapt, assign
-from tlkit.training.batches import note_batch
 from tlkit.training.callbacks import Bar, Log, Resumption, WholeEpochs
 from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
+from tlkit.training.session import Session
 from tlkit.training.timing import TRIAL_STEPS, Speed, seconds_per_step
-
-if TYPE_CHECKING:
-    from tlkit.training.trainer import Trainer
 
 
 class Fitting:
-    """One fitted phase of a trainer, from the state that its checkpoints hold.
+    """One fitted phase of a session, from the state that its checkpoints hold.
 
     Where memory runs out, the batch is halved and the epoch begun again, with the rate that the
     rule gives for the smaller batch. Steps whose gradients are added up would keep rate and number
@@ -47,16 +46,16 @@ class Fitting:
 
     def __init__(
         self,
-        trainer: Trainer,
+        session: Session,
         phase: Phase,
         suffix: keras.Model,
         cut: Cut | None,
         rows: tuple[Rows, Rows] | None,
         deepest: bool,
     ):
-        self._trainer, self._phase, self._suffix, self._cut = trainer, phase, suffix, cut
+        self._session, self._phase, self._suffix, self._cut = session, phase, suffix, cut
         self._rows, self._deepest = rows, deepest
-        self._free = free_bytes() if trainer.machine.kind == "cpu" else None
+        self._free = free_bytes() if session.machine.kind == "cpu" else None
 
     def run(self) -> float | None:
         """Fit; return images per second, None if the budget has no time for an epoch.
@@ -70,10 +69,10 @@ class Fitting:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if self._trainer.batch_size == 1:
+                if self._session.batch_size == 1:
                     raise OutOfMemoryError(
                         f"out of memory in phase {self._phase.name} with 1 image of "
-                        f"{self._trainer.spec.size} px a step. Choose a smaller --image-size or "
+                        f"{self._session.spec.size} px a step. Choose a smaller --image-size or "
                         "backbone, fewer layers to train (--freeze), or on a GPU --precision "
                         "bfloat16"
                     ) from error
@@ -81,8 +80,8 @@ class Fitting:
 
     def _rated(self) -> Phase:
         """Return the phase with the rate for the present batch."""
-        trainer, phase = self._trainer, self._phase
-        asked, batch = trainer.spec.batch_size, trainer.batch_size
+        session, phase = self._session, self._phase
+        asked, batch = session.spec.batch_size, session.batch_size
         rate = rules.rescaled_rate(phase.learning_rate, phase.name, phase.optimizer, asked, batch)
         return replace(phase, learning_rate=rate)
 
@@ -92,39 +91,39 @@ class Fitting:
         A library that gets no main memory may end the process as well, so it is not tried as often
         as on a GPU.
         """
-        each = self._trainer.estimates.get(self._phase.name, {}).get("memory_per_image", 0)
+        each = self._session.estimates.get(self._phase.name, {}).get("memory_per_image", 0)
         batch //= 2
         while self._free is not None and batch > 1 and batch * each > self._free:
             batch //= 2
         return batch
 
     def _halve(self) -> None:
-        trainer, name = self._trainer, self._phase.name
-        before, rate = trainer.batch_size, self._rated().learning_rate
-        trainer.use_batch(self._smaller(before))
-        state, now = trainer.checkpoints.state, self._rated().learning_rate
-        with trainer.machine.scope():
+        session, name = self._session, self._phase.name
+        before, rate = session.batch_size, self._rated().learning_rate
+        session.use_batch(self._smaller(before))
+        state, now = session.checkpoints.state, self._rated().learning_rate
+        with session.machine.scope():
             self._suffix.compile()  # lets go of the compiled steps
         gc.collect()
-        trainer.folder.keep_log(state.log_rows, state.log_digest)
+        session.folder.keep_log(state.log_rows, state.log_digest)
         text = (
-            f"out of memory with {before} images of {trainer.spec.size} px a step: goes on with "
-            f"{trainer.batch_size}, from the start of epoch {state.epoch + 1}"
+            f"out of memory with {before} images of {session.spec.size} px a step: goes on with "
+            f"{session.batch_size}, from the start of epoch {state.epoch + 1}"
         )
         if now != rate:
             text += f", learning rate {now:.3g} instead of {rate:.3g}"
-        trainer.progress.say(name, text)
-        size = trainer.batch_size
-        note_batch(trainer.folder, name, state.epoch + 1, size, now, "out of memory")
+        session.progress.say(name, text)
+        size = session.batch_size
+        note_batch(session.folder, name, state.epoch + 1, size, now, "out of memory")
 
     def _attempt(self, phase: Phase) -> float | None:
-        trainer, suffix = self._trainer, self._suffix
-        batch, state = trainer.batch_size, trainer.checkpoints.state
-        images = len(trainer.train)
-        steps, val_steps = math.ceil(images / batch), math.ceil(len(trainer.val) / batch)
+        session, suffix = self._session, self._suffix
+        batch, state = session.batch_size, session.checkpoints.state
+        images = len(session.train)
+        steps, val_steps = math.ceil(images / batch), math.ceil(len(session.val) / batch)
         train, val = self._data(phase)
         self._compile(phase, steps)
-        if trainer.budget.limited:
+        if session.budget.limited:
             shorter = self._shortened(phase, train, steps + val_steps / 3)
             if shorter is None:
                 return None
@@ -139,7 +138,7 @@ class Fitting:
                 rate = phase.learning_rate / (before["learning_rate"] or phase.learning_rate)
                 adapt(suffix.optimizer, steps / was, rate)
         speed = Speed(images)
-        bar = Bar(trainer.progress, phase.name, phase.epochs, steps, trainer.checkpoints)
+        bar = Bar(session.progress, phase.name, phase.epochs, steps, session.checkpoints)
         try:
             suffix.fit(
                 endless(train.__iter__) if isinstance(train, FeatureBatches) else train,
@@ -158,23 +157,23 @@ class Fitting:
 
     def _data(self, phase: Phase) -> tuple[Any, Any]:
         """Return the batches of all epochs to come, and those of the validation, without end."""
-        trainer, batch = self._trainer, self._trainer.batch_size
+        session, batch = self._session, self._session.batch_size
         if self._rows is None:
             return self._streams(phase)
         train, val = self._rows
-        epochs = range(trainer.checkpoints.state.epoch, phase.epochs)
-        own, seed = trainer.train, trainer.spec.seed
+        epochs = range(session.checkpoints.state.epoch, phase.epochs)
+        own, seed = session.train, session.spec.seed
         train = FeatureBatches(train, own.targets, batch, seed, own.balance, epochs, own.views)
-        return train, endless(FeatureBatches(val, trainer.val.targets, batch).__iter__)
+        return train, endless(FeatureBatches(val, session.val.targets, batch).__iter__)
 
     def _streams(self, phase: Phase) -> tuple[Any, Any]:
         """Return the same for a phase whose features are not kept."""
-        trainer, cut = self._trainer, self._cut
-        epochs = range(trainer.checkpoints.state.epoch, phase.epochs)
+        session, cut = self._session, self._cut
+        epochs = range(session.checkpoints.state.epoch, phase.epochs)
         # Where views cannot be kept, they are drawn.
-        train = trainer.train.stream(phase.augment or trainer.train.views > 1, epochs)
-        prefix = None if cut is None else trainer.store.function(cut)
-        val = trainer.val
+        train = session.train.stream(phase.augment or session.train.views > 1, epochs)
+        prefix = None if cut is None else session.store.function(cut)
+        val = session.val
 
         def validation():
             pictures = val.pictures(range(len(val)))
@@ -185,17 +184,17 @@ class Fitting:
         return train, endless(validation)
 
     def _compile(self, phase: Phase, steps: int) -> None:
-        trainer, suffix, options = self._trainer, self._suffix, self._trainer.spec.optimizer
-        with trainer.machine.scope():
+        session, suffix, options = self._session, self._suffix, self._session.spec.optimizer
+        with session.machine.scope():
             optimizer = make_optimizer(phase, options, suffix, steps)
-            if precision_of(trainer.model) == "float16":
+            if precision_of(session.model) == "float16":
                 optimizer = scaled(optimizer)
             suffix.compile(
                 optimizer,
-                trainer.task.loss(),
-                metrics=[trainer.task.keras_metric()],
+                session.task.loss(),
+                metrics=[session.task.keras_metric()],
                 steps_per_execution=min(options.steps_per_execution, steps),
-                jit_compile=trainer.machine.jit_compile,
+                jit_compile=session.machine.jit_compile,
             )
             # Or the first state would lack its variables.
             optimizer.build(suffix.trainable_variables)
@@ -206,7 +205,7 @@ class Fitting:
         Args:
             steps: of an epoch; a forward pass takes about a third of a training step.
         """
-        trainer, state = self._trainer, self._trainer.checkpoints.state
+        session, state = self._session, self._session.checkpoints.state
         if state.epochs:  # decided before the run was stopped
             return replace(phase, epochs=state.epochs)
         if isinstance(train, FeatureBatches):
@@ -214,27 +213,27 @@ class Fitting:
         else:  # the phase's own stream must not lose its first batches
             trial, _ = self._streams(phase)
         seconds = steps * seconds_per_step(self._suffix, trial)
-        trainer.reset_generators()
-        shorter = trainer.budget.shortened(phase, seconds, self._deepest, trainer.progress)
+        session.reset_generators()
+        shorter = session.budget.shortened(phase, seconds, self._deepest, session.progress)
         state.epochs = shorter.epochs if shorter else None
         return shorter
 
     def _callbacks(
         self, phase: Phase, *watching: keras.callbacks.Callback
     ) -> Sequence[keras.callbacks.Callback]:
-        trainer, options = self._trainer, self._trainer.spec.optimizer
-        counting, folder = counting_callbacks(phase, options), trainer.folder
+        session, options = self._session, self._session.spec.optimizer
+        counting, folder = counting_callbacks(phase, options), session.folder
         made = [
-            trainer.checkpoints,
-            Log(folder, phase.name, trainer.task.metric),
+            session.checkpoints,
+            Log(folder, phase.name, session.task.metric),
             *watching,
-            *trainer.budget.callbacks(),
+            *session.budget.callbacks(),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.TensorBoard(folder.tensorboard / phase.name, write_graph=False),
             *counting,
-            *trainer.callbacks,
+            *session.callbacks,
         ]
         if options.ema:
             made.append(Averages())
-        fitted = {"batch_size": trainer.batch_size, "learning_rate": phase.learning_rate}
-        return [*made, Resumption(trainer.checkpoints, phase.epochs, counting, fitted)]
+        fitted = {"batch_size": session.batch_size, "learning_rate": phase.learning_rate}
+        return [*made, Resumption(session.checkpoints, phase.epochs, counting, fitted)]

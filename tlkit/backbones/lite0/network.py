@@ -129,10 +129,8 @@ def EfficientNetLite0(
 
 def _check_arguments(include_top, weights, pooling, classes, classifier_activation) -> None:
     if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            "EfficientNetLite0 is built for image_data_format 'channels_last'. "
-            f"Received: {keras.config.image_data_format()!r}"
-        )
+        found = keras.config.image_data_format()
+        raise ValueError(f"EfficientNetLite0 is built for 'channels_last'. Received: {found!r}")
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}")
     if not include_top or weights is None:

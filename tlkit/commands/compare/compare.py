@@ -21,15 +21,15 @@ from tlkit.commands.compare.result import Comparison, Entry
 from tlkit.commands.estimate import TRAINING, Machine, work_of
 from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
-from tlkit.commands.setup import assemble, open_backbone
+from tlkit.commands.setup import Setup, open_backbone, set_up
 from tlkit.compute.devices import Machine as Devices
 from tlkit.compute.setup import machine, set_environment
-from tlkit.data.feed.prepare import Examples, Prepared, prepare
+from tlkit.data.feed.examples import Examples
+from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError, WeightsError
 from tlkit.evaluate.evaluator import outputs_of
 from tlkit.evaluate.footprint import latency, saved_megabytes
 from tlkit.evaluate.metrics import measure
-from tlkit.features.cache import features_folder
 from tlkit.places import check_free
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.progress import Progress, as_progress
@@ -164,7 +164,7 @@ class _Comparer:
         try:
             if self.left <= 0:
                 raise _OutOfTime
-            self._probe(entry, *self._assemble(spec))
+            self._probe(entry, self._set_up(spec))
         except _OutOfTime:
             entry.left_out = "the budget was spent before its features were computed"
         except WeightsError as error:
@@ -183,24 +183,25 @@ class _Comparer:
         size = f"{entry.latency:.1f} ms a picture, {entry.megabytes:.1f} MB"
         self.progress.say("probe", f"{entry.label}: {values}, {size}; {entry.seconds:.0f} s")
 
-    def _assemble(self, spec: RunSpec):
+    def _set_up(self, spec: RunSpec) -> Setup:
         same = {name: getattr(self.prepared.spec, name) for name in ("data", "val", "test", "bits")}
         keras.utils.set_random_seed(spec.seed)  # as a run of its own begins
         spec, given = open_backbone(spec.model_copy(update=same))
         prepared = dataclasses.replace(self.prepared, spec=spec)
-        return prepared, *assemble(prepared, given, self.devices)
+        return set_up(prepared, given, self.devices)
 
-    def _probe(self, entry: Entry, prepared: Prepared, task: Task, built, model) -> None:
+    def _probe(self, entry: Entry, setup: Setup) -> None:
+        prepared, task, built, model = setup.prepared, setup.task, setup.built, setup.model
         whole = self._timed(prepared.whole(task.encode, test=False))
         tuned = _tuned_plan(prepared, built).phases[-1]
-        found = probe(prepared, task, built, model, whole, tuned, self.progress)
+        found = probe(setup, whole, tuned, self.progress)
         entry.probe, entry.folded = found.metric, found.folded
         entry.score, self._validated[entry.label] = found.score, found.validated
         entry.logme = found.logme
         entry.parameters = model.count_params()
         entry.latency = latency(model)
         entry.megabytes = saved_megabytes(model)
-        self._offer(entry, prepared, task, model)
+        self._offer(entry, setup)
         network = keras.Model(built.inputs, built.features)
         split = prepared.split
         self._foresee(entry, tuned, network, found.kept, (len(split.train), len(split.val)))
@@ -238,9 +239,9 @@ class _Comparer:
         fits = int(free / sum(self._epoch_seconds[label] for label in labels))
         return min(fits, *(self._longest[label] for label in labels))
 
-    def _offer(self, entry: Entry, prepared: Prepared, task: Task, model: keras.Model) -> None:
+    def _offer(self, entry: Entry, setup: Setup) -> None:
         if self.lead is None or entry.score > self.lead.score:
-            self.lead = _Lead(entry.score, prepared, task, model)
+            self.lead = _Lead(entry.score, setup.prepared, setup.task, setup.model)
 
     def finetune(self, entries: Sequence[Entry], specs: dict[str, RunSpec]) -> None:
         """Fine-tune the better half, with as many epochs as there is time for."""
@@ -270,24 +271,16 @@ class _Comparer:
         self.progress.say("left out", text)
 
     def _finetune(self, entry: Entry, spec: RunSpec, epochs: int, deadline: float) -> None:
-        prepared, task, built, model = self._assemble(spec)
-        plan = _tuned_plan(prepared, built, epochs)
+        setup = self._set_up(spec)
+        prepared, task = setup.prepared, setup.task
+        plan = _tuned_plan(prepared, setup.built, epochs)
         watch = Deadline(deadline)
         with tempfile.TemporaryDirectory() as folder:
             files = RunFolder(Path(folder) / "run")
             files.create(prepared.spec)
-            parts = (
-                prepared.training(task),
-                prepared.examples("val", task.encode),
-                prepared.whole(task.encode, test=False),
-            )
-            trainer = Trainer(
-                *(model, task, prepared.spec, *parts, files, features_folder(), self.progress),
-                [watch],
-                self.devices,
-            )
-            trainer.run(plan)
-            loss, metric = trainer.checkpoints.best.values()
+            session = setup.session(files, self.progress, [watch])
+            Trainer(session).run(plan)
+            loss, metric = session.checkpoints.best.values()
             name = plan.phases[-1].name
             entry.epochs = sum(row["phase"] == name for row in files.read_log())
         entry.finetuned, reached = metric, task.score(loss, metric)
@@ -297,7 +290,7 @@ class _Comparer:
         )
         if watch.stopped:
             self._note(f"{entry.label}: fine-tuning was cut short by the budget")
-        self._offer(entry, prepared, task, model)
+        self._offer(entry, setup)
 
     def test(self) -> dict[str, Any] | None:
         """Return the metrics of the best model on the test part; it ranks nothing."""

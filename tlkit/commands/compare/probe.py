@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from tlkit.backbones.build import Built
 from tlkit.commands.plan import plan_of
+from tlkit.commands.setup import Setup
 from tlkit.compute.engines import candidates
-from tlkit.data.feed.prepare import Examples, Prepared, joint_groups
+from tlkit.data.feed.examples import Examples, joint_groups
 from tlkit.features.cache import features_folder
-from tlkit.features.store import Cut, FeatureStore, cut_of
+from tlkit.features.cut import Cut, cut_of
+from tlkit.features.store import FeatureStore
 from tlkit.planning import rules
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
@@ -21,7 +22,6 @@ from tlkit.progress import Progress
 from tlkit.solver.logme import log_maximum_evidence
 from tlkit.solver.strength import cross_validated, solve_head
 from tlkit.tasks.pooled import PREDICTIONS
-from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,16 @@ class Probe:
     kept: bool
 
 
-def probe(
-    prepared: Prepared,
-    task: Task,
-    built: Built,
-    model: keras.Model,
-    whole: Examples,
-    tuned: Phase,
-    progress: Progress,
-) -> Probe:
-    """Solve `model`'s head on its frozen features, as the small regime does, and measure it.
+def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Probe:
+    """Solve the head on frozen features, as the small regime does, and measure it.
 
     Args:
         whole: the pictures of the training and the validation part.
         tuned: the fine-tuning that may follow.
     """
+    prepared, task, model = setup.prepared, setup.task, setup.model
     spec = prepared.spec.model_copy(update={"freeze": "all", "epochs": None})
-    head = plan_of(dataclasses.replace(prepared, spec=spec), built).phases[0]
+    head = plan_of(dataclasses.replace(prepared, spec=spec), setup.built).phases[0]
     apply_plan(model, head.freeze)
     train, val = prepared.training(task), prepared.examples("val", task.encode)
     limit = int(spec.cache_size * 2**30)

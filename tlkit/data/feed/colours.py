@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tlkit.backbones.colours import Colours
-from tlkit.data.feed.prepare import Examples
+from tlkit.data.feed.examples import Examples
 
 SAMPLE = 500
 """Pictures that are looked at: at 224 pixels a side 25 million colours, for nine numbers."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from tlkit.data.example import Example, Source
+from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import augmenter
-from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.feed.examples import Batches, Encode, Examples, Teacher
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import batches, seed_of
 from tlkit.data.feed.say import say_data
@@ -26,76 +26,10 @@ from tlkit.data.scan.reading import Reading
 from tlkit.data.scan.scan import Scan, scan
 from tlkit.data.scan.summary import near_duplicates, summarise
 from tlkit.data.split import Split, split
-from tlkit.data.targets import Label, count_labels, targets_of
+from tlkit.data.targets import targets_of
 from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec.run import ARRAYS, RunSpec
-
-Batches = Iterable[tuple[Any, ...]]
-Encode = Callable[[Sequence[Label]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """One part of the data as training sees it.
-
-    Attributes:
-        digests: content hash of each picture, in order, with how it is shown where that matters.
-        targets: a row for each, as the task encodes it.
-        pictures: makes a pipeline of (images, targets) of the pictures with these indices,
-            unchanged and in order.
-        stream: of the training part, makes the pipeline of a fitted phase: all pictures, in
-            another order in each epoch; arguments: whether they are augmented, and which epochs,
-            `range(1)` unless told.
-        balance: what is done about imbalance; in `stream` it is done.
-        views: of the training part, how many views of each picture `seen` holds.
-        seen: of the training part, the views of all its pictures for which features are kept: all
-            as they are, then all in a first random change, in a second, and so on.
-        groups: a number for each picture (n,), the same in all parts: those of one number belong
-            together and stay on one side of every fold. None: each stands alone.
-        batch_size: pictures in a batch of these pipelines.
-        smaller: returns the same part in batches of another size.
-    """
-
-    digests: Sequence[str]
-    targets: np.ndarray
-    pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[..., Batches] | None = None
-    balance: Balance = UNBALANCED
-    views: int = 1
-    seen: Examples | None = None
-    groups: np.ndarray | None = None
-    batch_size: int = 32
-    smaller: Callable[[int], Examples] | None = None
-
-    def batched(self, size: int) -> Examples:
-        """Return the same part in batches of `size`."""
-        return self if size == self.batch_size else self.smaller(size)
-
-    def __len__(self) -> int:
-        return len(self.digests)
-
-
-def joint_groups(*parts: Examples) -> np.ndarray | None:
-    """Return the group numbers of several parts, one after the other; None: all stand alone."""
-    groups = [part.groups for part in parts]
-    if any(own is None for own in groups):
-        return None
-    joint = np.concatenate(groups)
-    return joint if len(np.unique(joint)) < len(joint) else None
-
-
-class Teacher(Protocol):
-    """What training examples need of a task (`tlkit.tasks.task.Task`)."""
-
-    def encode(self, labels: Sequence[Label]) -> np.ndarray:
-        """Turn labels into targets."""
-
-    def soften(self, targets: np.ndarray) -> np.ndarray:
-        """Return targets that may be mixed."""
-
-    def balance(self, targets: np.ndarray, kind: str) -> Balance:
-        """Return what is done about imbalance."""
 
 
 @dataclass(frozen=True)

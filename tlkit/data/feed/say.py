@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from tlkit.data.example import Source
+from tlkit.data.example import Source, count_labels
 from tlkit.data.scan.scan import Scan
 from tlkit.data.scan.summary import imbalance
 from tlkit.data.split import Split
-from tlkit.data.targets import count_labels
 from tlkit.data.wording import SHOWN, few, number
 from tlkit.progress import Progress
 from tlkit.spec.run import RunSpec

@@ -1,6 +1,6 @@
 """The five formats to RGB, each within the limits: pixels as every viewer shows them.
 
-Graph code only, as `tlkit.data.pictures.decode` needs it. Each function takes the file's bytes as a scalar
+Graph code only, as `decode` needs it. Each function takes the file's bytes as a scalar
 string tensor and returns uint8 (height, width, 3), RGB; each raises
 `tf.errors.InvalidArgumentError`, when run, for a damaged file, and for one of more than
 `MAX_PIXELS` pixels by its header, before anything is decoded.

@@ -8,7 +8,6 @@ tell is refused, and what they guess is noted.
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -31,7 +30,7 @@ from tlkit.data.readers.levels import (
     parts_inside,
     wrapped,
 )
-from tlkit.data.readers.masks import leave_mask_files, leave_mask_folders
+from tlkit.data.readers.masks import leave_masks
 from tlkit.data.readers.no_classes import no_classes
 from tlkit.data.readers.tree import Tree, archives, count_others, counted, walk
 from tlkit.data.wording import few, number
@@ -179,7 +178,7 @@ class _Reader:
             return
         self.notes.append(
             f"{where} holds {number(count, 'image')} outside class folders, without labels, and is "
-            f"not used as {what}; to label them: tlkit predict RUN {_typed(tree)} --csv "
+            f"not used as {what}; to label them: tlkit predict RUN {tree.typed} --csv "
             "labels.csv"
         )
 
@@ -249,7 +248,7 @@ class _Reader:
     def check_level(self, level: Tree, classes: Classes) -> None:
         """Refuse classes that may be another level; say what of their sub-folders is merged."""
         trees = [tree for _, tree in classes]
-        self.leave_masks(trees)
+        self.notes += leave_masks(trees, self.id)
         inner = [only_inner(tree) for tree in trees]
         counts = Counter(child.name.lower() for tree in inner for child in tree.holding())
         # Most, not all: of 279 patients some lack one of the two findings.
@@ -257,12 +256,12 @@ class _Reader:
         deep = [tree for tree in inner if not tree.images]
         if len(trees) > 1 and len(shared) > 1 and len(deep) * 2 > len(inner):
             parts = any(part_of(tree.name) for tree in trees)
-            more = f" --test {_typed(trees[1])}" if parts else ""
+            more = f" --test {trees[1].typed}" if parts else ""
             raise DataError(
                 f"data {level.path}: which level are the classes? {self.named(trees)} hold no "
                 f"images themselves but sub-folders of the same names: {few(sorted(shared))}. "
                 "Allowed: the images of each class in its own folder; parts called train, val and "
-                f"test, or given by themselves: tlkit train {_typed(trees[0])}{more}; {TABLE}"
+                f"test, or given by themselves: tlkit train {trees[0].typed}{more}; {TABLE}"
             )
         if found := copies(trees):
             raise DataError(
@@ -271,25 +270,12 @@ class _Reader:
             )
         self.say_merged(trees)
 
-    def leave_masks(self, classes: list[Tree]) -> None:
-        """Leave aside masks beside the images of classes: folders of them, and single files."""
-        if folders := leave_mask_folders(classes):
-            count = sum(len(tree.files()) for tree in folders)
-            self.notes.append(
-                f"{number(count, 'image')} left out as masks of others: {self.named(folders)}"
-            )
-        if files := leave_mask_files(classes):
-            self.notes.append(
-                f"{number(len(files), 'image')} left out as masks of others by their names, such "
-                f"as {self.id(files[0])}"
-            )
-
     def say_merged(self, classes: list[Tree]) -> None:
         several = [t for t in classes if sum(bool(x.images) for x in t.below()) > 1]
         merged = [x for t in several for x in t.below() if x.images and x is not t]
         if merged:
             first = self.id(min(tree.path for tree in merged))
-            alone = f"give {_typed(classes[0])}" if len(classes) == 1 else "put them side by side"
+            alone = f"give {classes[0].typed}" if len(classes) == 1 else "put them side by side"
             self.notes.append(
                 f"{number(len(merged), 'sub-folder')} merged into "
                 f"{number(len(several), 'class')}, such as {first}; for classes of their own, "
@@ -327,10 +313,6 @@ class _Reader:
 
     def named(self, trees: Iterable[Tree]) -> str:
         return few([self.id(tree.path) for tree in trees])
-
-
-def _typed(tree: Tree) -> str:
-    return shlex.quote(printable(tree.path))
 
 
 def _labelled(classes: Iterable[Tree]) -> Classes:

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tlkit.data.readers.folder_names import says_masks, says_nothing
 from tlkit.data.readers.tree import Tree
+from tlkit.data.wording import few, number
 
 _MASK_OF = re.compile(
     r"(.+?)[ _.-]+(?:masks?|segmentations?|segmap|seg|ground[ _.-]?truth|gt|trimap)(?:[ _.-]?\d+)?",
     re.IGNORECASE,
 )
 """The stem of a mask's file: that of its image, and a word (`case_7_mask_1` of `case_7`)."""
+
+
+def leave_masks(classes: list[Tree], name: Callable[[str], str]) -> list[str]:
+    """Take masks beside the images of classes out of them; return a note for each kind.
+
+    Args:
+        name: of a path, as it is shown.
+    """
+    notes = []
+    if folders := leave_mask_folders(classes):
+        count = sum(len(tree.files()) for tree in folders)
+        names = few([name(tree.path) for tree in folders])
+        notes.append(f"{number(count, 'image')} left out as masks of others: {names}")
+    if files := leave_mask_files(classes):
+        notes.append(
+            f"{number(len(files), 'image')} left out as masks of others by their names, such "
+            f"as {name(files[0])}"
+        )
+    return notes
 
 
 def leave_mask_folders(classes: Iterable[Tree]) -> list[Tree]:

@@ -11,19 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlkit.data.example import Listing, Source
+from tlkit.data.example import Listing, Source, count_labels
 from tlkit.data.groups import check_groups, grouped_by
+from tlkit.data.readers.records import ABOUT
 from tlkit.data.readers.rows import TABLES
-from tlkit.data.targets import CLASSES, Targets, count_labels, printable
+from tlkit.data.targets import CLASSES, Targets, printable
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
 
 if TYPE_CHECKING:
     pass
-
-
-ABOUT = "tlkit.json"
-"""The file in which `tlkit data prepare` says what it wrote."""
 
 
 UNKNOWN = {"nan", "n/a", "#n/a", "na", "null", "?", "-", "<na>"}

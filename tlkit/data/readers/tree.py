@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -64,6 +65,11 @@ class Tree:
     @property
     def name(self) -> str:
         return os.path.basename(self.path)
+
+    @property
+    def typed(self) -> str:
+        """Its path as a shell takes it."""
+        return shlex.quote(printable(self.path))
 
     @property
     def holds(self) -> bool:

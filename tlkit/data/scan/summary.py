@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from tlkit.data.example import Example
+from tlkit.data.example import Example, count_labels
 from tlkit.data.groups import groups_json
 from tlkit.data.pictures.decode import EXTENSIONS
 from tlkit.data.pictures.header import MODES
@@ -16,7 +16,7 @@ from tlkit.data.readers.open import open_source
 from tlkit.data.scan.near_duplicates import MOST, NO_HASH, near_pairs
 from tlkit.data.scan.pixel_facts import pixel_facts
 from tlkit.data.scan.scan import Scan, scan
-from tlkit.data.targets import CLASSES, Targets, count_labels
+from tlkit.data.targets import CLASSES, Targets
 from tlkit.errors import printable
 from tlkit.progress import Progress
 
