@@ -160,7 +160,9 @@ SLOWEST = ("test_kill.py", "test_real.py", "test_interrupt.py", "test_jax_device
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=4, help="how often test_kill.py kills a run")
+    parser.addoption(
+        "--kills", type=int, default=20 if FULL else 4, help="how often runs are killed"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -27,6 +27,7 @@ IN_ALL = ("figures.py", "pictures.py", "rss.py")
 
 SCRIPTS = sorted(file for file in FOLDER.glob("*.py") if file.name not in IN_ALL)
 QUICK = ["input_pipeline", "prefix_engines"]
+full = pytest.mark.full
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="the package jax is not installed"
 )
@@ -64,7 +65,14 @@ def test_help_shows_what_is_compared(script):
     assert first in run(script.stem, "--help").stdout
 
 
-@pytest.mark.parametrize("name", [*QUICK, pytest.param("gpu_step", marks=needs_jax)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        QUICK[0],
+        *(pytest.param(n, marks=full) for n in QUICK[1:]),
+        pytest.param("gpu_step", marks=[needs_jax, full]),
+    ],
+)
 def test_a_smoke_run_gives_ratios(name, tmp_path):
     said = run(name, "--smoke", "--json", tmp_path / "found.json").stdout
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))

@@ -263,6 +263,7 @@ for file in sorted(Path(sys.argv[1]).glob("*.keras")):
 """
 
 
+@pytest.mark.full
 def test_saved_networks_answer_the_same_in_plain_keras(saved):
     files = sorted(file.stem for file in saved.glob("*.keras"))
     if not files:

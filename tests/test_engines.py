@@ -228,7 +228,7 @@ def train(pictures, tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
 
     def make(name: str, **fields):
-        fields = {"regime": "small", "progress": False, **TINY, **fields}
+        fields = {"regime": "small", "progress": False, **TINY, "engine": "auto", **fields}
         fields["backbone"] = {**TINY["backbone"], "weights": tiny_weights}
         return tlkit.train(pictures, out=tmp_path / name, **fields)
 

@@ -21,7 +21,7 @@ import tlkit
 from tlkit.backbones.lite0.torch_legacy import read_state_dict
 from tlkit.cli.main import main
 from tlkit.data.readers.open import open_source
-from tlkit.data.scan import scan
+from tlkit.data.scan import scan, summary
 from tlkit.errors import BackboneError, DataError, RunFolderError, SpecError, WeightsError
 from tlkit.progress import Progress
 from tlkit.reporting.csv_cells import csv_cell
@@ -45,7 +45,7 @@ def outside(folder: Path, inside: str) -> set[str]:
 
 
 def scanned(data: Path) -> dict:
-    return scan.scan_source(str(data), QUIET)[0]
+    return summary.scan_source(str(data), QUIET)[0]
 
 
 def reasons(data: Path) -> dict[str, str]:

@@ -51,7 +51,9 @@ def place(tmp_path_factory):
         for old, new in zip(CLASSES, ("ant", "bee", "cat"), strict=True):
             (folder / "others" / old).rename(folder / "others" / new)
         tlkit.train(folder / "data", out=folder / "run", **QUICK)
-        tlkit.train(folder / "others", out=folder / "other", seed=3, **QUICK)
+        tlkit.train(
+            folder / "others", out=folder / "other", seed=3, **{**QUICK, "engine": "tensorflow"}
+        )
     return folder
 
 
@@ -672,6 +674,32 @@ def test_a_table_of_an_earlier_call_is_replaced_in_the_folder_of_a_run_too(here)
 # Exports and prepared data
 
 
+@pytest.fixture(scope="module")
+def made(place):
+    """What is made once of both: exports, and prepared data, the second with more images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for run in ("run", "other"):
+            assert call("export", run, "--out", f"served-{run}").exit_code == 0
+        for name, data in (("one", "data"), ("two", write_pictures(place / "more", seed=50))):
+            tlkit.prepare_data(data, name, progress=False)
+    return place
+
+
+@pytest.fixture
+def served(here, made):
+    """Copies of the exports: `served`, and `served-other`."""
+    shutil.copytree(made / "served-run", here / "served")
+    shutil.copytree(made / "served-other", here / "served-other")
+
+
+@pytest.fixture
+def prepared(here, made):
+    """Copies of the prepared data: `one`, and `two`."""
+    for name in ("one", "two"):
+        shutil.copytree(made / name, here / name)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -679,11 +707,8 @@ def test_a_table_of_an_earlier_call_is_replaced_in_the_folder_of_a_run_too(here)
         *("all", "saved_model.pb", "variables"),
     ],
 )
-def test_an_export_with_files_of_another_is_refused(here, name):
-    for run in ("run", "other"):
-        assert call("export", run, "--out", f"served-{run}").exit_code == 0
-    assert call("predict", "served-run", "data/test").exit_code == 0
-    own, other = Path("served-run"), Path("served-other")
+def test_an_export_with_files_of_another_is_refused(served, name):
+    own, other = Path("served"), Path("served-other")
     extra = Path("assets.extra")
     if name in ("all", "variables"):
         folder = extra if name == "all" else Path("variables")
@@ -694,12 +719,11 @@ def test_an_export_with_files_of_another_is_refused(here, name):
     else:
         file = Path(name) if name == "saved_model.pb" else extra / name
         shutil.copy(other / file, own / file)
-    said = refused("predict", "served-run", "data/test")
+    said = refused("predict", "served", "data/test")
     assert "damaged, missing, or of another export" in said
 
 
-def test_an_export_of_an_earlier_version_is_said_to_be_unchecked(here):
-    assert call("export", "run", "--out", "served").exit_code == 0
+def test_an_export_of_an_earlier_version_is_said_to_be_unchecked(served):
     Path("served/assets.extra/digests.json").unlink()
     said = refused("predict", "served", "data/test")
     assert "assets.extra/digests.json is missing. Export the run anew" in said
@@ -709,8 +733,7 @@ def test_an_export_of_an_earlier_version_is_said_to_be_unchecked(here):
     assert "served was made by an earlier version: its files cannot be checked" in done.stdout
 
 
-def test_a_damaged_export_is_refused(here):
-    assert call("export", "run", "--out", "served").exit_code == 0
+def test_a_damaged_export_is_refused(served):
     for name in ("labels.json", "task.json", "rendering.json", "digests.json"):
         file = Path("served/assets.extra", name)
         before = file.read_text()
@@ -721,8 +744,7 @@ def test_a_damaged_export_is_refused(here):
     assert call("predict", "served", "data/test").exit_code == 0
 
 
-def test_a_pipe_among_the_files_of_an_export_is_not_waited_for(here):
-    assert call("export", "run", "--out", "served").exit_code == 0
+def test_a_pipe_among_the_files_of_an_export_is_not_waited_for(served):
     for name in ("fingerprint.pb", "variables/variables.index", "assets.extra/task.json"):
         file = Path("served", name)
         content = file.read_bytes()
@@ -759,8 +781,7 @@ ABOUTS = {
 
 
 @pytest.mark.parametrize("damage", ABOUTS)
-def test_what_describes_a_prepared_data_set_is_needed_whole(here, damage):
-    tlkit.prepare_data("data", "one", progress=False)
+def test_what_describes_a_prepared_data_set_is_needed_whole(prepared, damage):
     about = Path("one/tlkit.json")
     text = ABOUTS[damage](json.loads(about.read_text()))
     about.unlink()
@@ -777,9 +798,7 @@ def test_what_describes_a_prepared_data_set_is_needed_whole(here, damage):
 
 
 @pytest.mark.parametrize("change", ["label", "order", "other", "about", "names", "shards"])
-def test_a_prepared_data_set_whose_index_was_changed_is_refused(here, change):
-    for name, data in (("one", "data"), ("two", write_pictures(here / "more", count=6, seed=50))):
-        tlkit.prepare_data(data, name, progress=False)
+def test_a_prepared_data_set_whose_index_was_changed_is_refused(prepared, change):
     index = Path("one/index-train.jsonl")
     lines = index.read_text().splitlines()
     words = "index-train.jsonl: is missing or damaged, or was replaced: not what tlkit.json says"

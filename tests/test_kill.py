@@ -1,6 +1,7 @@
 """Training processes killed at random moments: each resumption ends as if nothing had happened.
 
-`--kills N` asks for N kills in all (4 unless told); the moments are drawn from a fixed seed.
+`--kills N` asks for N kills in all (4 unless told, 20 in a full run); the moments are drawn from a
+fixed seed.
 """
 
 import csv

@@ -379,6 +379,7 @@ def test_a_command_that_runs_out_of_memory_says_so(pictures, monkeypatch):
     assert "out of memory in plan. Try fewer or smaller pictures" in done.stderr
 
 
+@pytest.mark.full
 def test_a_run_in_an_address_space_that_is_too_small(tmp_path):
     """The real thing: TensorFlow's own error, in a process that may not grow."""
     data = write_pictures(tmp_path / "data", ("disc", "square"), 60)

@@ -27,7 +27,7 @@ from tlkit.progress import Progress
 
 QUIET = Progress(quiet=True)
 QUICK = ("--backbone", "MobileNet", "--image-size", "32", "--regime", "small")
-QUICK += ("--set", "backbone.weights=none", "--set", "backbone.alpha=0.25")
+QUICK += ("--set", "backbone.weights=none", "--set", "backbone.alpha=0.25", "--set", "engine=keras")
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ CHANGES = {
 
 
 def after_the_scan(monkeypatch, change, data):
-    real = conductor.assemble
-    monkeypatch.setattr(conductor, "assemble", lambda *a: change(data) or real(*a))
+    real = conductor.set_up
+    monkeypatch.setattr(conductor, "set_up", lambda *a: change(data) or real(*a))
 
 
 @pytest.mark.parametrize(("change", "problem"), CHANGES.items())
@@ -192,8 +192,8 @@ def test_every_command_that_reads_twice_checks(data, tmp_path, monkeypatch, tiny
     import tlkit.run
 
     place, name = {
-        "lr-find": (tlkit.commands.lr_find, "assemble"),
-        "compare": (tlkit.commands.compare.compare, "assemble"),
+        "lr-find": (tlkit.commands.lr_find, "set_up"),
+        "compare": (tlkit.commands.compare.compare, "set_up"),
         "data preview": (tlkit.commands.preview, "batches"),
         "evaluate": (tlkit.run, "batches"),
     }[use]

@@ -63,7 +63,7 @@ def whole(pictures, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.parametrize("full", ["cache", "model"])
+@pytest.mark.parametrize("full", [pytest.param("cache", marks=pytest.mark.full), "model"])
 def test_a_full_disk_is_told_in_one_message_and_the_run_goes_on(
     full, whole, pictures, tmp_path, monkeypatch
 ):

@@ -368,7 +368,7 @@ def test_a_scan_counts_labels(coloured):
     assert summary["classes"]["train"] == {"bright": 30, "red": 30}
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.full)])
 def test_half_precision_reaches_the_backbone_and_not_the_head(precision, coloured, tmp_path):
     head = {"solver": "fit", "hidden": [8], "pooling": "gem"}
     run = tlkit.train(
