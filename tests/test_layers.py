@@ -195,6 +195,7 @@ def test_the_guide_of_keras_runs_and_leaves_batchnorm_statistics_alone():
         np.testing.assert_array_equal(now, then)
 
 
+@pytest.mark.full
 def test_the_guide_flat_with_the_drop_ins_own_arguments():
     """The same in one call: base frozen, then unfrozen, BatchNorm statistics untouched."""
     keras.backend.clear_session()

@@ -174,7 +174,8 @@ class Change(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize(
-    ("change", "freeze"), [(swap, "none"), (cut, "last=3"), (shutil.rmtree, "none")]
+    ("change", "freeze"),
+    [(swap, "none"), (cut, "last=3"), pytest.param(shutil.rmtree, "none", marks=pytest.mark.full)],
 )
 def test_a_change_in_streamed_epochs_is_named(data, change, freeze):
     fields = {**TINY, "augment": "light", "freeze": freeze, "epochs": 30, "batch_size": 4}

@@ -82,7 +82,11 @@ def test_a_full_disk_is_told_in_one_message_and_the_run_goes_on(
     assert outcome(out) == outcome(whole)
 
 
-@pytest.mark.parametrize("reached", ["spec.yaml", "scan.json"], ids=["in scan", "in features"])
+@pytest.mark.parametrize(
+    "reached",
+    ["spec.yaml", pytest.param("scan.json", marks=pytest.mark.full)],
+    ids=["in scan", "in features"],
+)
 def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
     reached, whole, pictures, tmp_path, monkeypatch
 ):

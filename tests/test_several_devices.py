@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from conftest import TINY
 
 SCRIPT = """
@@ -29,6 +30,7 @@ print(json.dumps({"devices": used, "losses": found.losses}))
 """
 
 
+@pytest.mark.full
 def test_two_devices_share_lr_find_and_compare(pictures, tiny_weights, tmp_path):
     backbone = {**TINY["backbone"], "weights": tiny_weights}
     words = [sys.executable, "-c", SCRIPT, str(pictures), str(tmp_path / "out")]

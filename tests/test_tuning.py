@@ -386,7 +386,9 @@ def test_the_last_of_several_calls_ends_with_the_epoch():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cache_size", [1, 0], ids=["kept", "streamed"])
+@pytest.mark.parametrize(
+    "cache_size", [pytest.param(1, marks=pytest.mark.full), 0], ids=["kept", "streamed"]
+)
 def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_size):
     """24 training pictures in batches of 5: five steps an epoch, the second call has one."""
     logs = []
@@ -409,7 +411,7 @@ def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_s
     assert len({loss for loss, _ in logs[0]}) == 3, "nothing was trained"
 
 
-@pytest.mark.parametrize("freeze", ["last=2", "none"])
+@pytest.mark.parametrize("freeze", ["last=2", pytest.param("none", marks=pytest.mark.full)])
 def test_each_validation_sees_the_same_pictures(tiny, freeze):
     """Several batches, nothing kept, and a rate at which nothing changes."""
     run = tiny(
