@@ -673,7 +673,7 @@ def test_plan_json(here, pictures):
     assert (plan["regime"], plan["examples"], plan["classes"]) == ("large", 24, 3)
     (phase,) = plan["phases"]
     assert list(phase) == [
-        *("name", "method", "freeze", "cut", "batchnorm", "augment", "views"),
+        *("name", "method", "freeze", "cut", "batchnorm", "augment", "keeps_features", "views"),
         *("epochs", "optimizer", "learning_rate", "schedule", "reasons", "blocks"),
     ]
     assert (phase["freeze"], phase["cut"], phase["epochs"]) == ("until=block_5", "block_5", 2)

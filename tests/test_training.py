@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import CLASSES, TINY
+from conftest import CLASSES, TINY, reseal
 from PIL import Image
 
 import tlkit
@@ -25,7 +25,7 @@ from tlkit.features.batches import computed
 from tlkit.features.cut import cut_of, split_at
 from tlkit.features.store import Examples
 from tlkit.planning.freezing import apply_plan
-from tlkit.planning.phases import make_plan
+from tlkit.planning.make import make_plan
 from tlkit.progress import Progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import counts_of, values_of
@@ -563,6 +563,28 @@ def test_a_resumed_run_ends_and_is_no_worse_than_what_was_kept(stopped, easy, tm
     assert [(row["phase"], row["epoch"]) for row in new] == [("finetune", e) for e in "123456"]
     assert run.metrics["val"]["loss"] <= kept * 1.001 + 1e-6
     assert_validation_told_is_true(run, easy)
+
+
+def test_a_resumed_run_follows_its_plan_not_todays_rules(stopped, tmp_path):
+    folder = shutil.copytree(stopped[0].folder, tmp_path / "run")
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["phases"][1]["epochs"] = 5
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(RunFolderError, match=r"plan\.json is damaged or was replaced"):
+        resume(folder, progress=False)
+    reseal(folder)
+    run = resume(folder, progress=False)
+    rows = [row["epoch"] for row in run.files.read_log() if row["phase"] == "finetune"]
+    assert rows == list("12345")
+
+
+def test_a_plan_for_another_backbone_is_not_followed(stopped, tmp_path):
+    folder = shutil.copytree(stopped[0].folder, tmp_path / "run")
+    text = (folder / "plan.json").read_text()
+    (folder / "plan.json").write_text(text.replace("last=3", "last=4"))
+    reseal(folder)
+    with pytest.raises(RunFolderError, match=r"plan\.json is missing or unreadable: finetune: cut"):
+        resume(folder, progress=False)
 
 
 def test_a_run_whose_pictures_changed_is_not_resumed(stopped, tmp_path):

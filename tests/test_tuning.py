@@ -26,7 +26,8 @@ from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import Rows
 from tlkit.planning.budget_rules import SHARE, Measured, fit_epochs, go_deeper
 from tlkit.planning.freezing import plan_freeze
-from tlkit.planning.phases import Phase, make_plan
+from tlkit.planning.make import make_plan
+from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
 from tlkit.spec.parts import OptimizerSpec
 from tlkit.spec.read import make_spec
@@ -57,6 +58,7 @@ def phase(**fields) -> Phase:
         "method": "fit",
         "freeze": plan_freeze(LAYERS, "last=2"),
         "augment": False,
+        "keeps_features": True,
         "epochs": 2,
         "optimizer": "sgd",
         "learning_rate": 0.1,

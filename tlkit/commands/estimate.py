@@ -139,7 +139,7 @@ def estimate(
     factor = _timed(network, prepared.spec.batch_size) / machine.seconds(whole) if measure else 1.0
     engine = min(ENGINE[n] for n in candidates(prepared.spec.engine, prepared.spec.deterministic))
     pictures = {part: len(ids) for part, ids in prepared.split.ids().items()}
-    views = (prepared.spec.kept_views - 1) * pictures["train"]
+    views = (plan.views - 1) * pictures["train"]
     # The scan has just decoded every picture once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(pictures.values()))
     phases, kept = [], False
@@ -156,7 +156,7 @@ def estimate(
         phases.append(row)
     seconds = START_SECONDS + sum(row["seconds"] for row in phases) + prepared.seconds
     last = plan.phases[-1]  # what is frozen in it is computed for the test part beside the others
-    test = above if _keeps(last) else whole
+    test = above if last.keeps_features else whole
     seconds += pictures["test"] * factor * machine.seconds(test)
     files = 3 * 4 * network.count_params()  # model.keras, checkpoints/best.keras, last.keras
     for row in phases:
@@ -201,16 +201,11 @@ def _phase(
     if phase.method == "solve":
         return {"name": phase.name, "seconds": seconds + features}
     epoch = above * (TRAINING * train + val)
-    if not _keeps(phase):
+    if not phase.keeps_features:
         epoch += (train + val) * (decode + below)
     elif not kept:
         seconds += features
     return {"name": phase.name, "seconds": seconds + phase.epochs * epoch}
-
-
-def _keeps(phase: Phase) -> bool:
-    """Tell whether a phase trains on features that are kept."""
-    return not phase.augment and (phase.freeze.all_frozen or phase.freeze.cut is not None)
 
 
 def _memory(network: keras.Model, above: Work, phase: Phase) -> tuple[int, int]:
@@ -254,10 +249,10 @@ def memory_warning(made: dict[str, Any], batch_size: int, free: int | None) -> s
 
 def _disk(network: keras.Model, phase: Phase, pictures: int) -> int:
     """Return the bytes of the features that are kept for a phase."""
+    if not phase.keeps_features:
+        return 0
     if phase.freeze.all_frozen:
         return 4 * pictures * network.output_shape[-1]
-    if phase.augment or phase.freeze.cut is None:
-        return 0
     tensor = cut_of(network, phase.freeze).tensor
     if isinstance(tensor, list):  # several tensors cross: computed each epoch
         return 0

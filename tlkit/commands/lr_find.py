@@ -133,7 +133,7 @@ def lr_find(
     with tempfile.TemporaryDirectory() as folder, prepared.reading.told():
         files = RunFolder(Path(folder) / "run")
         files.create(spec)
-        session = setup.session(files, shown)
+        session = setup.session(plan, files, shown)
         Trainer(session).run(dataclasses.replace(plan, phases=plan.phases[:-1]))
         suffix, batches = _start(session, phase, steps)
         with shown.bar("rates", f"{phase.name}, {phase.optimizer}", steps) as advance:
@@ -164,8 +164,8 @@ def _start(session: Session, phase: Phase, steps: int) -> tuple[keras.Model, Ite
         suffix = smoothing.smoothed(suffix, session.task, spec.optimizer.label_smoothing)
         suffix = session.machine.share(suffix)
     epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
-    if cut is not None and not phase.augment and session.store.keeps(cut):
-        rows = session.store.rows([cut], train.seen or train)
+    if cuts := session.store.cuts(phase):
+        rows = session.store.rows(cuts, train.seen or train)
         kept = FeatureBatches(
             rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs, train.views
         )

@@ -9,11 +9,17 @@ from tlkit.backbones.build import Built
 from tlkit.commands.estimate import BASE_BYTES, estimate, memory_warning
 from tlkit.compute.memory import free_bytes, resident_bytes
 from tlkit.data.feed.prepare import Prepared
+from tlkit.errors import FreezeError
 from tlkit.planning import rules
-from tlkit.planning.phases import TrainPlan, make_plan
+from tlkit.planning.make import make_plan, revised
+from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress
+from tlkit.run import Run
+from tlkit.runfolder.record import RECORD, read_record
 from tlkit.spec.checks import find_problems
 from tlkit.spec.idle import find_idle
+from tlkit.spec.read import make_spec
+from tlkit.spec.run import RunSpec
 
 
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
@@ -29,23 +35,41 @@ def planned(
     progress: Progress,
     callbacks: bool = False,
     measure: bool = False,
-) -> tuple[Prepared, TrainPlan]:
-    """Return the plan with its estimate, and `prepared` with the views that a budget allows."""
+) -> TrainPlan:
+    """Return the plan with its estimate, and with the views that a budget allows."""
     plan = plan_of(prepared, built, callbacks)
     found = estimate(prepared, built, plan, measure)
     spec = prepared.spec
     if spec.budget is not None and spec.views is None:
         low, high = found["phases"][0]["seconds"]
         choice = rules.views(spec.budget, math.sqrt(low * high))
-        viewed = spec.model_copy(update={"views": choice.value})
-        if not find_problems(viewed):  # views and mixup, say
+        viewed = prepared.viewed(choice.value)
+        if not find_problems(viewed.spec):  # views and mixup, say
             progress.say("budget", f"{choice.value} view(s) of each picture: {choice.reason}")
-            prepared = dataclasses.replace(prepared, spec=viewed)
-            plan = plan_of(prepared, built, callbacks)
+            plan = plan_of(viewed, built, callbacks)
             found = estimate(prepared, built, plan, measure)
     for line in _idle(prepared, plan, callbacks):
         progress.say("note", line)
-    return prepared, dataclasses.replace(plan, estimate=found)
+    return dataclasses.replace(plan, estimate=found)
+
+
+def plan_before(run: Run, built: Built, spec: RunSpec) -> TrainPlan:
+    """Return the plan that a run was started with, by which it goes on.
+
+    Args:
+        built: the backbone, for its layers.
+        spec: the run's, with what is asked for otherwise from here on.
+
+    Raises:
+        RunFolderError: plan.json is damaged, or is for another backbone.
+        SpecError: what is asked for otherwise has no effect.
+    """
+    try:
+        plan = TrainPlan.from_json(run.plan, built.layers)
+    except (FreezeError, ValueError) as error:
+        raise run.files.damaged("plan.json", error) from error
+    kept = read_record(run.files)
+    return revised(plan, make_spec(kept.spec, f"{run.folder}/{RECORD}") if kept else None, spec)
 
 
 def _idle(prepared: Prepared, plan: TrainPlan, callbacks: bool) -> list[str]:

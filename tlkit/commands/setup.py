@@ -15,6 +15,7 @@ from tlkit.compute.setup import precision
 from tlkit.data.feed.colours import measure_colours
 from tlkit.data.feed.prepare import Prepared
 from tlkit.planning.freezing import plan_freeze
+from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import State
@@ -44,6 +45,7 @@ class Setup:
 
     def session(
         self,
+        plan: TrainPlan,
         folder: RunFolder,
         progress: Progress,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -51,12 +53,13 @@ class Setup:
         state: State | None = None,
         test: bool = False,
     ) -> Session:
-        """Return what the phases share; with `state` the run goes on where it was stopped.
+        """Return what the phases of `plan` share; with `state` the run goes on from there.
 
         Args:
+            plan: it says how many views there are of training images, whatever the spec asks for.
             test: whether features are kept of the test part too, for it will be measured on.
         """
-        prepared, encode = self.prepared, self.task.encode
+        prepared, encode = self.prepared.viewed(plan.views), self.task.encode
         parts = Parts(
             prepared.training(self.task),
             prepared.examples("val", encode),

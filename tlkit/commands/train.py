@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tlkit.commands.interruption import (
     interrupted,
     starting,
 )
-from tlkit.commands.plan import plan_of, planned, say_memory, say_plan
+from tlkit.commands.plan import plan_before, planned, say_memory, say_plan
 from tlkit.commands.preview import check_grid, draw_preview
 from tlkit.commands.setup import Setup, check_freeze, open_backbone, set_up, unweighted
 from tlkit.compute.setup import gpu_bytes, machine, set_environment
@@ -84,8 +83,7 @@ def train(
             prepared = prepare(spec, arrays, shown, start.create)
             devices = machine(spec)
             setup = set_up(prepared, given, devices)
-            prepared, plan = planned(prepared, setup.built, shown, bool(callbacks))
-            setup = dataclasses.replace(setup, prepared=prepared)
+            plan = planned(prepared, setup.built, shown, bool(callbacks))
             say_plan(plan, shown)
             say_memory(plan, spec.batch_size, shown, gpu_bytes(devices))
             _start(setup, plan, start.files)
@@ -117,7 +115,7 @@ def plan(
     spec, given = open_backbone(spec, arrays.get("backbone"))
     check_freeze(spec, given)
     prepared = prepare(spec, arrays, shown)
-    made = planned(prepared, unweighted(spec, given), shown, measure=measure)[1]
+    made = planned(prepared, unweighted(spec, given), shown, measure=measure)
     say_memory(made, spec.batch_size, shown, gpu_bytes(machine(spec)))
     return made
 
@@ -232,16 +230,11 @@ def resume(
             setup = set_up(prepared, given, devices)
             if started:
                 check_weights(hash_weights(setup.model), run)
+            plan = plan_before(run, setup.built, spec) if started else None
             if batch_size is not None:
-                batches.change_batch(run.files, run.spec, batch_size, shown)
-            # Callbacks are gone; a last phase that was fitted for their sake is still fitted.
-            fitted = started and run.plan["phases"][-1]["method"] == "fit"
-            if started:
-                plan = plan_of(prepared, setup.built, fitted)
-                plan = dataclasses.replace(plan, estimate=run.plan.get("estimate"))
-            else:
-                prepared, plan = planned(prepared, setup.built, shown)
-                setup = dataclasses.replace(setup, prepared=prepared)
+                batches.change_batch(run.files, run.spec, batch_size, plan, shown)
+            if plan is None:
+                plan = planned(prepared, setup.built, shown)
                 _start(setup, plan, run.files)
         return _execute(setup, plan, run.files, (), shown)
     except KeyboardInterrupt as error:
@@ -259,7 +252,7 @@ def _execute(
     state, kept = read_state(folder), record.read_record(folder)
     state.run = kept.run if kept else ""
     state.seconds += prepared.seconds
-    session = setup.session(folder, progress, callbacks, state=state, test=True)
+    session = setup.session(plan, folder, progress, callbacks, state=state, test=True)
     checkpoints = session.checkpoints
     again = f"put it back and go on with: tlkit train --resume {folder.path}, or train anew"
     with disk_full_told(folder), prepared.reading.told(again):

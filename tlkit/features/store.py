@@ -25,7 +25,8 @@ from tlkit.features.cache import (
     kept_digests,
     make_room,
 )
-from tlkit.features.cut import Cut
+from tlkit.features.cut import Cut, cut_of
+from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
 
 T = TypeVar("T")
@@ -67,6 +68,28 @@ class FeatureStore:
         self._keys: dict[str, tuple[dict[str, Any], str]] = {}
         self._functions: dict[str, engines.Function] = {}
         self.engine: engines.Engine | None = None
+
+    def cuts(self, phase: Phase, later: Sequence[Phase] = ()) -> list[Cut]:
+        """Return where features are kept for `phase`, its own cut last; nothing: none are.
+
+        The plan says for which phases they are to be kept; whether there is room on the disk is
+        decided here, and room is made. A solved head needs its features at once, over and over:
+        they are pooled, hence small, and held in memory where the disk has no room.
+
+        Args:
+            later: phases after it. Of the next one whose features are to be kept at another cut,
+                that cut comes first, if there is room: both are computed in one pass.
+        """
+        if not phase.keeps_features:
+            return []
+        cut = cut_of(self._model, phase.freeze)
+        ahead: list[Cut] = []
+        for other in later:
+            below = cut_of(self._model, other.freeze) if other.keeps_features else None
+            if below is not None and below.name != cut.name:
+                ahead = [below] if self.keeps(below, cut) else []
+                break
+        return [*ahead, cut] if phase.method == "solve" or self.keeps(cut) else []
 
     def keeps(self, *cuts: Cut) -> bool:
         """Tell whether the features at all `cuts` can be kept; makes room for them.

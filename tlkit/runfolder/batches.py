@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tlkit.planning import rules
+from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress
 from tlkit.runfolder import record
 from tlkit.runfolder.folder import RunFolder
@@ -39,13 +39,16 @@ def with_batch(spec: RunSpec, size: int | None) -> RunSpec:
     return make_spec({**spec.model_dump(), "batch_size": size}, "--resume")
 
 
-def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress) -> None:
+def change_batch(
+    folder: RunFolder, spec: RunSpec, size: int, plan: TrainPlan | None, progress: Progress
+) -> None:
     """Let a stopped run go on with batches of `size`: all is read before the first is written.
 
     Spec, state and batches.json in the folder say so: the run stays explainable.
 
     Args:
         spec: the run's own, without the change.
+        plan: the run's, with the rates of the new batches; None: it has not started.
 
     Raises:
         RunFolderError: a file of the folder is damaged; it is left as it was.
@@ -56,15 +59,11 @@ def change_batch(folder: RunFolder, spec: RunSpec, size: int, progress: Progress
         return
     text = f"{size} images a step instead of {before}, from epoch {state.epoch + 1} on"
     row = None
-    if (folder.path / "scan.json").is_file():
-        phases = folder.read_json("plan.json")["phases"]
-        phase = phases[min(len(state.finished), len(phases) - 1)]
-        rate = phase.get("learning_rate")
-        if rate and not new.optimizer.learning_rate:
-            named = phase["name"], phase["optimizer"]
-            rate = rules.rescaled_rate(rate, *named, spec.batch_size, size)
-        text = f"{phase['name']}: {text}"
-        row = (phase["name"], state.epoch + 1, size, rate, "asked for at --resume")
+    if plan is not None:
+        phase = plan.phases[min(len(state.finished), len(plan.phases) - 1)]
+        text = f"{phase.name}: {text}"
+        rate = phase.learning_rate if phase.method == "fit" else None
+        row = (phase.name, state.epoch + 1, size, rate, "asked for at --resume")
         read_batches(folder)
     if state.optimizer and state.fitted is None:  # written by a version that counted no batches
         state.fitted = {"batch_size": before, "learning_rate": None}

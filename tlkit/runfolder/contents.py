@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tlkit.compute.engines import ENGINES
+from tlkit.planning.freezing import BATCHNORM
 
 Object = dict[str, Any]
 _Row = Annotated[list[Any], Field(min_length=3, max_length=3)]
@@ -35,9 +36,24 @@ class _Scan(_Open):
     splits: _Splits
 
 
-class _Phase(_Open):
+class _Solved(_Open):
+    method: Literal["solve"]
     name: str
-    method: Literal["solve", "fit"]
+    freeze: str
+    cut: str | None = None
+    batchnorm: Literal[*BATCHNORM]
+    augment: bool
+    keeps_features: bool = True
+    views: Annotated[int, Field(ge=1)] = 1
+    reasons: list[str]
+
+
+class _Fitted(_Solved):
+    method: Literal["fit"]
+    epochs: Annotated[int, Field(ge=1)]
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["cosine", "plateau", "constant"]
 
 
 class _Estimate(_Open):
@@ -45,7 +61,14 @@ class _Estimate(_Open):
     phases: list[Object] = []
 
 
+_Phase = Annotated[_Solved | _Fitted, Field(discriminator="method")]
+
+
 class _Plan(_Open):
+    regime: Literal["small", "medium", "large"]
+    reason: str
+    examples: Annotated[int, Field(ge=1)]
+    classes: int
     phases: Annotated[list[_Phase], Field(min_length=1)]
     estimate: _Estimate | None = None
 

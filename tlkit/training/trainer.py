@@ -11,7 +11,7 @@ from tlkit.compute.devices import precision_of
 from tlkit.data.feed.examples import joint_groups
 from tlkit.errors import TrainingError
 from tlkit.features.cache import Rows
-from tlkit.features.cut import Cut, cut_of, split_at
+from tlkit.features.cut import cut_of, split_at
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.runfolder.state import PhaseResult
@@ -58,16 +58,12 @@ class Trainer:
             _, suffix = split_at(session.model, cut)
             suffix = smoothed(suffix, session.task, session.spec.optimizer.label_smoothing)
             suffix = session.machine.share(suffix)
-        # Solving needs all features at once, over and over: they are pooled, hence small.
         solve = phase.method == "solve"
         prefix_start = time.monotonic()
-        if kept := cut is not None and (solve or not phase.augment):
-            # Under a budget the next phase may not be run: only the first is prepared for.
-            ahead = later if solve or not session.budget.limited else ()
-            cuts = [*self._cuts_below(cut, ahead), cut]
-            kept = solve or session.store.keeps(cut)
-        rows = None
-        if kept:
+        # Under a budget the next phase may not be run: only the first is prepared for.
+        ahead = later if solve or not session.budget.limited else ()
+        cuts, rows = session.store.cuts(phase, ahead), None
+        if cuts:
             train = session.store.rows(cuts, session.train.seen or session.train)
             rows = train, session.store.rows(cuts, session.val)
         prefix_seconds = time.monotonic() - prefix_start
@@ -94,7 +90,7 @@ class Trainer:
             round(time.monotonic() - start - prefix_seconds, 3),
             round(prefix_seconds, 3),
             best,
-            kept,
+            bool(cuts),
             self._gain(session.checkpoints.state.before),
             *ran_on,
         )
@@ -113,16 +109,6 @@ class Trainer:
             devices, precision, speed, _ = ran_on
             text += f"; {speed:.0f} images/s, {devices}, {precision}"
         session.progress.say(phase.name, text)
-
-    def _cuts_below(self, cut: Cut, later: Sequence[Phase]) -> list[Cut]:
-        """Return the cut of the next phase, if on the way its features can be kept as well."""
-        session = self.session
-        for phase in later:
-            below = cut_of(session.model, phase.freeze)
-            if below is None or phase.augment or below.name == cut.name:
-                continue
-            return [below] if session.store.keeps(below, cut) else []
-        return []
 
     def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> None:
         session = self.session

@@ -278,7 +278,7 @@ class _Comparer:
         with tempfile.TemporaryDirectory() as folder:
             files = RunFolder(Path(folder) / "run")
             files.create(prepared.spec)
-            session = setup.session(files, self.progress, [watch])
+            session = setup.session(plan, files, self.progress, [watch])
             Trainer(session).run(plan)
             loss, metric = session.checkpoints.best.values()
             name = plan.phases[-1].name

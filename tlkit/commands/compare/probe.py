@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from tlkit.commands.plan import plan_of
@@ -13,7 +12,6 @@ from tlkit.commands.setup import Setup
 from tlkit.compute.engines import candidates
 from tlkit.data.feed.examples import Examples, joint_groups
 from tlkit.features.cache import features_folder
-from tlkit.features.cut import Cut, cut_of
 from tlkit.features.store import FeatureStore
 from tlkit.planning import rules
 from tlkit.planning.freezing import apply_plan
@@ -54,15 +52,16 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
         tuned: the fine-tuning that may follow.
     """
     prepared, task, model = setup.prepared, setup.task, setup.model
-    spec = prepared.spec.model_copy(update={"freeze": "all", "epochs": None})
+    spec = prepared.spec
+    solved = spec.head.model_copy(update={"solver": "lbfgs"})
+    spec = spec.model_copy(update={"freeze": "all", "epochs": None, "head": solved})
     head = plan_of(dataclasses.replace(prepared, spec=spec), setup.built).phases[0]
     apply_plan(model, head.freeze)
     train, val = prepared.training(task), prepared.examples("val", task.encode)
     limit = int(spec.cache_size * 2**30)
     names = candidates(spec.engine, spec.deterministic)
     store = FeatureStore(model, features_folder(), limit, whole, progress, names)
-    cut = cut_of(model, head.freeze)
-    cuts = [*_kept_below(tuned, model, store, cut), cut]
+    cuts = store.cuts(head, [tuned])
     x = store.rows(cuts, train.seen).take()
     val_x = store.rows(cuts, val).take()
 
@@ -93,10 +92,3 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
         log_maximum_evidence(first, task.scaled(train.targets)),
         len(cuts) > 1,
     )
-
-
-def _kept_below(phase: Phase, model: keras.Model, store: FeatureStore, head: Cut) -> list[Cut]:
-    """Return the cut of fine-tuning if its features can be kept on the way to those at `head`."""
-    cut = cut_of(model, phase.freeze)
-    kept = cut is not None and not phase.freeze.all_frozen and not phase.augment
-    return [cut] if kept and store.keeps(cut, head) else []

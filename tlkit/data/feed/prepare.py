@@ -51,6 +51,11 @@ class Prepared:
         """Return the same data in batches of `size`."""
         return replace(self, spec=self.spec.model_copy(update={"batch_size": size}))
 
+    def viewed(self, count: int) -> Prepared:
+        """Return the same data with `count` views of each training image."""
+        same = count == self.spec.kept_views
+        return self if same else replace(self, spec=self.spec.model_copy(update={"views": count}))
+
     def examples(self, part: str, encode: Encode) -> Examples:
         """Return one part as it is; `encode` makes a task's targets of labels."""
         return self._examples([(example, 0) for example in getattr(self.split, part)], encode)
