@@ -11,15 +11,14 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
 
-from tlkit.evaluate.metrics import (
+from tlkit.reporting.figures import draw_confusion, draw_curves, draw_labels, predictions_csv
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.metrics import (
     classification_metrics,
     headline,
-    measure,
     top_k,
     wilson_interval,
 )
-from tlkit.reporting.figures import draw_confusion, draw_curves, draw_labels, predictions_csv
-from tlkit.tasks.classification import Classification
 from tlkit.tasks.multilabel import Multilabel, macro_f1
 
 LABELS = ("ant", "bee", "cat", "dog")
@@ -120,7 +119,7 @@ def test_macro_f1_is_over_classes_that_occur_in_truth_or_prediction(truth, answe
 def test_macro_f1_of_labels_is_over_labels_that_occur(truth, answers):
     task = Multilabel(("a", "b", "c"))
     truth, answers = np.array(truth, np.float32), np.array(answers)
-    found = measure(task, truth, np.where(answers, 0.9, 0.1).astype(np.float32))
+    found = task.metrics(truth, np.where(answers, 0.9, 0.1).astype(np.float32))
     occur = [i for i in range(3) if truth[:, i].any() or answers[:, i].any()]
     each = [sklearn.f1_score(truth[:, i], answers[:, i], zero_division=0) for i in occur]
     assert found["macro_f1"] == pytest.approx(np.mean(each))
@@ -135,7 +134,7 @@ def test_macro_f1_of_labels_is_over_labels_that_occur(truth, answers):
 
 def test_labels_of_which_none_occurs_are_not_measured(tmp_path):
     task = Multilabel(("a", "b"))
-    found = measure(task, np.zeros((3, 2), np.float32), np.full((3, 2), 0.1, np.float32))
+    found = task.metrics(np.zeros((3, 2), np.float32), np.full((3, 2), 0.1, np.float32))
     for name in ("macro_f1", "micro_f1", "mean_average_precision"):
         assert found[name] is None
     assert headline(found) == "macro F1 -, micro F1 -, mean average precision -, on 3"
@@ -145,7 +144,7 @@ def test_labels_of_which_none_occurs_are_not_measured(tmp_path):
 
 
 def test_headline_of_labels_in_every_image_has_nothing_to_rank():
-    found = measure(Multilabel(("a",)), np.ones((2, 1), np.float32), np.full((2, 1), 0.9))
+    found = Multilabel(("a",)).metrics(np.ones((2, 1), np.float32), np.full((2, 1), 0.9))
     assert headline(found) == "macro F1 1.000, micro F1 1.000, mean average precision -, on 2"
 
 

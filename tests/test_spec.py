@@ -10,6 +10,8 @@ import yaml
 from tlkit.errors import SpecError, did_you_mean
 from tlkit.spec.read import make_spec, merge, read_recipe
 from tlkit.spec.run import RunSpec
+from tlkit.spec.task_options import TASK_OPTIONS
+from tlkit.tasks.registry import TASKS
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -255,3 +257,12 @@ def test_recipes_in_the_repository_hold(recipe):
 )
 def test_did_you_mean(word, answer):
     assert did_you_mean(word, ["ResNet50", "VGG16"]) == answer
+
+
+def test_every_task_says_what_options_mean_for_it():
+    assert set(TASK_OPTIONS) == set(TASKS)
+    for task, options in TASK_OPTIONS.items():
+        for name in options.refused:
+            field, _, inner = name.partition(".")
+            found = RunSpec.model_fields[field].get_default(call_default_factory=True)
+            assert not inner or hasattr(found, inner), (task, name)

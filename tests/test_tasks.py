@@ -22,7 +22,6 @@ from tlkit.data.readers.open import open_source
 from tlkit.data.split import split
 from tlkit.data.targets import LabelsTargets, NumberTargets
 from tlkit.errors import DataError, SpecError
-from tlkit.evaluate.metrics import measure
 from tlkit.spec.tables import TableSpec
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.multilabel import Multilabel
@@ -206,7 +205,7 @@ def test_metrics_of_labels_agree_with_scikit_learn():
     truth = (random.random((50, 3)) > 0.6).astype(np.float32)
     p = random.random((50, 3)).astype(np.float32)
     task = Multilabel(("a", "b", "c"), (0.3, 0.5, 0.7))
-    found, given = measure(task, truth, p), p >= np.array([0.3, 0.5, 0.7], np.float32)
+    found, given = task.metrics(truth, p), p >= np.array([0.3, 0.5, 0.7], np.float32)
     assert found["macro_f1"] == pytest.approx(f1_score(truth, given, average="macro"))
     assert found["micro_f1"] == pytest.approx(f1_score(truth, given, average="micro"))
     expected = average_precision_score(truth, p, average="macro")
@@ -217,7 +216,7 @@ def test_metrics_of_labels_agree_with_scikit_learn():
 def test_a_label_that_no_picture_has_is_not_ranked():
     task = Multilabel(("a", "b"))
     truth = np.array([[1, 0], [0, 0]], np.float32)
-    found = measure(task, truth, np.array([[0.9, 0.1], [0.2, 0.3]], np.float32))
+    found = task.metrics(truth, np.array([[0.9, 0.1], [0.2, 0.3]], np.float32))
     assert found["per_class"]["b"]["average_precision"] is None
     assert found["mean_average_precision"] == 1.0
 
@@ -225,7 +224,7 @@ def test_a_label_that_no_picture_has_is_not_ranked():
 def test_metrics_of_numbers_by_hand():
     task = Regression(("x", "y"))
     truth = np.array([[0.0, 10.0], [2.0, 10.0]])
-    found = measure(task, truth, truth + np.array([[1.0, 0.0], [-1.0, 4.0]]))
+    found = task.metrics(truth, truth + np.array([[1.0, 0.0], [-1.0, 4.0]]))
     assert found["mae"] == 1.5
     assert found["per_target"]["y"] == {"mae": 2.0, "rmse": np.sqrt(8), "r2": 0.0}
     assert found["per_target"]["x"]["r2"] == 0.0
@@ -356,7 +355,7 @@ def test_normalised_colours_have_mean_zero_and_deviation_one(normalize, coloured
 def test_metrics_of_a_single_label_are_of_its_presence():
     truth = np.array([[1], [0], [0], [0], [1]], np.float32)
     p = np.array([[0.9], [0.1], [0.2], [0.3], [0.2]], np.float32)
-    found = measure(Multilabel(("a",)), truth, p)
+    found = Multilabel(("a",)).metrics(truth, p)
     row = found["per_class"]["a"]
     assert (row["precision"], row["recall"], row["support"]) == (1.0, 0.5, 2)
     assert found["macro_f1"] == found["micro_f1"] == pytest.approx(2 / 3)

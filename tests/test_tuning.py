@@ -275,7 +275,10 @@ def test_times_are_read(text, seconds):
         ({"head": {"refit": True}, "regime": "large"}, r"refit with phases after the head"),
         ({"head": {"refit": True}, "budget": 9}, r"refit with phases after the head"),
         ({"head": {"refit": True, "hidden": [4]}}, r"refit with a head fitted by gradient steps"),
-        ({"head": {"refit": True}, "task": "multilabel"}, r"thresholds .* Received: multilabel"),
+        (
+            {"head": {"refit": True}, "task": "multilabel"},
+            r"thresholds .*: false. Received: True",
+        ),
         (
             {"task": "regression", "optimizer": {"label_smoothing": 0.1}},
             r"optimizer.label_smoothing: numbers are no labels.* Received: 0.1",

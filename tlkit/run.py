@@ -25,7 +25,6 @@ from tlkit.data.targets import targets_of
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError
 from tlkit.evaluate.evaluator import outputs
-from tlkit.evaluate.metrics import measure
 from tlkit.evaluate.own_test import check_test, own_test
 from tlkit.evaluate.predictor import predict_items
 from tlkit.evaluate.tta import averaging
@@ -220,7 +219,7 @@ class Run:
         with found.reading.told():
             say = functools.partial(shown.say, "evaluate")
             answers = halving(answer, self.spec.batch_size, "evaluate", say)
-        metrics = measure(self.task, targets, answers)
+        metrics = self.task.metrics(targets, answers)
         left_out = sorted((found.left_out | reasons(known)).items())
         result = {
             **metrics,

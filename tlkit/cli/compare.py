@@ -92,7 +92,7 @@ def compare(
 
 
 def _show(found, out: Path | None, typed: str, progress: Progress) -> None:
-    from tlkit.evaluate.metrics import headline
+    from tlkit.tasks.metrics import headline
 
     progress.console.print(found.table())
     progress.say("", found.measured)

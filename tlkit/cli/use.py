@@ -83,7 +83,7 @@ def evaluate(
 def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     from rich.table import Table
 
-    from tlkit.evaluate.metrics import headline
+    from tlkit.tasks.metrics import headline
 
     progress.say("evaluate", headline(metrics))
     tops = [f"top-{k} {share:.3f}" for k, share in metrics.get("top_k", {}).items() if k != "1"]

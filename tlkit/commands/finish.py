@@ -15,7 +15,6 @@ from tlkit.compute.memory import halving
 from tlkit.data.feed.examples import Examples
 from tlkit.data.feed.prepare import Prepared
 from tlkit.evaluate.evaluator import outputs, outputs_of
-from tlkit.evaluate.metrics import headline, measure
 from tlkit.features.cache import Rows
 from tlkit.features.cut import cut_of, split_at
 from tlkit.features.store import FeatureStore
@@ -24,7 +23,7 @@ from tlkit.progress import Progress
 from tlkit.reporting.figures import draw_curves, draw_metrics, predictions_csv
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import PhaseResult
-from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.metrics import headline
 from tlkit.tasks.task import Task
 
 
@@ -49,10 +48,12 @@ def measure_run(
     if log := folder.read_log():
         draw_curves(log, folder.path / "curves.png")
     answer = _answerer(model, plan, results, store, progress)
-    if isinstance(task, Multilabel):
-        # The threshold of each label is chosen on the validation part.
+
+    def validation() -> tuple[np.ndarray, np.ndarray]:
         part = prepared.examples("val", task.encode)
-        task = task.with_thresholds(part.targets, answer(part, "validation"))
+        return part.targets, answer(part, "validation")
+
+    settled = task.settled(validation)
     by_phase = Counter()
     for result in results:
         by_phase[result.name] += result.seconds
@@ -79,7 +80,9 @@ def measure_run(
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
         "val": best,
-        "test": _test_metrics(prepared, task, answer, folder, progress) if counts["test"] else None,
+        "test": _test_metrics(prepared, settled, answer, folder, progress)
+        if counts["test"]
+        else None,
         "seconds": {
             "total": 0.0,
             "scan": round(prepared.seconds, 3),
@@ -88,7 +91,7 @@ def measure_run(
             "finetune": round(sum(by_phase.values()) - by_phase[HEAD], 3),
         },
     }
-    return metrics, task
+    return metrics, settled
 
 
 Answerer = Callable[[Examples, str], np.ndarray]
@@ -147,7 +150,7 @@ def _test_metrics(
     answers = answer(part, "test")
     rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
     folder.write_text("predictions.csv", rows)
-    metrics = measure(task, part.targets, answers)
+    metrics = task.metrics(part.targets, answers)
     if note := draw_metrics(task, metrics, part.targets, answers, folder.path):
         progress.say("note", note)
     return metrics

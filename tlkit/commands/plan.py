@@ -20,12 +20,13 @@ from tlkit.spec.checks import find_problems
 from tlkit.spec.idle import find_idle
 from tlkit.spec.read import make_spec
 from tlkit.spec.run import RunSpec
+from tlkit.tasks.registry import TASKS
 
 
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
     """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
     spec = prepared.spec
-    classes = len(prepared.source.outputs) if spec.task == "classification" else 0
+    classes = TASKS[spec.task](prepared.source.outputs).classes
     return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 
 

@@ -59,15 +59,12 @@ def draw_metrics(
         What is to be said of names that no font can write, or "".
     """
     with lettering(task.outputs) as shown:
-        names = list(map(shown, task.outputs))
-        if task.name == "multilabel":
-            file = folder / "labels.png"
+        names, file = list(map(shown, task.outputs)), folder / f"{task.figure}.png"
+        if task.figure == "labels":
             draw_labels({shown(name): row for name, row in metrics["per_class"].items()}, file)
-        elif task.name == "regression":
-            file = folder / "scatter.png"
+        elif task.figure == "scatter":
             draw_scatter(targets, outputs, names, file)
         else:
-            file = folder / "confusion.png"
             draw_confusion(metrics["confusion"], names, file)
             if len(names) > LABELLED:
                 return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tlkit.backbones.catalog import lookup
 from tlkit.errors import BackboneError
+from tlkit.spec.task_options import TASK_OPTIONS
 
 OWN = "own"
 """What `backbone.weights` says for a model of the user's own, which brings its weights."""
@@ -19,7 +20,7 @@ def find_problems(spec: Any) -> list[str]:
     """Return a sentence for each problem of a `RunSpec`, its place first."""
     problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
     problems += [*_pictures(spec), *_views(spec), *_groups(spec)]
-    problems += [*_table(spec), *_class_names(spec)]
+    problems += [*_table(spec), *_class_names(spec), *_task(spec)]
     if spec.head.solver == "lbfgs" and spec.head.hidden:
         problems.append(
             "head.solver: lbfgs solves a linear head only. Allowed with hidden layers: auto, "
@@ -30,17 +31,17 @@ def find_problems(spec: Any) -> list[str]:
 
 def _table(spec: Any) -> list[str]:
     """What the task and other fields of a table leave without effect."""
-    table, given = spec.table, spec.table.given()
+    table, given, task = spec.table, spec.table.given(), TASK_OPTIONS[spec.task]
     without = {
         "label": bool(table.targets) and "the labels are in table.targets",
         "separator": "labels in one column alone are separated (task multilabel, no table.targets)"
-        if spec.task != "multilabel" or table.targets
+        if not task.joined or table.targets
         else False,
         "uncertain": "columns of 0 and 1 alone can be uncertain (table.targets, not regression)"
-        if spec.task == "regression" or not table.targets
+        if not task.binary or not table.targets
         else False,
         "unlabelled": "an empty cell says that the image has none of the labels"
-        if spec.task == "multilabel" and not table.targets
+        if task.joined and not table.targets
         else table.uncertain != "error" and "an empty cell is 0 by table.uncertain",
     }
     problems = [
@@ -51,11 +52,24 @@ def _table(spec: Any) -> list[str]:
     several = [x for x in table.targets if table.targets.count(x) > 1]
     if several:
         problems.append(f"table.targets: names a column twice. Received: {several[0]!r}")
-    if len(table.targets) == 1 and spec.task == "classification":
+    if 0 < len(table.targets) < task.columns:
         problems.append(
             "table.targets: a class needs a column of its own. Allowed: two or more, as [a, b]. "
             f"Received: {table.targets}"
         )
+    return problems
+
+
+def _task(spec: Any) -> list[str]:
+    """What the task has no use for."""
+    problems = []
+    for name, (why, allowed) in TASK_OPTIONS[spec.task].refused.items():
+        parent, _, last = name.rpartition(".")
+        part = getattr(spec, parent) if parent else spec
+        value = getattr(part, last)
+        if value != type(part).model_fields[last].default:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            problems.append(f"{name}: {why}. Allowed for {spec.task}: {allowed}. Received: {shown}")
     return problems
 
 
@@ -87,16 +101,6 @@ def _fitting(spec: Any) -> list[str]:
         problems.append(
             "head.refit: takes the validation part for training. Allowed where a solved head is "
             f"all that is trained (--regime small). Received: refit with {why}"
-        )
-    if head.refit and spec.task == "multilabel":
-        problems.append(
-            "head.refit: the thresholds of labels are chosen on the validation part. "
-            "Allowed: classification, regression. Received: multilabel"
-        )
-    if spec.optimizer.label_smoothing and spec.task == "regression":
-        problems.append(
-            "optimizer.label_smoothing: numbers are no labels. Allowed for regression: 0. "
-            f"Received: {spec.optimizer.label_smoothing:g}"
         )
     if spec.budget is not None:
         problems += _budget(spec)
@@ -153,27 +157,12 @@ def _groups(spec: Any) -> list[str]:
                 f"group: is no regular expression: {error}. Allowed: one such as "
                 f"'patient_([0-9]+)'. Received: {spec.group!r}"
             )
-    if spec.rare != "error" and spec.task == "regression":
-        problems.append(
-            "rare: numbers have no classes that could be rare. Allowed for regression: error. "
-            f"Received: {spec.rare}"
-        )
     return problems
 
 
 def _pictures(spec: Any) -> list[str]:
     """What the training pictures' classes allow to be done with them."""
     problems = []
-    if spec.cutmix and spec.task == "regression":
-        problems.append(
-            "cutmix: a part of a picture does not have its part of a number. "
-            f"Allowed for regression: 0, or mixup. Received: {spec.cutmix:g}"
-        )
-    if spec.balance != "none" and spec.task == "regression":
-        problems.append(
-            "balance: numbers have no classes to balance. Allowed for regression: none. "
-            f"Received: {spec.balance}"
-        )
     if spec.balance == "weights" and (spec.mixup or spec.cutmix):
         problems.append(
             "balance: a picture mixed of two classes has no one weight. Allowed with mixup or "

@@ -28,6 +28,7 @@ from tlkit.spec.parts import (
     option,
 )
 from tlkit.spec.tables import Names, TableSpec
+from tlkit.spec.task_options import TASK_OPTIONS
 
 
 def _name_alone(value: Any) -> Any:
@@ -63,7 +64,7 @@ class RunSpec(Part):
         "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns, "
         "tfds:NAME[/config][:split], or example:elpv, example:digits.",
     )
-    task: Literal["classification", "multilabel", "regression"] = option(
+    task: Literal[*TASK_OPTIONS] = option(
         "classification",
         "One class a picture, any number of labels, or numbers; the latter two from a CSV file or "
         "arrays.",

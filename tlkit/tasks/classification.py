@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from tlkit.data.feed.balance import inverse_frequency
+from tlkit.tasks.metrics import classification_metrics
 from tlkit.tasks.task import Task
 
 
@@ -47,6 +48,11 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
     metric: ClassVar[str] = "accuracy"
     solver: ClassVar[str] = "softmax"
+    figure: ClassVar[str] = "confusion"
+
+    @property
+    def classes(self) -> int:
+        return len(self.outputs)
 
     def encode(self, labels: Sequence[str]) -> np.ndarray:
         index = {label: i for i, label in enumerate(self.outputs)}
@@ -89,6 +95,9 @@ class Classification(Task):
         Fitted phases tell it in float32, solved ones in float64: rounded, they can be equal.
         """
         return (round(metric, 6), -loss)
+
+    def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+        return classification_metrics(targets, outputs, self.outputs)
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         best = int(row.argmax())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tlkit.data.feed.balance import inverse_frequency
+from tlkit.tasks.metrics import given_labels, multilabel_metrics
 from tlkit.tasks.task import Task
 
 
@@ -58,6 +59,7 @@ class Multilabel(Task):
     name: ClassVar[str] = "multilabel"
     metric: ClassVar[str] = "f1"
     solver: ClassVar[str] = "sigmoid"
+    figure: ClassVar[str] = "labels"
 
     def encode(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
         return np.array([[name in own for name in self.outputs] for own in labels], np.float32)
@@ -110,6 +112,9 @@ class Multilabel(Task):
         loss = np.logaddexp(0, raw) - targets * raw
         return float(loss.mean()), macro_f1(targets, raw > 0)
 
+    def settled(self, validation: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Multilabel:
+        return self.with_thresholds(*validation())
+
     def with_thresholds(self, targets: np.ndarray, probabilities: np.ndarray) -> Multilabel:
         """Return this task with the thresholds that give each label its highest F1.
 
@@ -125,7 +130,10 @@ class Multilabel(Task):
 
     def chosen(self, probabilities: np.ndarray) -> np.ndarray:
         """Return which labels are given, bool (n, labels)."""
-        return probabilities >= np.array(self.thresholds or 0.5, np.float32)
+        return given_labels(probabilities, self.thresholds)
+
+    def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+        return multilabel_metrics(targets, outputs, self.outputs, self.thresholds)
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         best = int(row.argmax())

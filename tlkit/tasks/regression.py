@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.tasks.metrics import regression_metrics
 from tlkit.tasks.task import Task
 
 
@@ -29,6 +30,7 @@ class Regression(Task):
     metric: ClassVar[str] = "mae"
     solver: ClassVar[str] = "ridge"
     answers: ClassVar[str] = "values"
+    figure: ClassVar[str] = "scatter"
 
     def fit(self, targets: np.ndarray) -> Regression:
         """Return this task with mean and standard deviation of the training targets."""
@@ -72,6 +74,9 @@ class Regression(Task):
     def measure(self, raw: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
         error = raw - self.scaled(targets)
         return float(np.square(error).mean()), float(np.abs(error * np.array(self.scale)).mean())
+
+    def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+        return regression_metrics(targets, outputs, self.outputs)
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         return {"values": {name: float(x) for name, x in zip(self.outputs, row, strict=True)}}

@@ -6,7 +6,7 @@ Training, evaluation and export know a task by this alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ class Task(ABC):
         metric: the metric shown beside the loss while training.
         solver: what kind of problem a linear head is: `softmax`, `sigmoid` or `ridge`.
         answers: what a row of the model's output holds: `probabilities` or `values`.
+        figure: what an evaluation draws: `confusion`, `labels` or `scatter`.
     """
 
     outputs: tuple[str, ...]
@@ -33,6 +34,12 @@ class Task(ABC):
     metric: ClassVar[str]
     solver: ClassVar[str]
     answers: ClassVar[str] = "probabilities"
+    figure: ClassVar[str]
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are of which an image is of exactly one; 0: it is no such task."""
+        return 0
 
     def fit(self, targets: np.ndarray) -> Task:
         """Return this task with what it has to know of the training targets."""
@@ -100,6 +107,23 @@ class Task(ABC):
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
         """Return what the best model has the highest of, from validation loss and metric."""
         return (-loss,)
+
+    def settled(self, validation: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Task:
+        """Return this task with what it takes from the validation part once the model is trained.
+
+        Args:
+            validation: returns targets and the model's outputs (n, outputs); it takes time.
+        """
+        return self
+
+    @abstractmethod
+    def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+        """Return all metrics of one part of the data, ready for JSON.
+
+        Args:
+            targets: as `encode` gives them.
+            outputs: of the model (n, outputs).
+        """
 
     @abstractmethod
     def decode(self, row: np.ndarray) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError, WeightsError
 from tlkit.evaluate.evaluator import outputs_of
 from tlkit.evaluate.footprint import latency, saved_megabytes
-from tlkit.evaluate.metrics import measure
 from tlkit.places import check_free
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.progress import Progress, as_progress
@@ -299,7 +298,7 @@ class _Comparer:
             return None
         part = lead.prepared.examples("test", lead.task.encode)
         answers = outputs_of(lead.model, part, self.progress, "test")
-        return measure(lead.task, part.targets, answers)
+        return lead.task.metrics(part.targets, answers)
 
 
 def _tuned_plan(prepared: Prepared, built: Built, epochs: int | None = None) -> TrainPlan:

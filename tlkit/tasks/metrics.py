@@ -1,4 +1,4 @@
-"""Metrics of each task from targets and a model's outputs, ready for JSON."""
+"""Metrics of classes, of labels and of numbers from targets and a model's outputs, for JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from sklearn.metrics import (
     r2_score,
 )
 
-from tlkit.tasks.multilabel import Multilabel
-from tlkit.tasks.task import Task
-
 TOP_K = 5
 Z95 = 1.959964
 """Two-sided 95% point of the normal distribution."""
@@ -27,22 +24,8 @@ EPSILON = 1e-7
 """Floor of a probability in a logarithm: Keras's own (keras.config.epsilon): losses agree."""
 
 
-def measure(task: Task, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
-    """Return all metrics of one part of the data.
-
-    Args:
-        targets: as `task` encodes them.
-        outputs: of the model (n, outputs).
-    """
-    if task.name == "multilabel":
-        return multilabel_metrics(targets, outputs, task)
-    if task.name == "regression":
-        return regression_metrics(targets, outputs, task.outputs)
-    return classification_metrics(targets, outputs, task.outputs)
-
-
 def headline(metrics: dict[str, Any]) -> str:
-    """Return what a person wants to know first of `measure`'s result, in a line."""
+    """Return what a person wants to know first of `Task.metrics`, in a line."""
     if "mae" in metrics:
         return (
             f"mean absolute error {metrics['mae']:.4g}, RMSE {metrics['rmse']:.4g}, "
@@ -62,8 +45,16 @@ def headline(metrics: dict[str, Any]) -> str:
     )
 
 
+def given_labels(probabilities: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray:
+    """Return which labels are given, bool (n, labels); `thresholds`: of each, empty: 0.5."""
+    return probabilities >= np.array(thresholds or 0.5, np.float32)
+
+
 def multilabel_metrics(
-    targets: np.ndarray, probabilities: np.ndarray, task: Multilabel
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return metrics of multi-label classification; `accuracy` counts pictures wholly right.
 
@@ -72,14 +63,14 @@ def multilabel_metrics(
     Args:
         targets: 0 or 1 (n, labels).
         probabilities: (n, labels).
-        task: gives a label from its threshold on.
+        thresholds: the probability from which on a label is given, for each; empty: 0.5.
     """
-    truth, given = targets > 0, task.chosen(probabilities)
+    truth, given = targets > 0, given_labels(probabilities, thresholds)
     # One column would be taken for a binary problem, whose second class is the label's absence.
     pair = (truth, given) if truth.shape[1] > 1 else (truth[:, 0], given[:, 0])
     which = {"labels": None if truth.shape[1] > 1 else [True], "zero_division": 0}
     scores = precision_recall_fscore_support(*pair, **which)
-    macro, rows = _by_class(task.outputs, scores, given.sum(axis=0))
+    macro, rows = _by_class(labels, scores, given.sum(axis=0))
     micro = precision_recall_fscore_support(*pair, average="micro", **which)
     p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
     # A label that no picture here has, or every picture, has no ranking to measure.
@@ -88,7 +79,7 @@ def multilabel_metrics(
         for t, q in zip(truth.T, p.T, strict=True)
     ]
     known = [value for value in ranked if value is not None]
-    thresholds = task.thresholds or (0.5,) * len(task.outputs)
+    thresholds = thresholds or (0.5,) * len(labels)
     return {
         "examples": len(truth),
         "accuracy": float((truth == given).all(axis=1).mean()),

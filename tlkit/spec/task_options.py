@@ -1,0 +1,44 @@
+"""What options mean for each task: how it reads a table, and what it has no use for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What of the options holds for a task.
+
+    Attributes:
+        joined: several labels may stand in one column of a table, with a separator; an empty cell
+            says that the image has none of them.
+        binary: columns of targets hold 0 and 1, which may be uncertain.
+        columns: of targets, the least number there may be.
+        refused: why an option has no use, what is allowed of it instead, by its name.
+    """
+
+    joined: bool = False
+    binary: bool = True
+    columns: int = 1
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+TASK_OPTIONS = {
+    "classification": TaskOptions(columns=2),
+    "multilabel": TaskOptions(
+        joined=True,
+        refused={
+            "head.refit": ("the thresholds of labels are chosen on the validation part", "false"),
+        },
+    ),
+    "regression": TaskOptions(
+        binary=False,
+        refused={
+            "optimizer.label_smoothing": ("numbers are no labels", "0"),
+            "rare": ("numbers have no classes that could be rare", "error"),
+            "cutmix": ("a part of a picture does not have its part of a number", "0, or mixup"),
+            "balance": ("numbers have no classes to balance", "none"),
+        },
+    ),
+}
+"""Of each task, by its name."""
