@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tlkit import atomic
-from tlkit.atomic import file_draft, folder_draft, remove_leftovers
+from tlkit.atomic import file_draft, folder_draft, remove_leftovers, write_file
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -78,3 +78,38 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
         assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert target.read_text() == "new"
+
+
+def test_a_file_is_written_where_its_name_leads(tmp_path):
+    target, link = tmp_path / "a.txt", tmp_path / "link"
+    write_file(target, b"old")
+    link.symlink_to(target)
+    write_file(link, b"new")
+    assert (link.is_symlink(), target.read_bytes()) == (True, b"new")
+    long = tmp_path / ("n" * 250)
+    write_file(long, b"long")
+    assert long.read_bytes() == b"long"
+    with pytest.raises(OSError, match="directory"):
+        write_file(tmp_path, b"")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "link", long.name}
+
+
+def test_what_is_no_file_is_written_to(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, b"content")
+    assert os.read(reader, 20) == b"content"
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+def test_drafts_of_several_processes_have_names_and_rights_of_their_own(tmp_path):
+    target = tmp_path / "a.txt"
+    with file_draft(target, shared=True) as one, file_draft(target, shared=True) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert target.read_text() == "one"
+    (tmp_path / "b.txt").write_text("")
+    assert target.stat().st_mode == (tmp_path / "b.txt").stat().st_mode, "others may read it"

@@ -166,7 +166,7 @@ def test_a_title_is_not_needed_and_written_anew(tmp_path, damage):
     np.testing.assert_array_equal(opened(tmp_path).rows(digests(10)).take(), features(10))
     (entry,) = list_entries(tmp_path)
     assert entry.title == (UNFINISHED if damage == "a folder" else "title")
-    assert not list(path.glob("*.draft"))
+    assert not list(path.glob(".draft-*"))
 
 
 def _fill(root):

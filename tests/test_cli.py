@@ -436,7 +436,7 @@ def test_export_to_where_something_is(here, tiny_run):
     (here / "full" / "notes.txt").touch()
     (here / "file").touch()
     said = refusal(here, "export", tiny_run.folder, "--out", "full")
-    assert "--out full: exists already. Allowed: a new or empty folder" in said
+    assert "--out full: is not empty. Allowed: a new or empty folder" in said
     said = refusal(here, "export", tiny_run.folder, "--out", "file/served")
     assert "--out file/served: file is a file" in said
 

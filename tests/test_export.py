@@ -258,7 +258,7 @@ def test_a_model_with_other_weights_than_the_run_is_not_exported(run, tmp_path, 
 
 def test_an_export_is_never_written_over_something(run, tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(ExportError, match="exists already"):
+    with pytest.raises(ExportError, match="is not empty"):
         run.export(tmp_path, progress=False)
     with pytest.raises(ExportError, match="is a file"):
         run.export(tmp_path / "kept.txt" / "served", progress=False)

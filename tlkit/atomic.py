@@ -9,6 +9,7 @@ import platform
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,17 +68,29 @@ def file_draft(target: Path, prefix: str = ".draft-", shared: bool = False) -> I
     Args:
         shared: several processes may write `target` at once: each draft has a name of its own.
     """
-    draft = target.with_name(f"{prefix}{target.name}")  # with its ending: Keras goes by it
-    if shared:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix)
-        os.close(handle)
-        draft = Path(name)
+    # With its ending, for Keras goes by it; a long name would be too long with the prefix.
+    draft = target.with_name(f"{prefix}{uuid.uuid4().hex if shared else target.name[-60:]}")
     try:
         yield draft
         os.replace(draft, target)
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def write_file(target: Path, content: bytes) -> None:
+    """Write a file in one step; what is none, such as a pipe or /dev/stdout, is written to.
+
+    Of a link that leads to a file it is that file which is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if target.exists() and not target.is_file():
+        target.write_bytes(content)
+        return
+    with file_draft(target.resolve()) as draft:
+        draft.write_bytes(content)
 
 
 def remove_leftovers(target: Path) -> list[Path]:

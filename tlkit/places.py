@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from tlkit.errors import DataError, RunFolderError, SpecError, printable
+from tlkit.errors import DataError, RunFolderError, SpecError, TlkitError, printable
 
 
 def check_there(data: str) -> None:
@@ -116,30 +116,33 @@ def check_csv(path: Path, model: Path, *read: object) -> None:
             )
 
 
-def check_free(path: Path, resumable: bool = True) -> None:
+def check_free(
+    path: Path,
+    option: str = "--out",
+    error: type[TlkitError] = RunFolderError,
+    resumable: bool = False,
+) -> None:
     """Check that a folder can be made at `path`.
 
     Args:
+        option: that names it.
+        error: what is raised.
         resumable: it is for a run, with which one could go on if it is there already.
 
     Raises:
-        RunFolderError: it holds something already, or a parent is a file.
+        RunFolderError: or what `error` says: it holds something already, or a parent is a file.
     """
+    problem, more = "", ""
     try:
-        if path.is_dir() and any(path.iterdir()):
-            more = f", or --resume {path}" if resumable else ""
-            raise RunFolderError(
-                f"--out {path}: is not empty. Allowed: a new or empty folder{more}"
-            )
-        for parent in (path, *path.parents):
-            if parent.exists():
-                if not parent.is_dir():
-                    raise RunFolderError(
-                        f"--out {path}: {parent} is a file. Allowed: a new or empty folder"
-                    )
-                return
-    except OSError as error:  # a name that is too long, a folder that may not be read
-        raise RunFolderError(f"--out {path}: cannot be made: {error.strerror}") from error
+        there = next((parent for parent in (path, *path.parents) if parent.exists()), None)
+        if there is not None and not there.is_dir():
+            problem = "is a file" if there == path else f"{there} is a file"
+        elif there == path and any(path.iterdir()):
+            problem, more = "is not empty", f", or --resume {path}" if resumable else ""
+    except OSError as reason:  # a name that is too long, a folder that may not be read
+        problem = f"cannot be made: {reason.strerror}"
+    if problem:
+        raise error(f"{option} {path}: {problem}. Allowed: a new or empty folder{more}")
 
 
 def cache_folder() -> Path:

@@ -60,7 +60,7 @@ def train(
 
 def _train(fields: dict[str, Any], progress: Progress):
     if fields.get("out"):
-        check_free(Path(fields["out"]))
+        check_free(Path(fields["out"]), resumable=True)
     import_tensorflow()
     from tlkit.commands import train as run
 

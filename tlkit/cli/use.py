@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tlkit.atomic import write_file
 from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.data.wording import number
@@ -61,7 +63,7 @@ def evaluate(
     if csv_file:
         check_csv(csv_file, run, data)
     if out:
-        check_free(out, resumable=False)
+        check_free(out)
     if data is not None:
         check_there(data)
     with output(as_json) as (progress, show):
@@ -220,10 +222,14 @@ def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
 
     rows = [_flat(row) for row in results]
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*columns, "error"], restval="")
-        writer.writerow({name: csv_cell(name) for name in (*columns, "error")})
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*columns, "error"], restval="")
+    writer.writerow({name: csv_cell(name) for name in (*columns, "error")})
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
+    try:
+        write_file(path, text.getvalue().encode("utf-8"))
+    except OSError as error:
+        raise DataError(f"--csv {path}: cannot be written: {error.strerror}") from error
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

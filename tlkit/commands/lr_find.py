@@ -23,10 +23,11 @@ from tlkit.data.feed.prepare import prepare
 from tlkit.errors import SpecError, TrainingError
 from tlkit.features.batches import FeatureBatches, computed
 from tlkit.features.cut import cut_of, split_at
-from tlkit.places import DRAWN, check_png
+from tlkit.places import check_png
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
 from tlkit.progress import Advance, Progress, as_progress
+from tlkit.reporting.figures import save_figure
 from tlkit.runfolder.folder import RunFolder
 from tlkit.training import smoothing
 from tlkit.training.schedule import make_optimizer, peak_rate
@@ -293,4 +294,4 @@ def draw(found: RangeTest, path: Path) -> None:
     axes.set_ylabel("training loss")
     axes.set_title(f"phase {found.phase}: one step at each rate")
     axes.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": DRAWN})
+    save_figure(figure, path)

@@ -15,8 +15,9 @@ from tlkit.data.feed.pipeline import batches
 from tlkit.data.feed.prepare import Prepared
 from tlkit.errors import DataError, SpecError
 from tlkit.lettering import lettering, missing_note
-from tlkit.places import DRAWN, check_png
+from tlkit.places import check_png
 from tlkit.progress import Progress
+from tlkit.reporting.figures import save_figure
 from tlkit.tasks.registry import TASKS
 from tlkit.tasks.task import Task
 
@@ -78,7 +79,7 @@ def draw_preview(
     try:
         with lettering(task.outputs) as shown:
             figure = _draw(task, columns, spec.size, shown)
-            figure.savefig(path, format="png", dpi=100, metadata={"Software": DRAWN})
+            save_figure(figure, path, dpi=100)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
     if note := missing_note(task.outputs, path.name):

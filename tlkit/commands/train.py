@@ -74,7 +74,7 @@ def train(
     shown = as_progress(progress)
     set_environment(spec)
     if spec.out:
-        check_free(Path(spec.out))
+        check_free(Path(spec.out), resumable=True)
     spec, given = open_backbone(spec, arrays.get("backbone"))
     start = Start()
     try:

@@ -14,6 +14,7 @@ from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.parity import check_parity
 from tlkit.export.savedmodel import SavedModel, write_savedmodel
+from tlkit.places import check_free
 from tlkit.progress import Progress
 from tlkit.tasks.task import Task
 
@@ -61,10 +62,4 @@ def check_target(out: Path, kind: str) -> None:
     """
     if kind not in FORMATS:
         raise ExportError(f"format: unknown. Allowed: {', '.join(FORMATS)}. Received: {kind!r}")
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ExportError(f"--out {out}: exists already. Allowed: a new or empty folder")
-    for parent in out.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise ExportError(f"--out {out}: {parent} is a file. Allowed: a new folder")
-            return
+    check_free(out, error=ExportError)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.atomic import file_draft
 from tlkit.data.pictures.files import parse_json, read_file
 from tlkit.errors import CacheError, printable
 from tlkit.places import cache_folder
@@ -119,7 +120,7 @@ class FeatureCache:
         with _writing(root):
             self.path.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(IsADirectoryError):  # a listing can do without
-                _put(self.path / "title", title)
+                self._put("title", title)
             os.utime(self.path)
         self._places: dict[str, tuple[int, int]] = {}
         self._shards: list[np.ndarray] = []
@@ -149,8 +150,12 @@ class FeatureCache:
         with _writing(self.path.parent):
             self.path.mkdir(exist_ok=True)  # another process may have made room
             data.write_bytes(memoryview(rows).cast("B"))
-            _put(sidecar, json.dumps(about))
+            self._put(sidecar.name, json.dumps(about))
         self._open(sidecar)
+
+    def _put(self, name: str, text: str) -> None:
+        with file_draft(self.path / name, shared=True) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     def _open(self, sidecar: Path) -> None:
         """Map a shard; one that is not what its sidecar says is removed and computed anew."""
@@ -173,16 +178,6 @@ class FeatureCache:
         self._shards.append(rows)
         for row, digest in enumerate(about["digests"]):
             self._places[digest] = (len(self._shards) - 1, row)
-
-
-def _put(path: Path, text: str) -> None:
-    """Write a file in one step, whatever stands in its place; several processes may at once."""
-    draft = path.with_name(f"{uuid.uuid4().hex}.draft")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def fill(

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tlkit.atomic import file_draft
+from tlkit.atomic import write_file
 from tlkit.lettering import lettering, missing_note
+from tlkit.places import DRAWN
 from tlkit.reporting.csv_cells import csv_cell
 from tlkit.tasks.task import Task
 
@@ -94,7 +95,7 @@ def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(names)), map(text, names))
     axes.set_xlim(0, 1)
     axes.legend(loc="lower left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _shortened(label: str) -> str:
@@ -114,7 +115,7 @@ def draw_scatter(
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
         axes.set_title(name)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
@@ -137,7 +138,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
                 axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
     right = np.trace(counts) / max(1, counts.sum())
     axes.set_title(f"{counts.sum():,} pictures, accuracy {right:.3f}")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
@@ -164,12 +165,18 @@ def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
         grid[0, column].set_title(phase)
         grid[1, column].set_xlabel("L2 strength (solved)" if solved else "epoch")
     grid[0, 0].legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write a figure as PNG in one step, marked as one that tlkit drew.
+
+    Args:
+        dpi: pixels an inch of the figure's size.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     content = io.BytesIO()
-    figure.savefig(content, dpi=120, format="png")
-    with file_draft(path) as draft:
-        draft.write_bytes(content.getvalue())
+    figure.savefig(content, dpi=dpi, format="png", metadata={"Software": DRAWN})
+    write_file(path, content.getvalue())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.atomic import write_file
 from tlkit.data.example import Example
 from tlkit.errors import DataError
 from tlkit.places import check_csv, check_free
@@ -30,7 +31,7 @@ def check_targets(out: str | Path | None, csv: str | Path | None, run: Path, dat
         SpecError: `csv` is a folder, in none, or a file of the run or `data`.
     """
     if out is not None:
-        check_free(Path(out), resumable=False)
+        check_free(Path(out))
     if csv is not None:
         check_csv(Path(csv), run, data)
 
@@ -60,7 +61,7 @@ def write_evaluation(
     rows = predictions_csv(task, [e.id for e in examples], [e.label for e in examples], answers)
     try:
         if csv is not None:
-            _write_csv(Path(csv), rows)
+            write_file(Path(csv), rows.encode("utf-8"))
         if out is not None:
             folder = RunFolder(out)
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -72,10 +73,3 @@ def write_evaluation(
     except OSError as error:
         where = error.filename or out or csv
         raise DataError(f"{where}: cannot be written: {error.strerror}") from error
-
-
-def _write_csv(path: Path, rows: str) -> None:
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to put in its place
-        path.write_bytes(rows.encode("utf-8"))
-    else:
-        RunFolder(path.resolve().parent).write_text(path.resolve().name, rows)

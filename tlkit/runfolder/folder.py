@@ -59,7 +59,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be made, or holds something already.
         """
-        check_free(self.path)
+        check_free(self.path, resumable=True)
         try:
             if self.path.exists():  # an empty one; it may be a mount, which cannot be replaced
                 self.best.parent.mkdir()

@@ -87,7 +87,7 @@ def compare(
     """
     start = time.monotonic() if started is None else started
     if out is not None:
-        check_free(Path(out), resumable=False)
+        check_free(Path(out))
     limit = read_seconds(budget)
     candidates = read_candidates(backbones)
     spec, arrays = spec_of(data, val, test, fields, command="compare")

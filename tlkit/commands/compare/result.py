@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tlkit.lettering import lettering
+from tlkit.reporting.figures import save_figure
 from tlkit.runfolder.folder import RunFolder
 
 COLUMNS = {
@@ -288,4 +289,4 @@ def _pareto(done: list[Entry], metric: str, shown: Callable[[str], str], path: P
     axes.set_xlabel("milliseconds a picture, one at a time")
     axes.set_ylabel(metric)
     axes.set_title("on the line: no other is both as good and as quick")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)

@@ -25,6 +25,7 @@ from tlkit.data.feed.prepare import Prepared
 from tlkit.data.readers.records import ABOUT, IMAGE
 from tlkit.data.readers.tfds import FORMAT, described, index_file
 from tlkit.errors import DataError
+from tlkit.places import check_free
 from tlkit.progress import Progress
 
 SHARD_BYTES = 256 * 2**20
@@ -39,17 +40,7 @@ VERSION = "1.0.0"
 
 def check_out(out: Path) -> None:
     """Raise a DataError unless a data set can be written at `out`: a new or empty folder."""
-    try:
-        if out.is_dir() and not any(out.iterdir()):
-            return
-        problem = "is not empty" if out.is_dir() else "is a file" if out.exists() else ""
-        above = next(parent for parent in out.absolute().parents if parent.exists())
-        if not problem and not above.is_dir():
-            problem = f"{above} is a file"
-    except OSError as error:
-        problem = f"cannot be made: {error.strerror}"
-    if problem:
-        raise DataError(f"OUT {out}: {problem}. Allowed: a new or empty folder")
+    check_free(out, "OUT", DataError)
 
 
 def write_dataset(prepared: Prepared, out: Path, progress: Progress) -> None:

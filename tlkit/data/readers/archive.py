@@ -8,11 +8,11 @@ import os
 import shlex
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 
+from tlkit.atomic import folder_draft
 from tlkit.data.readers.laid_out import mark, remove, sealed_times, stamp, write_seal
 from tlkit.data.readers.tree import RUBBISH
 from tlkit.errors import DataError, printable
@@ -50,7 +50,7 @@ def unpack(path: Path) -> Path:
     state = f"{path.resolve()}:{about.st_size}:{about.st_mtime_ns}"
     key = hashlib.blake2b(os.fsencode(state), digest_size=8).hexdigest()
     folder = unpacked_folder() / key
-    draft = expected = None
+    expected = None
     try:
         with zipfile.ZipFile(path) as archive:
             names = _checked(path, archive, about.st_size)
@@ -58,23 +58,18 @@ def unpack(path: Path) -> Path:
             if _is_whole(folder, expected):
                 return folder
             remove(folder)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
-            _check_room(path, names, draft)
-            for info, name in names.items():
-                _write(archive, info, draft / name)
-                mark(draft, name, _content(info))
-        write_seal(folder, "unpacked")
-        draft.rename(folder)
+            with folder_draft(folder) as draft:
+                _check_room(path, names, draft)
+                for info, name in names.items():
+                    _write(archive, info, draft / name)
+                    mark(draft, name, _content(info))
+                write_seal(folder, "unpacked")
     except _FAILURES as error:
         reason = printable(" ".join(str(error).split()))[:200]  # it may quote bytes of the file
         raise DataError(f"data {path}: is no zip file that can be read: {reason}") from error
     except OSError as error:
         if not _is_whole(folder, expected):  # else another process was quicker, with the same files
             raise DataError(f"data {path}: cannot be unpacked: {error.strerror}") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from tlkit.atomic import write_file
 from tlkit.data.example import Example
 from tlkit.data.pictures.decode import UNDECODABLE, decode
 from tlkit.data.pictures.rendering import Rendering, blend_array
@@ -65,7 +67,9 @@ def write_sheet(
     made = PngInfo()
     made.add_text("Software", DRAWN)
     try:
-        sheet.save(path, "PNG", pnginfo=made)
+        content = io.BytesIO()
+        sheet.save(content, "PNG", pnginfo=made)
+        write_file(path, content.getvalue())
     except OSError as error:
         raise DataError(f"--sheet {path}: cannot be written: {error.strerror}") from error
     return sum(len(tiles) for _, tiles in rows)
