@@ -13,7 +13,7 @@ from tlkit.planning import rules
 from tlkit.solver import rotation, strength
 from tlkit.solver import solve as solver
 from tlkit.solver.solve import Solution, solve
-from tlkit.solver.strength import solve_head
+from tlkit.solver.strength import Selection, solve_head
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.regression import Regression
@@ -249,15 +249,18 @@ def test_folds_do_not_follow_one_odd_validation_part():
     """Validation pictures with wrong labels ask for the strongest penalty; folds outvote them."""
     x, y = features(300, 20, 3, apart=1.0)
     val_x, val_y = x[:6], (y[:6] + 1) % 3
-    misled = solve_head(x[6:], y[6:], val_x, val_y, classification(3), choice="validation")
-    found = solve_head(x[6:], y[6:], val_x, val_y, classification(3), choice="folds")
+    misled = solve_head(
+        x[6:], y[6:], val_x, val_y, classification(3), Selection(choice="validation")
+    )
+    found = solve_head(x[6:], y[6:], val_x, val_y, classification(3), Selection(choice="folds"))
     assert misled.solution.l2 > found.solution.l2
 
 
 def test_the_seed_fixes_the_folds():
     x, y = features(60, 30, 3)
     one, two = (
-        solve_head(x, y, x[:9], y[:9], classification(3), choice="folds", seed=4) for _ in range(2)
+        solve_head(x, y, x[:9], y[:9], classification(3), Selection(choice="folds", seed=4))
+        for _ in range(2)
     )
     np.testing.assert_array_equal(one.delivered.kernel, two.delivered.kernel)
 
@@ -273,7 +276,7 @@ def test_a_class_with_one_example_is_solved_for_in_every_fold(monkeypatch):
         return solve(x, y, val_x, val_y, *rest)
 
     monkeypatch.setattr(strength, "solve", watched)
-    found = solve_head(x[:30], y[:30], x[30:], y[30:], classification(3), choice="folds")
+    found = solve_head(x[:30], y[:30], x[30:], y[30:], classification(3), Selection(choice="folds"))
     assert "by 5-fold cross-validation" in found.reason
     assert inside[:5] == [(True, False)] * 5
     assert np.isfinite(found.folded.loss)
@@ -282,7 +285,7 @@ def test_a_class_with_one_example_is_solved_for_in_every_fold(monkeypatch):
 def test_classes_of_one_example_each_leave_the_choice_to_validation():
     x, _ = features(9, 10, 3)
     y = np.arange(9, dtype=np.int32)
-    found = solve_head(x[:8], y[:8], x[8:], y[8:], classification(9), choice="folds")
+    found = solve_head(x[:8], y[:8], x[8:], y[8:], classification(9), Selection(choice="folds"))
     assert "by validation loss (too few examples of a class for folds)" in found.reason
 
 
@@ -304,10 +307,10 @@ def test_near_copies_on_both_sides_of_a_fold_deceive_and_groups_do_not(kind):
         y = y[:, None].astype(np.float32)
         task = Multilabel(("a",)) if kind == "labels" else Regression(("a",)).fit(y)
     deceived = strength.cross_validated(x, y, task)
-    honest = strength.cross_validated(x, y, task, groups=groups)
+    honest = strength.cross_validated(x, y, task, Selection(groups=groups))
     assert honest.folds == deceived.folds == 5
     assert deceived.loss < 0.7 * honest.loss
-    alone = strength.cross_validated(x, y, task, groups=np.arange(len(y)))
+    alone = strength.cross_validated(x, y, task, Selection(groups=np.arange(len(y))))
     assert (kind == "classes") or alone == deceived
 
 
@@ -327,7 +330,7 @@ def test_groups_stay_whole_in_folds(monkeypatch, kind):
         return solve(x, y, val_x, val_y, *rest)
 
     monkeypatch.setattr(strength, "solve", watched)
-    found = strength.cross_validated(x, y, task, groups=groups)
+    found = strength.cross_validated(x, y, task, Selection(groups=groups))
     assert len(seen) == found.folds == 5
     assert all(not inside & outside for inside, outside in seen)
     assert set.union(*(outside for _, outside in seen)) == set(range(12))
@@ -337,7 +340,8 @@ def test_too_few_groups_of_a_class_leave_the_choice_to_validation():
     x, y, _ = near_copies(12, 4)
     groups = y.copy()  # each class is one group
     found = solve_head(
-        *(x[:36], y[:36], x[36:], y[36:], classification(2)), choice="folds", groups=groups
+        *(x[:36], y[:36], x[36:], y[36:], classification(2)),
+        Selection(choice="folds", groups=groups),
     )
     assert "by validation loss (too few groups of a class for folds)" in found.reason
 
@@ -348,14 +352,14 @@ def test_folds_for_labels_and_numbers(kind):
     targets = np.stack([y > 0, y == 2], axis=1).astype(np.float32)
     names = ("a", "b")
     task = Multilabel(names) if kind == "multilabel" else Regression(names).fit(targets)
-    found = solve_head(x[:60], targets[:60], x[60:], targets[60:], task, choice="folds")
+    found = solve_head(x[:60], targets[:60], x[60:], targets[60:], task, Selection(choice="folds"))
     assert "5-fold cross-validation (as asked for)" in found.reason
     assert np.isfinite(found.delivered.kernel).all()
 
 
 def test_a_refit_is_solved_on_both_parts_with_the_strength_chosen():
     x, y = features(150, 20, 3)
-    found = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3), refit=True)
+    found = solve_head(x[:90], y[:90], x[90:], y[90:], classification(3), Selection(refit=True))
     both = solve(x, y, x, y, classification(3), l2=found.solution.l2)
     np.testing.assert_allclose(answers(found.delivered, x), answers(both, x), atol=1e-4)
     assert not np.allclose(found.delivered.kernel, found.solution.kernel)
@@ -456,11 +460,15 @@ def test_what_did_not_converge_is_said(monkeypatch):
     monkeypatch.setattr(solver, "ITERATIONS", 2)
     monkeypatch.setattr(solver, "TOLERANCE", 1e-6)
     x, y = saturated("classes")
-    found = solve_head(x[:120], y[:120], x[120:], y[120:], classification(6), choice="validation")
+    found = solve_head(
+        x[:120], y[:120], x[120:], y[120:], classification(6), Selection(choice="validation")
+    )
     assert found.solution.unsolved
     assert "; not converged to 0.1% of the lowest objective: L2 " in found.reason
     monkeypatch.undo()
-    found = solve_head(x[:120], y[:120], x[120:], y[120:], classification(6), choice="validation")
+    found = solve_head(
+        x[:120], y[:120], x[120:], y[120:], classification(6), Selection(choice="validation")
+    )
     assert "converged" not in found.reason
 
 

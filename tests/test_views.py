@@ -19,7 +19,7 @@ from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import Rows, features_folder, list_entries
 from tlkit.planning import rules
 from tlkit.progress import Progress
-from tlkit.solver.strength import solve_head
+from tlkit.solver.strength import Selection, solve_head
 from tlkit.spec.read import make_spec
 from tlkit.tasks.classification import Classification
 
@@ -105,8 +105,8 @@ def test_a_head_is_solved_on_all_views_and_folds_do_not_share_pictures():
     other = (x + random.normal(size=x.shape, scale=0.1)).astype(np.float32)
     val_x, val_y = x[:10] + 0.3, y[:10]
     both = np.concatenate([x, other])
-    one = solve_head(x, y, val_x, val_y, task, choice="folds")
-    two = solve_head(both, y, val_x, val_y, task, choice="folds", views=2)
+    one = solve_head(x, y, val_x, val_y, task, Selection(choice="folds"))
+    two = solve_head(both, y, val_x, val_y, task, Selection(choice="folds", views=2))
     assert two.solution.l2 == one.solution.l2
     assert np.abs(two.solution.kernel - one.solution.kernel).max() > 1e-4
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 
 from tlkit.compute.engines import CHECKED, disagreement, reference
@@ -17,7 +16,6 @@ from tlkit.data.feed.prepare import Prepared
 from tlkit.evaluate.evaluator import outputs, outputs_of
 from tlkit.features.cache import Rows
 from tlkit.features.cut import cut_of, split_at
-from tlkit.features.store import FeatureStore
 from tlkit.planning.phases import HEAD, TrainPlan
 from tlkit.progress import Progress
 from tlkit.reporting.figures import draw_curves, draw_metrics, predictions_csv
@@ -25,29 +23,23 @@ from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import PhaseResult
 from tlkit.tasks.metrics import headline
 from tlkit.tasks.task import Task
+from tlkit.training.session import Session
 
 
 def measure_run(
-    prepared: Prepared,
-    task: Task,
-    plan: TrainPlan,
-    model: keras.Model,
-    results: list[PhaseResult],
-    store: FeatureStore,
-    folder: RunFolder,
-    progress: Progress,
-    best: dict[str, float],
+    prepared: Prepared, plan: TrainPlan, results: list[PhaseResult], session: Session
 ) -> tuple[dict[str, Any], Task]:
     """Save the model, evaluate it on the test part; return `metrics.json`, and the task to keep.
 
     Args:
-        store: computes features of `model` and keeps them.
-        best: loss and metric of the model on the validation part.
+        results: of the phases of `plan` that were run.
+        session: after them; the best weights are in its model.
     """
+    task, folder, progress = session.task, session.folder, session.progress
     folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
     if log := folder.read_log():
         draw_curves(log, folder.path / "curves.png")
-    answer = _answerer(model, plan, results, store, progress)
+    answer = _answerer(plan, results, session)
 
     def validation() -> tuple[np.ndarray, np.ndarray]:
         part = prepared.examples("val", task.encode)
@@ -79,7 +71,7 @@ def measure_run(
             for result in results
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
-        "val": best,
+        "val": session.checkpoints.best,
         "test": _test_metrics(prepared, settled, answer, folder, progress)
         if counts["test"]
         else None,
@@ -98,19 +90,14 @@ Answerer = Callable[[Examples, str], np.ndarray]
 """From a part and its name to the model's outputs (n, outputs)."""
 
 
-def _answerer(
-    model: keras.Model,
-    plan: TrainPlan,
-    results: list[PhaseResult],
-    store: FeatureStore,
-    progress: Progress,
-) -> Answerer:
+def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> Answerer:
     """Return what answers a part: by kept features where the last phase trained on such.
 
     No phase trained what lies below its cut, so the features are those of the delivered model; for
     the next run of another regime, head or seed they are there. What they give is held against the
     whole model on the first pictures, as an engine is: it is the delivered model that is measured.
     """
+    model, store, progress = session.model, session.store, session.progress
     cut = cut_of(model, plan.phases[len(results) - 1].freeze) if results[-1].cached else None
 
     def answer(part: Examples, name: str) -> np.ndarray:

@@ -257,17 +257,8 @@ def _execute(
     again = f"put it back and go on with: tlkit train --resume {folder.path}, or train anew"
     with disk_full_told(folder), prepared.reading.told(again):
         results = Trainer(session).run(plan)
-        metrics, task = measure_run(
-            prepared.batched(session.batch_size),
-            setup.task,
-            plan,
-            model,
-            results,
-            session.store,
-            folder,
-            progress,
-            checkpoints.best,
-        )
+        measured = prepared.batched(session.batch_size)
+        metrics, task = measure_run(measured, plan, results, session)
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:
             metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
+from tlkit.data.feed.examples import Examples, joint_groups
 from tlkit.planning import rules
 from tlkit.solver.solve import TOLERANCE, Solution, solve
+from tlkit.spec.run import RunSpec
 from tlkit.tasks.task import Task
 
 Weigh = Callable[[np.ndarray], np.ndarray | None]
@@ -49,57 +51,85 @@ class Folded:
     folds: int
 
 
+@dataclass(frozen=True)
+class Selection:
+    """How the strength of a head is chosen, and on what terms it is solved.
+
+    Attributes:
+        weigh: makes `solve`'s weights of targets.
+        choice: `validation`: the strength with the lowest validation loss; `folds`: with the lowest
+            mean loss over the folds of training and validation part together; `auto`: by rule.
+        refit: whether the delivered weights are solved once more, on both parts together.
+        seed: of the folds; they are made of first views, lest an image stand on both sides.
+        views: of each training image, how many there are features of.
+        groups: numbers (n,) of the images that are folded; those of one number stay on one side of
+            every fold. None: each stands alone.
+    """
+
+    weigh: Weigh = lambda targets: None
+    choice: str = "auto"
+    refit: bool = False
+    seed: int = 0
+    views: int = 1
+    groups: np.ndarray | None = None
+
+
+BY_RULE = Selection()
+
+
+def selection_of(
+    spec: RunSpec, task: Task, train: Examples, val: Examples, refit: bool
+) -> Selection:
+    """Return how a run's head is solved on these parts; `refit`: as in `Selection`."""
+
+    def weigh(targets: np.ndarray) -> np.ndarray | None:
+        return task.balance(targets, spec.balance).whole
+
+    groups = joint_groups(train, val)
+    return Selection(weigh, spec.head.strength, refit, spec.seed, train.views, groups)
+
+
 def solve_head(
     x: Any,
     y: np.ndarray,
     val_x: Any,
     val_y: np.ndarray,
     task: Task,
-    weigh: Weigh = lambda targets: None,
-    *,
-    choice: str = "auto",
-    refit: bool = False,
-    seed: int = 0,
-    views: int = 1,
-    groups: np.ndarray | None = None,
+    how: Selection = BY_RULE,
 ) -> Chosen:
-    """Solve a linear head with the L2 strength that `choice` finds.
+    """Solve a linear head with the L2 strength that `how` finds.
 
     Args:
-        x: features of `views` views of all pictures, view after view.
-        y: targets of each picture once.
+        x: features of `how.views` views of all images, view after view.
+        y: targets of each image once.
         val_x, val_y, task: as in `solve`; folds and refit hold both parts in memory.
-        weigh: makes `solve`'s weights of targets.
-        choice: `validation`: the strength with the lowest validation loss; `folds`: with the lowest
-            mean loss over the folds of training and validation part together; `auto`: by rule.
-        refit: whether the delivered weights are solved once more, on both parts together.
-        seed: of the folds; they are made of first views, lest a picture stand on both sides.
-        groups: as in `cross_validated`, of the pictures of both parts.
+        how: its groups are of the images of both parts.
     """
+    choice, groups = how.choice, how.groups
     if choice == "auto":
         rule = rules.strength_choice(len(val_x))
         choice, reason = str(rule.value), rule.reason
     else:
         reason = "as asked for"
     both_y = np.concatenate([y, val_y])
-    pictures, y = len(y), np.concatenate([y] * views)
+    pictures, y = len(y), np.concatenate([y] * how.views)
     folded = None
     if choice == "folds":
         first = np.concatenate([x[:pictures], val_x[:]])
-        folded = cross_validated(first, both_y, task, weigh, seed, groups)
+        folded = cross_validated(first, both_y, task, how)
     if folded:
-        solution = solve(x, y, val_x, val_y, task, weigh(y), folded.l2)
-        how = f"{folded.folds}-fold cross-validation"
+        solution = solve(x, y, val_x, val_y, task, how.weigh(y), folded.l2)
+        by = f"{folded.folds}-fold cross-validation"
     else:
         if choice == "folds":
             what = "examples" if groups is None else "groups"
             reason = f"too few {what} of a class for folds"
-        solution, how = solve(x, y, val_x, val_y, task, weigh(y)), "validation loss"
+        solution, by = solve(x, y, val_x, val_y, task, how.weigh(y)), "validation loss"
     delivered = solution
-    if refit:
+    if how.refit:
         both_x, both_y = np.concatenate([x[:], val_x[:]]), np.concatenate([y, val_y])
-        delivered = solve(both_x, both_y, val_x, val_y, task, weigh(both_y), solution.l2)
-    text = f"L2 {solution.l2:.2g} by {how} ({reason})"
+        delivered = solve(both_x, both_y, val_x, val_y, task, how.weigh(both_y), solution.l2)
+    text = f"L2 {solution.l2:.2g} by {by} ({reason})"
     unsolved = sorted({*solution.unsolved, *delivered.unsolved})
     if unsolved:
         shown = ", ".join(f"{l2:.2g}" for l2 in unsolved)
@@ -111,9 +141,7 @@ def cross_validated(
     x: np.ndarray,
     y: np.ndarray,
     task: Task,
-    weigh: Weigh = lambda targets: None,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
+    how: Selection = BY_RULE,
 ) -> Folded | None:
     """Return the strength with the lowest mean loss over folds; None: too few of a class for them.
 
@@ -122,14 +150,13 @@ def cross_validated(
 
     Args:
         x, y: features and targets, one row of each for a picture.
-        task, weigh, seed: as in `solve_head`.
-        groups: numbers (n,); pictures of one number stay on one side of every fold. None: each
-            stands alone.
+        task: as in `solve`.
+        how: of it `weigh`, `seed` and `groups`.
     """
-    splits = _splits(y, task, seed, groups)
+    splits = _splits(y, task, how.seed, how.groups)
     totals: dict[float, list[np.ndarray]] = {}
     for inside, outside in splits:
-        own = weigh(y[inside])
+        own = how.weigh(y[inside])
         found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
         for step in found.path:
             held_out = np.array([step.val_loss, step.val_metric]) * len(outside)

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tlkit.compute.devices import precision_of
-from tlkit.data.feed.examples import joint_groups
 from tlkit.errors import TrainingError
 from tlkit.features.cache import Rows
 from tlkit.features.cut import cut_of, split_at
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.runfolder.state import PhaseResult
-from tlkit.solver.strength import solve_head
+from tlkit.solver.strength import selection_of, solve_head
 from tlkit.tasks.pooled import PREDICTIONS
 from tlkit.training.fitting import Fitting
 from tlkit.training.session import Session
@@ -114,20 +113,9 @@ class Trainer:
         session = self.session
         start = time.monotonic()
         dense = session.model.get_layer(PREDICTIONS)
-        head = session.spec.head
-        chosen = solve_head(
-            train,
-            session.train.targets,
-            val,
-            session.val.targets,
-            session.task,
-            lambda targets: session.task.balance(targets, session.spec.balance).whole,
-            choice=head.strength,
-            refit=refit,
-            seed=session.spec.seed,
-            views=session.train.views,
-            groups=joint_groups(session.train, session.val),
-        )
+        own, other, task = session.train, session.val, session.task
+        how = selection_of(session.spec, task, own, other, refit)
+        chosen = solve_head(train, own.targets, val, other.targets, task, how)
         solution, kept = chosen.solution, chosen.delivered
         session.progress.say(phase.name, chosen.reason)
         dense.set_weights([kept.kernel, kept.bias])

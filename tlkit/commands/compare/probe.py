@@ -10,7 +10,7 @@ import numpy as np
 from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import Setup
 from tlkit.compute.engines import candidates
-from tlkit.data.feed.examples import Examples, joint_groups
+from tlkit.data.feed.examples import Examples
 from tlkit.features.cache import features_folder
 from tlkit.features.store import FeatureStore
 from tlkit.planning import rules
@@ -18,7 +18,7 @@ from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
 from tlkit.solver.logme import log_maximum_evidence
-from tlkit.solver.strength import cross_validated, solve_head
+from tlkit.solver.strength import cross_validated, selection_of, solve_head
 from tlkit.tasks.pooled import PREDICTIONS
 
 
@@ -65,17 +65,8 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
     x = store.rows(cuts, train.seen).take()
     val_x = store.rows(cuts, val).take()
 
-    def weigh(targets: np.ndarray) -> np.ndarray | None:
-        return task.balance(targets, spec.balance).whole
-
-    chosen = solve_head(
-        *(x, train.targets, val_x, val.targets, task, weigh),
-        choice=spec.head.strength,
-        refit=spec.head.refit,
-        seed=spec.seed,
-        views=spec.kept_views,
-        groups=joint_groups(train, val),
-    )
+    how = selection_of(spec, task, train, val, spec.head.refit)
+    chosen = solve_head(x, train.targets, val_x, val.targets, task, how)
     solution, delivered = chosen.solution, chosen.delivered
     model.get_layer(PREDICTIONS).set_weights([delivered.kernel, delivered.bias])
     best = next(step for step in solution.path if step.l2 == solution.l2)
@@ -83,7 +74,7 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
     first, folded = x[: len(train)], None
     if len(val) < rules.RANKED_BY_FOLDS and not (folded := chosen.folded):
         both = np.concatenate([first, val_x]), np.concatenate([train.targets, val.targets])
-        folded = cross_validated(*both, task, weigh, spec.seed, joint_groups(train, val))
+        folded = cross_validated(*both, task, how)
     return Probe(
         best.val_metric,
         validated,
