@@ -104,6 +104,7 @@ def test_the_examples_were_found():
     assert len(BLOCKS) >= 5
 
 
+@pytest.mark.filterwarnings("ignore:.*compiled for another freeze plan")  # as README says
 def test_what_readme_shows_in_python_runs(place, pictures):
     known = names(pictures)
     for block in README:

@@ -99,7 +99,8 @@ def test_a_file_of_another_run_is_noticed_by_each_use(here, name, use):
     "name", ["plan.json", "env.json", "scan.json", "data.json", "engine.json", "predictions.csv"]
 )
 def test_a_finished_run_is_looked_over_whole_before_it_is_called_finished(here, name):
-    shutil.copy(here / "other" / name, here / "run" / name)
+    written = (here / "other" / name).read_text()  # its engine.json is the same
+    (here / "run" / name).write_text(f"{written} ")
     if name == "data.json":
         assert name in refused("evaluate", "run")
     assert f"run run: {name} is damaged or was replaced" in refused("train", "--resume", "run")

@@ -84,6 +84,7 @@ def test_a_broken_chunk_hides_no_size(name):
         decode(large)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow
 @pytest.mark.parametrize(
     "first",
     [

@@ -53,6 +53,7 @@ class Asked(BaseException):
     """Ends a constructor where it would read its weights; no error that tlkit catches."""
 
 
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined")  # Keras, of its own default
 @pytest.mark.parametrize("top", [True, False])
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_the_catalog_names_the_file_that_keras_asks_for(name, top, monkeypatch):
