@@ -140,7 +140,8 @@ def test_labels_of_which_none_occurs_are_not_measured(tmp_path):
     assert headline(found) == "macro F1 -, micro F1 -, mean average precision -, on 3"
     assert found["accuracy"] == 1
     draw_labels(found["per_class"], tmp_path / "labels.png")
-    assert Image.open(tmp_path / "labels.png").size[0] > 100
+    with Image.open(tmp_path / "labels.png") as image:
+        assert image.size[0] > 100
 
 
 def test_headline_of_labels_in_every_image_has_nothing_to_rank():

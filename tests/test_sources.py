@@ -378,7 +378,8 @@ def test_digits_are_laid_out_once_in_the_cache(cache):
     assert len(source.parts["train"]) == 1797
     first = source.parts["train"][0].path
     assert first.is_relative_to(cache)
-    assert Image.open(first).size == (8, 8)
+    with Image.open(first) as image:
+        assert image.size == (8, 8)
     made = first.stat().st_mtime_ns
     assert open_source("example:digits").parts["train"][0].path.stat().st_mtime_ns == made
     assert sorted(p.name for p in (cache / "examples").iterdir()) == ["digits", "digits.names"]
