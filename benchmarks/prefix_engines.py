@@ -48,7 +48,7 @@ def prefix_of(options: argparse.Namespace):
     import keras
 
     from tlkit.backbones.build import build_backbone
-    from tlkit.features.cut import cut_of
+    from tlkit.features.cut import cut_of, prefix_to
     from tlkit.planning.freezing import plan_freeze
 
     keras.utils.set_random_seed(0)
@@ -58,7 +58,7 @@ def prefix_of(options: argparse.Namespace):
         return keras.Model(built.inputs, pooled)
     model = keras.Model(built.inputs, built.features)
     cut = cut_of(model, plan_freeze(built.layers, f"until={options.cut}", "frozen"))
-    return keras.Model(built.inputs, cut.tensor)
+    return prefix_to(model, cut.tensors)
 
 
 def sides_of(prefix, batch_size: int) -> dict[str, Callable]:

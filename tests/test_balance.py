@@ -13,7 +13,7 @@ from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.pipeline import batches
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches
-from tlkit.features.cache import Rows
+from tlkit.features.rows import Rows
 from tlkit.solver.solve import solve
 from tlkit.spec.read import make_spec
 from tlkit.tasks.classification import Classification

@@ -195,7 +195,7 @@ def test_room_is_made_from_the_longest_unused(tmp_path):
 
 def test_an_entry_is_not_removed_to_make_room_for_itself(tmp_path):
     own = filled(tmp_path)
-    assert make_room(tmp_path, needed=240, limit=400, entry=own.path)
+    assert make_room(tmp_path, needed=240, limit=400, own=[own.path])
     assert [entry.path for entry in list_entries(tmp_path)] == [own.path]
 
 

@@ -19,11 +19,12 @@ from tlkit.compute import compilers, engines
 from tlkit.compute.engines import Engine, build, candidates, choose
 from tlkit.data.feed.examples import Examples
 from tlkit.errors import CacheError, Interrupted, SpecError
+from tlkit.evaluate.evaluator import outputs
 from tlkit.features import cache as cache_module
 from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import FeatureCache, fill, list_entries
-from tlkit.features.cut import Cut
-from tlkit.features.store import FeatureStore
+from tlkit.features.cut import Cut, split_at
+from tlkit.features.store import FeatureStore, kept_bytes, kept_type
 from tlkit.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -336,17 +337,13 @@ def test_losses_on_kept_features_are_those_on_computed_ones(
     suffix = keras.Model(prefix.output, model.output)
     suffix.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
 
-    def pictures(chosen):
-        chosen = list(chosen)
-        return [(images[i], y[i]) for i in (chosen[s : s + 8] for s in range(0, len(chosen), 8))]
-
-    part = Examples([str(i) for i in range(20)], y, pictures, lambda _: pictures(range(20)))
-    cut = Cut("pooled", prefix.output)
+    part = part_of(images)
+    cut = Cut("pooled", (prefix.output,))
     store = FeatureStore(model, tmp_path, 2**30, part, QUIET, ("tensorflow",))
     assert store.keeps(cut)
     kept = FeatureBatches(store.rows([cut], part), y, 8)
     function = store.function(cut)
-    computed = losses(suffix, ((function(x), target) for x, target in pictures(range(20))))
+    computed = losses(suffix, ((function(images[i : i + 8]), y[i : i + 8]) for i in (0, 8, 16)))
     found = losses(suffix, (kept[i] for i in range(len(kept))))
     assert len(set(computed)) == 3
     assert np.abs(np.subtract(found, computed)).max() <= tolerance
@@ -355,17 +352,12 @@ def test_losses_on_kept_features_are_those_on_computed_ones(
 def test_two_cuts_are_computed_in_one_pass_and_only_what_is_missing(net, tmp_path):
     pooled, images = net
     model = keras.Model(pooled.input, keras.layers.Dense(3)(pooled.output))
-    cuts = [Cut("scaled", pooled.layers[1].output), Cut("pooled", pooled.output)]
-    seen = []
-
-    def pictures(chosen):
-        seen.append(list(chosen))
-        return [(images[list(chosen)], np.zeros(len(chosen)))]
+    cuts = [Cut("scaled", (pooled.layers[1].output,)), Cut("pooled", (pooled.output,))]
+    part = part_of(images, seen := [])
 
     def store():
         return FeatureStore(model, tmp_path, 2**30, part, QUIET, ("tensorflow",))
 
-    part = Examples([str(i) for i in range(20)], np.zeros(20), pictures, lambda _: pictures([0]))
     first = store()
     assert first.keeps(*cuts)
     found = first.rows(cuts, part).take()
@@ -382,6 +374,114 @@ def test_two_cuts_are_computed_in_one_pass_and_only_what_is_missing(net, tmp_pat
     np.testing.assert_array_equal(again.rows(cuts, part).take(), found)
     np.testing.assert_array_equal(again.rows(cuts[:1], part).take(), scaled)
     assert seen[2:] == [list(range(20))]
+
+
+def part_of(images, seen=None, size=8):
+    """The images as a part of a data set; the indices of each pass go to `seen`."""
+
+    def pictures(chosen):
+        chosen = list(chosen)
+        if seen is not None:
+            seen.append(chosen)
+        groups = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        return [(images[group], np.zeros(len(group))) for group in groups]
+
+    names, targets = [str(i) for i in range(len(images))], np.zeros(len(images))
+    return Examples(names, targets, pictures, lambda _: pictures(range(len(images))))
+
+
+def two_scales(net):
+    """A model whose head reads at two strides, and the cut of both tensors."""
+    base = net[0]
+    early, late = base.layers[1].output, base.output
+    pooled = keras.layers.GlobalMaxPooling2D()(early)
+    answers = keras.layers.Dense(3)(keras.layers.Concatenate()([pooled, late]))
+    return keras.Model(base.input, answers), Cut("two", (early, late))
+
+
+@pytest.mark.parametrize("name", ON_PICTURES)
+def test_a_cut_of_several_tensors_is_kept_in_one_pass(net, tmp_path, name):
+    needs(name)
+    images, (model, cut), seen = net[1], two_scales(net), []
+    part = part_of(images, seen)
+    store = FeatureStore(model, tmp_path, 2**30, part, QUIET, (name,))
+    assert store.keeps(cut)
+    seen.clear()
+    rows = store.rows([cut], part)
+    assert seen == [list(range(20))]
+    assert len(list_entries(tmp_path)) == len(rows.take()) == 2
+    expected = keras.Model(model.input, list(cut.tensors)).predict_on_batch(images)
+    computed = store.function(cut)(images)
+    for kept, got, own in zip(rows.take(), computed, expected, strict=True):
+        assert share(kept, got) < 1e-6
+        assert share(kept, own) < engines.TOLERANCE["float32"]
+    chosen = np.array([7, 0, 7])
+    for few, every in zip(rows.take(chosen), rows.take(), strict=True):
+        np.testing.assert_array_equal(few, every[chosen])
+    # The suffix answers as the model does, and the next process computes nothing.
+    _, suffix = split_at(model, cut)
+    found = outputs(suffix, [(rows.take(), None)], 20, QUIET, "test")
+    assert share(found, np.asarray(model(images, training=False))) < engines.TOLERANCE["float32"]
+    seen.clear()
+    again = FeatureStore(model, tmp_path, 2**30, part, QUIET, (name,)).rows([cut], part)
+    assert seen == []
+    for one, other in zip(again.take(), rows.take(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_tensor_has_one_entry_whatever_cut_it_is_in(net, tmp_path):
+    model, cut = two_scales(net)
+    alone = Cut("early", cut.tensors[:1])
+    part = part_of(net[1], seen := [])
+
+    def store():
+        return FeatureStore(model, tmp_path, 2**30, part, QUIET, ("tensorflow",))
+
+    first = store()
+    assert first.keeps(alone, cut)
+    seen.clear()
+    both = first.rows([alone, cut], part).take()
+    np.testing.assert_array_equal(first.rows([alone], part).take(), both[0])
+    assert seen == [list(range(20))]
+    assert len(list_entries(tmp_path)) == 2
+    again = store()
+    np.testing.assert_array_equal(again.rows([alone], part).take(), both[0])
+    assert seen == [list(range(20))]
+
+
+def test_what_one_of_several_tensors_lacks_is_computed_anew(net, tmp_path):
+    model, cut = two_scales(net)
+    part = part_of(net[1], seen := [])
+
+    def store():
+        return FeatureStore(model, tmp_path, 2**30, part, QUIET, ("tensorflow",))
+
+    before = store().rows([cut], part).take()
+    damaged = min(tmp_path.glob("*/*.rows"), key=lambda file: file.stat().st_size)
+    content = bytearray(damaged.read_bytes())
+    content[9] ^= 1
+    damaged.write_bytes(content)
+    seen.clear()
+    after = store().rows([cut], part).take()
+    assert seen[-1] == list(range(20))
+    for one, other in zip(after, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_limit_and_number_type_count_all_tensors_of_a_cut(net, tmp_path, monkeypatch, capsys):
+    model, cut = two_scales(net)
+    part, each = part_of(net[1]), [4 * 20 * 32 * 32 * 3, 4 * 20 * 256]
+    assert (kept_type(cut, 20), kept_bytes(cut, 20)) == ("float32", sum(each))
+    for limit, kept in ((sum(each) - 1, False), (sum(each), True)):
+        store = FeatureStore(model, tmp_path / "c", limit, part, Progress(), ("keras",))
+        assert store.keeps(cut) == kept
+        assert ("features at two do not fit" in capsys.readouterr().out) != kept
+        for rows, tensor in zip(store.rows([cut], part).take(), cut.tensors, strict=True):
+            expected = keras.Model(model.input, tensor).predict_on_batch(net[1])
+            np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr("tlkit.features.store.HALF_FROM", sum(each) - 1)
+    assert (kept_type(cut, 20), kept_bytes(cut, 20)) == ("float16", sum(each) / 2)
+    assert kept_type(Cut("early", cut.tensors[:1]), 20) == "float32"
 
 
 # Writing while computing

@@ -7,6 +7,8 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,13 +18,14 @@ from conftest import CLASSES, TINY, reseal
 from PIL import Image
 
 import tlkit
-from tlkit.backbones.build import Built
+from tlkit.backbones.build import Built, build_backbone
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.commands.train import resume
 from tlkit.data.readers.open import picture_files
 from tlkit.errors import Interrupted, RunFolderError
 from tlkit.features.batches import computed
-from tlkit.features.cut import cut_of, split_at
+from tlkit.features.cache import features_folder, list_entries
+from tlkit.features.cut import cut_of, prefix_to, split_at
 from tlkit.features.store import Examples
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.make import make_plan
@@ -105,14 +108,21 @@ def images(pictures):
     return np.stack(x), np.array([CLASSES.index(file.parent.name) for file in files], "int32")
 
 
-def toy_backbone(x):
+def toy_backbone(x, skips=False):
     """Three blocks of convolution, BatchNorm and ReLU, the first with dropout.
 
-    BatchNorm's statistics are those of `x`.
+    BatchNorm's statistics are those of `x`. With `skips` the last block reads the first one too,
+    as in NASNet: two tensors cross behind the second.
     """
     inputs = keras.Input((16, 16, 3), name="image")
     features, layers = keras.layers.Rescaling(1 / 255, name="preprocess_scale")(inputs), []
+    ends = []
     for block, filters in (("stem", 8), ("middle", 12), ("top", 16)):
+        if skips and block == "top":
+            pool = keras.layers.AveragePooling2D(2, name="top_pool")
+            join = keras.layers.Concatenate(name="top_join")
+            layers += [LayerInfo(layer.name, block, 0) for layer in (pool, join)]
+            features = join([pool(ends[0]), features])
         for layer in (
             keras.layers.Conv2D(filters, 3, 2, "same", name=f"{block}_conv"),
             keras.layers.BatchNormalization(momentum=0.0, name=f"{block}_bn"),
@@ -122,6 +132,7 @@ def toy_backbone(x):
             features = layer(features)
             norm = isinstance(layer, keras.layers.BatchNormalization)
             layers.append(LayerInfo(layer.name, block, layer.count_params(), norm))
+        ends.append(features)
     keras.Model(inputs, features)(x, training=True)
     return Built(inputs, features, tuple(layers))
 
@@ -130,11 +141,13 @@ def toy_backbone(x):
 def trainer(images, tmp_path, monkeypatch):
     """Make a trainer of a toy: 24 pictures to train on, 8 to validate with; and its plan."""
 
-    def make(callbacks=(), **fields):
+    def make(callbacks=(), network=toy_backbone, **fields):
         spec = make_spec({"batch_size": 8, **fields})
         keras.backend.clear_session()
         keras.utils.set_random_seed(0)
-        built = toy_backbone(images[0])
+        built = network(images[0])
+        times, (x, y) = built.inputs.shape[1] // images[0].shape[1], images
+        enlarged = x.repeat(times, axis=1).repeat(times, axis=2), y
         model = attach(built.inputs, built.features, TASK, spec.head)
         plan = make_plan(spec, built.layers, 24, len(CLASSES), bool(callbacks))
         folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
@@ -142,7 +155,7 @@ def trainer(images, tmp_path, monkeypatch):
         for callback in callbacks:
             callback.net = model
         chosen = range(24), range(24, 32), range(36)
-        parts = Parts(*(part_of(images, r, spec.batch_size) for r in chosen))
+        parts = Parts(*(part_of(enlarged, r, spec.batch_size) for r in chosen))
         monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
         return Trainer(Session(model, TASK, spec, parts, folder, QUIET, callbacks)), plan
 
@@ -226,19 +239,37 @@ def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, i
     assert relative_difference(model(images[0], training=True), expected) > 1e-2
 
 
-def test_streamed_features_train_as_kept_ones_do(trainer):
+@pytest.mark.parametrize("skips", [False, True])
+def test_streamed_features_train_as_kept_ones_do(trainer, skips):
     """One batch an epoch, without dropout: only the place that features come from differs."""
     head = {"solver": "fit", "dropout": 0}
-    fields = {"freeze": "last=2", "batch_size": 32, "epochs": 3, "head": head}
-    logs = []
+    fields = {"freeze": "last=1", "batch_size": 32, "epochs": 3, "head": head}
+    logs, network = [], partial(toy_backbone, skips=skips)
     for gibibytes in (1.0, 0.0):
-        made, plan = trainer(cache_size=gibibytes, **fields)
+        made, plan = trainer(network=network, cache_size=gibibytes, **fields)
+        assert len(cut_of(made.session.model, plan.phases[1].freeze).tensors) == 1 + skips
         results = made.run(plan)
         assert [result.cached for result in results] == [gibibytes > 0] * 2
         rows = made.session.folder.read_log()
         logs.append([[float(r[c]) for c in ("loss", "val_loss")] for r in rows])
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-4)
     assert len({loss for loss, _ in logs[0]}) == 6, "nothing was trained"
+
+
+def test_nasnet_trains_on_kept_features(trainer):
+    """Two tensors cross behind each of its cells."""
+    fields = {"backbone": {"name": "NASNetMobile", "weights": "none"}, "freeze": "until=cell_11"}
+    watch = Watch()
+    made, plan = trainer([watch], lambda _: build_backbone("NASNetMobile", 32, "none"), **fields)
+    (phase,) = (replace(phase, epochs=1) for phase in plan.phases)
+    (result,) = made.run(replace(plan, phases=(phase,)))
+    assert result.cached
+    cut = cut_of(made.session.model, phase.freeze)
+    assert len(cut.tensors) == len(list_entries(features_folder())) == 2
+    got = changed(watch.before[0], watch.after[0])
+    below = {v.path for v in prefix_to(made.session.model, cut.tensors).weights}
+    assert got
+    assert not got & below
 
 
 def test_a_head_is_solved_where_nothing_can_be_kept(trainer):

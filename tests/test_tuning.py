@@ -23,7 +23,7 @@ from tlkit.data.example import Example
 from tlkit.data.feed.pipeline import batches, endless
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches
-from tlkit.features.cache import Rows
+from tlkit.features.rows import Rows
 from tlkit.planning.budget_rules import SHARE, Measured, fit_epochs, go_deeper
 from tlkit.planning.freezing import plan_freeze
 from tlkit.planning.make import make_plan

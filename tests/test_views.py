@@ -16,7 +16,8 @@ from tlkit.cli.main import main
 from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches
-from tlkit.features.cache import Rows, features_folder, list_entries
+from tlkit.features.cache import features_folder, list_entries
+from tlkit.features.rows import Rows
 from tlkit.planning import rules
 from tlkit.progress import Progress
 from tlkit.solver.strength import Selection, solve_head

@@ -7,6 +7,7 @@ as well.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import keras
 
@@ -86,6 +87,31 @@ def layer_infos(model: keras.Model, blocks: dict[str, str]) -> tuple[LayerInfo, 
         for layer in model.layers
         if layer.name in blocks
     )
+
+
+def operations_until(model: keras.Model, layers: Sequence[LayerInfo], block: str) -> set[str]:
+    """Return the operations of `model` up to the end of `block`, by name.
+
+    Those that are no layers of a block (the input, preprocessing, sums) are among them if they take
+    from nothing else and a layer of the backbone depends on them; the head is not, even where it
+    takes from early blocks alone.
+
+    Args:
+        layers: the backbone's own, in graph order.
+    """
+    blocks = list(dict.fromkeys(layer.block for layer in layers))
+    inside = set(blocks[: blocks.index(block) + 1])
+    known = {layer.name: layer.block in inside for layer in layers}
+    feeds = sources(model)
+    backbone = set(known)
+    for name in reversed(feeds):
+        if name in backbone:
+            backbone.update(feeds[name])
+    below: set[str] = set()
+    for name, inputs in feeds.items():
+        if name in backbone and known.get(name, below.issuperset(inputs)):
+            below.add(name)
+    return below
 
 
 def find_row(model: keras.Model) -> Backbone | None:

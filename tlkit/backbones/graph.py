@@ -84,7 +84,7 @@ def crossing(model: keras.Model, inside: Collection[str]) -> list[keras.KerasTen
     """Return the tensors, in graph order, that operations outside take from those `inside`."""
     tensors = {}
     nodes = calls(model)
-    made = {id(t): t for name in inside for t in nodes[name][1]}
+    made = {id(t): t for name, (_, outputs) in nodes.items() if name in inside for t in outputs}
     for name, (inputs, _) in nodes.items():
         if name not in inside:
             tensors |= {id(t): made[id(t)] for t in inputs if id(t) in made}

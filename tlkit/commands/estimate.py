@@ -23,7 +23,7 @@ from tlkit.backbones.cost import LayerCost, layer_costs
 from tlkit.compute.engines import candidates
 from tlkit.data.feed.prepare import Prepared
 from tlkit.features.cut import cut_of, split_at
-from tlkit.features.store import HALF_FROM
+from tlkit.features.store import kept_bytes
 from tlkit.planning.freezing import FreezePlan
 from tlkit.planning.phases import Phase, TrainPlan
 
@@ -253,11 +253,7 @@ def _disk(network: keras.Model, phase: Phase, pictures: int) -> int:
         return 0
     if phase.freeze.all_frozen:
         return 4 * pictures * network.output_shape[-1]
-    tensor = cut_of(network, phase.freeze).tensor
-    if isinstance(tensor, list):  # several tensors cross: computed each epoch
-        return 0
-    whole = 4 * pictures * math.prod(tensor.shape[1:])
-    return whole // 2 if whole > HALF_FROM else whole
+    return kept_bytes(cut_of(network, phase.freeze), pictures)
 
 
 def compare_estimate(made: dict[str, Any], took: float) -> dict[str, Any]:

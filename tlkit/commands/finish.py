@@ -14,8 +14,8 @@ from tlkit.compute.memory import halving
 from tlkit.data.feed.examples import Examples
 from tlkit.data.feed.prepare import Prepared
 from tlkit.evaluate.evaluator import outputs, outputs_of
-from tlkit.features.cache import Rows
 from tlkit.features.cut import cut_of, split_at
+from tlkit.features.rows import JointRows, Rows
 from tlkit.planning.phases import HEAD, TrainPlan
 from tlkit.progress import Progress
 from tlkit.reporting.figures import draw_curves, draw_metrics, predictions_csv
@@ -124,7 +124,7 @@ PIECE = 32
 """Kept features that are answered at a time."""
 
 
-def _pieces(rows: Rows, size: int) -> Iterator[tuple[np.ndarray, None]]:
+def _pieces(rows: Rows | JointRows, size: int) -> Iterator[tuple[Any, None]]:
     """Yield features in batches, with nothing where targets would be."""
     for start in range(0, len(rows), size):
         yield rows.take(slice(start, start + size)), None

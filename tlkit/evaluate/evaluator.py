@@ -20,12 +20,13 @@ def outputs(
     """Return the model's outputs float32 (examples, outputs), in the order of `batches`.
 
     Args:
-        batches: pairs of images (n, size, size, 3), 0-255, and targets.
+        batches: pairs of images (n, size, size, 3), 0-255, and targets; for a model of several
+            inputs the former is a tuple.
     """
     function, parts = inference(model, examples), []
     with progress.bar(label, "pictures", examples) as advance:
         for images, _ in batches:
-            parts.append(np.asarray(function(np.asarray(images))))
+            parts.append(np.asarray(function(keras.tree.map_structure(np.asarray, images))))
             advance(len(parts[-1]))
     return np.concatenate(parts).astype(np.float32)
 

@@ -13,7 +13,7 @@ from tlkit.compute import engines
 from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.examples import Batches
 from tlkit.data.feed.pipeline import epoch_order
-from tlkit.features.cache import Rows
+from tlkit.features.rows import JointRows, Rows
 
 
 class FeatureBatches:
@@ -30,7 +30,7 @@ class FeatureBatches:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Rows | JointRows,
         targets: np.ndarray,
         batch_size: int,
         seed: int | None = None,
@@ -69,6 +69,6 @@ def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, 
     """Yield (features, targets and, if any, weights), computed anew."""
     for images, *own in batches:
         features = prefix(np.asarray(images, np.float32))
-        # Of several inputs Keras takes a tuple from a generator, not a list.
+        # As kept ones come, see `JointRows.take`.
         inputs = tuple(features) if isinstance(features, list) else features
         yield inputs, *map(np.asarray, own)

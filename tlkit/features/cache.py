@@ -1,10 +1,11 @@
 """Features on disk: computed once for a picture and a frozen network, read as mapped memory.
 
-A cache entry belongs to one prefix (its graph, its weights, the picture size, number type,
-versions). In it lie shards, each a file of rows and a sidecar that names the pictures by content
-hash and holds a checksum of both and of the entry, so that rows under other names, or of another
-entry, are not believed. A shard is visible once its sidecar is, and is never changed: several
-processes may fill one entry, and a killed one leaves nothing half-written that would be read.
+A cache entry belongs to one tensor of a frozen network (the graph up to it, its weights, the
+picture size, number type, versions); a cut of several tensors has an entry for each. In it lie
+shards, each a file of rows and a sidecar that names the pictures by content hash and holds a
+checksum of both and of the entry, so that rows under other names, or of another entry, are not
+believed. A shard is visible once its sidecar is, and is never changed: several processes may fill
+one entry, and a killed one leaves nothing half-written that would be read.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 from tlkit.atomic import file_draft
 from tlkit.data.pictures.files import parse_json, read_file
 from tlkit.errors import CacheError, printable
+from tlkit.features.rows import Rows
 from tlkit.places import cache_folder
 
 SHARD_BYTES = 32 * 2**20
@@ -68,27 +70,6 @@ def entry_folder(root: Path, key: dict[str, Any], dtype: str) -> Path:
     return root / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-class Rows:
-    """Features of some pictures, in order, lying in mapped shards."""
-
-    def __init__(self, shards: list[np.ndarray], shard_of: np.ndarray, row_of: np.ndarray):
-        self._shards, self._shard_of, self._row_of = shards, shard_of, row_of
-
-    def __len__(self) -> int:
-        return len(self._row_of)
-
-    def take(self, chosen: Any = slice(None)) -> np.ndarray:
-        """Return the features of the chosen pictures as float32 (n, ...)."""
-        shard_of, row_of = self._shard_of[chosen], self._row_of[chosen]
-        out = np.empty((len(row_of), *self._shards[0].shape[1:]), np.float32)
-        for number in np.unique(shard_of):
-            here = shard_of == number
-            out[here] = self._shards[number][row_of[here]]
-        return out
-
-    __getitem__ = take
-
-
 @dataclass(frozen=True)
 class Entry:
     """What `tlkit cache list` shows of an entry."""
@@ -101,7 +82,7 @@ class Entry:
 
 
 class FeatureCache:
-    """One entry of the cache: the features of one prefix.
+    """One entry of the cache: the features of one prefix, at the one tensor that it gives.
 
     Args:
         root: the folder that holds all entries.
@@ -268,11 +249,11 @@ def _folders(root: Path) -> list[Path]:
         return []
 
 
-def make_room(root: Path, needed: int, limit: int, entry: Path | None = None) -> bool:
+def make_room(root: Path, needed: int, limit: int, own: Collection[Path] = ()) -> bool:
     """Remove the longest unused entries until `needed` bytes more keep the cache below `limit`.
 
     Args:
-        entry: the folder that is going to hold the `needed` bytes; what is in it counts as them.
+        own: the entries that are going to hold the `needed` bytes; what is in them counts as them.
 
     Returns:
         Whether there is room, on the disk as well (half of what is free stays free); nothing is
@@ -287,7 +268,7 @@ def make_room(root: Path, needed: int, limit: int, entry: Path | None = None) ->
     held = sum(other.bytes for other in entries)
     if needed > (free + held) / 2:
         return False
-    others = [other for other in entries if other.path != entry]
+    others = [other for other in entries if other.path not in own]
     total = sum(other.bytes for other in others)
     for other in others:
         if total + needed <= limit:

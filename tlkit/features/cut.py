@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
 
-from tlkit.backbones.graph import crossing, sources
-from tlkit.planning.freezing import FreezePlan, block_names
+from tlkit.backbones.blocks import operations_until
+from tlkit.backbones.graph import crossing
+from tlkit.planning.freezing import FreezePlan
 from tlkit.tasks.pooled import POOLED
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A place where frozen ends: its name, and what crosses it.
+    """A place where frozen ends.
 
-    That is one tensor, or a list of them where a block reads more than the one before (NASNet).
+    Attributes:
+        name: of the last frozen block, or of the head's pooling.
+        tensors: what crosses it, in graph order: one tensor of most networks, two where a block
+            reads the two before it (NASNet), several where a head reads at several strides.
     """
 
     name: str
-    tensor: keras.KerasTensor | list[keras.KerasTensor]
+    tensors: tuple[keras.KerasTensor, ...]
 
 
 def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
     """Return where `model` can be cut under `plan`; None if nothing is frozen first."""
-    if plan.all_frozen:
-        return Cut("pooled", model.get_layer(POOLED).output)
+    if plan.all_frozen and any(layer.name == POOLED for layer in model.layers):
+        return Cut("pooled", (model.get_layer(POOLED).output,))
     if plan.cut is None:
         return None
-    tensors = crossing(model, _below(model, plan))
-    return Cut(plan.cut, tensors[0] if len(tensors) == 1 else tensors)
-
-
-def _below(model: keras.Model, plan: FreezePlan) -> set[str]:
-    """Return the operations below the plan's cut, those that are no layers of a block included."""
-    blocks = block_names(plan.layers)
-    frozen = blocks[: blocks.index(plan.cut) + 1]
-    known = {layer.name: layer.block in frozen for layer in plan.layers}
-    below: set[str] = set()
-    for name, inputs in sources(model).items():
-        if known.get(name, below.issuperset(inputs)):
-            below.add(name)
-    return below
+    below = operations_until(model, plan.layers, plan.cut)
+    return Cut(plan.cut, tuple(crossing(model, below)))
 
 
 def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:
@@ -52,4 +45,18 @@ def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, k
     """
     if cut is None:
         return None, keras.Model(model.input, model.output)
-    return keras.Model(model.input, cut.tensor), keras.Model(cut.tensor, model.output)
+    return prefix_to(model, cut.tensors), keras.Model(alone_or_list(cut.tensors), model.output)
+
+
+def prefix_to(
+    model: keras.Model, tensors: Sequence[keras.KerasTensor], name: str | None = None
+) -> keras.Model:
+    """Return what leads from the input of `model` to `tensors`, on its layers and weights."""
+    return keras.Model(model.input, alone_or_list(tensors), name=name)
+
+
+def alone_or_list(
+    tensors: Sequence[keras.KerasTensor],
+) -> keras.KerasTensor | list[keras.KerasTensor]:
+    """Return tensors as Keras takes the inputs or outputs of a model."""
+    return tensors[0] if len(tensors) == 1 else list(tensors)

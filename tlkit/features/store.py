@@ -19,21 +19,21 @@ from tlkit.compute.memory import halving
 from tlkit.data.feed.examples import Batches, Examples
 from tlkit.features.cache import (
     FeatureCache,
-    Rows,
     entry_folder,
     fill,
     kept_digests,
     make_room,
 )
-from tlkit.features.cut import Cut, cut_of
+from tlkit.features.cut import Cut, cut_of, prefix_to
+from tlkit.features.rows import JointRows, Rows, side_by_side
 from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
 
 T = TypeVar("T")
 
 HALF_FROM = 2**30
-"""Bytes of float32 features from which they are kept as float16: losses move by less than 5e-3
-(a test), and twice as many pictures stay in memory."""
+"""Bytes of float32 features, at all tensors of a cut, from which they are kept as float16: losses
+move by less than 5e-3 (a test), and twice as many pictures stay in memory."""
 
 
 class FeatureStore:
@@ -64,9 +64,10 @@ class FeatureStore:
     ):
         self._model, self._root, self._limit = model, root, limit
         self._whole, self._progress, self._names, self._note = whole, progress, names, note
-        self._caches: dict[str, FeatureCache | None] = {}
-        self._keys: dict[str, tuple[dict[str, Any], str]] = {}
-        self._functions: dict[str, engines.Function] = {}
+        self._caches: dict[str, tuple[FeatureCache, ...]] = {}
+        self._opened: dict[Path, FeatureCache] = {}
+        self._identities: dict[int, dict[str, Any]] = {}
+        self._functions: dict[tuple[int, ...], engines.Function] = {}
         self.engine: engines.Engine | None = None
 
     def cuts(self, phase: Phase, later: Sequence[Phase] = ()) -> list[Cut]:
@@ -97,9 +98,9 @@ class FeatureStore:
         If no engine is chosen yet, this tries them on the network that gives all these features.
         """
         self._choose(cuts)
-        return all(self._cache(cut) is not None for cut in cuts)
+        return all(self._entries(cut) for cut in cuts)
 
-    def rows(self, cuts: Sequence[Cut], part: Examples) -> Rows:
+    def rows(self, cuts: Sequence[Cut], part: Examples) -> Rows | JointRows:
         """Return the features of `part`, of pictures in `whole`, at the last of `cuts`.
 
         Args:
@@ -109,9 +110,8 @@ class FeatureStore:
         self._choose(cuts)
         whole = self._whole
         self._halving(lambda size: self._fill(cuts, whole.batched(size)), whole.batch_size)
-        cache = self._cache(cuts[-1])
-        if cache is not None:
-            return cache.rows(part.digests)
+        if caches := self._entries(cuts[-1]):
+            return side_by_side([cache.rows(part.digests) for cache in caches])
         return self._halving(
             lambda size: self._in_memory(cuts[-1], part.batched(size)), part.batch_size
         )
@@ -119,16 +119,18 @@ class FeatureStore:
     def _fill(self, cuts: Sequence[Cut], whole: Examples) -> None:
         """Compute what is missing at those of `cuts` that are kept."""
         digests = whole.digests
-        lacking = [
-            (cut, cache, missing)
-            for cut in cuts
-            if (cache := self._cache(cut)) is not None and (missing := cache.missing(digests))
-        ]
+        ahead, lacking, chosen = [], {}, set()
+        for cut in cuts:
+            for tensor, cache in zip(cut.tensors, self._entries(cut), strict=False):
+                if missing := cache.missing(digests):
+                    ahead.append(cut)
+                    lacking[cache.path] = tensor, cache  # two cuts may share a tensor
+                    chosen.update(missing)
         if lacking:
-            ahead, caches, missing = zip(*lacking, strict=True)
-            chosen = sorted(set().union(*missing))
+            tensors, caches = zip(*lacking.values(), strict=True)
+            chosen = sorted(chosen)
             with self._progress.bar("prefix", f"to {_names(ahead)}", len(chosen)) as advance:
-                features = _run(self._function(ahead), whole.pictures(chosen), advance)
+                features = _run(self._function(tensors), whole.pictures(chosen), advance)
                 fill(caches, [digests[i] for i in chosen], features)
 
     def _halving(self, call: Callable[[int], T], size: int, what: str = "features") -> T:
@@ -136,84 +138,104 @@ class FeatureStore:
 
     def function(self, cut: Cut) -> engines.Function:
         """Return the frozen part below `cut` as a function of a batch of pictures."""
-        if isinstance(cut.tensor, list):
-            return keras.Model(self._model.input, cut.tensor).predict_on_batch
         self._choose([cut])
-        return self._function([cut])
+        return self._function(cut.tensors)
 
-    def _in_memory(self, cut: Cut, part: Examples) -> Rows:
+    def _in_memory(self, cut: Cut, part: Examples) -> Rows | JointRows:
         with self._progress.bar("prefix", f"to {cut.name}", len(part)) as advance:
             pictures = part.pictures(range(len(part)))
-            features = [rows for (rows,) in _run(self._function([cut]), pictures, advance)]
-        return Rows([np.concatenate(features)], np.zeros(len(part), int), np.arange(len(part)))
+            batches = list(_run(self._function(cut.tensors), pictures, advance))
+        shard, row = np.zeros(len(part), int), np.arange(len(part))
+        columns = zip(*batches, strict=True)
+        return side_by_side([Rows([np.concatenate(each)], shard, row) for each in columns])
 
-    def _function(self, cuts: Sequence[Cut]) -> engines.Function:
-        """Return what leads to all of `cuts`; built once, since each would be traced anew."""
-        names = _names(cuts)
-        if names not in self._functions:
-            self._functions[names] = engines.build(self.engine.name, self._network(cuts))
-        return self._functions[names]
-
-    def _network(self, cuts: Sequence[Cut]) -> keras.Model:
-        tensors = [cut.tensor for cut in cuts]
-        return keras.Model(self._model.input, tensors if len(tensors) > 1 else tensors[0])
+    def _function(self, tensors: Sequence[keras.KerasTensor]) -> engines.Function:
+        """Return what leads to all of `tensors`; built once, since each would be traced anew."""
+        key = tuple(map(id, tensors))
+        if key not in self._functions:
+            network = prefix_to(self._model, tensors)
+            self._functions[key] = engines.build(self.engine.name, network)
+        return self._functions[key]
 
     def _choose(self, cuts: Sequence[Cut]) -> None:
         """Choose the engine, if none is yet: one whose features are there, or by a trial."""
-        cuts = [cut for cut in cuts if not isinstance(cut.tensor, list)]
-        if self.engine is not None or not cuts:
+        if self.engine is not None:
             return
         digests = set(self._whole.digests)
-        key, dtype = self._key(cuts[0])
         for name in self._names:
-            there = entry_folder(self._root, {**key, "engine": engines.release(name)}, dtype)
-            if 2 * len(digests.intersection(kept_digests(there))) >= len(digests):
+            there = (kept_digests(folder) for folder in self._folders(cuts[0], name))
+            if all(2 * len(digests & kept) >= len(digests) for kept in there):
                 self.engine = engines.Engine(name)
                 break
         else:
-
-            def trial(size: int) -> tuple[engines.Engine, engines.Function]:
-                sample, *_ = next(iter(self._whole.pictures(range(size))))
-                network, sample = self._network(cuts), np.asarray(sample)
-                return engines.choose(network, self._names, len(digests), sample, self._progress)
-
-            most = min(engines.TRIAL, len(self._whole))
-            self.engine, self._functions[_names(cuts)] = self._halving(trial, most, "engines")
+            self.engine = self._tried(cuts)
         self._note(self.engine)
         self._progress.say("prefix", f"to {_names(cuts)}, frozen; {self.engine.describe()}")
 
-    def _key(self, cut: Cut) -> tuple[dict[str, Any], str]:
-        """Return what features at `cut` depend on but pictures and engine, and their type."""
-        if cut.name not in self._keys:
-            # Named, or it would be numbered by the models made before, and the number is in it.
-            key = _identity(keras.Model(self._model.input, cut.tensor, name="prefix"))
-            size = 4 * len(self._whole) * math.prod(cut.tensor.shape[1:])
-            self._keys[cut.name] = key, "float16" if size > HALF_FROM else "float32"
-        return self._keys[cut.name]
+    def _tried(self, cuts: Sequence[Cut]) -> engines.Engine:
+        """Return the engine that wins a trial on the network that gives the features at `cuts`."""
+        tensors = list({id(tensor): tensor for cut in cuts for tensor in cut.tensors}.values())
+        network, images = prefix_to(self._model, tensors), len(set(self._whole.digests))
 
-    def _cache(self, cut: Cut) -> FeatureCache | None:
+        def trial(size: int) -> tuple[engines.Engine, engines.Function]:
+            sample, *_ = next(iter(self._whole.pictures(range(size))))
+            return engines.choose(network, self._names, images, np.asarray(sample), self._progress)
+
+        most = min(engines.TRIAL, len(self._whole))
+        engine, self._functions[tuple(map(id, tensors))] = self._halving(trial, most, "engines")
+        return engine
+
+    def _key(self, tensor: keras.KerasTensor, engine: str) -> dict[str, Any]:
+        """Return what features at `tensor` depend on but pictures and number type."""
+        if id(tensor) not in self._identities:
+            # Named, or it would be numbered by the models made before, and the number is in it.
+            prefix = prefix_to(self._model, [tensor], "prefix")
+            self._identities[id(tensor)] = _identity(prefix)
+        return {**self._identities[id(tensor)], "engine": engines.release(engine)}
+
+    def _folders(self, cut: Cut, engine: str) -> list[Path]:
+        """Return the entries of the tensors of `cut`."""
+        dtype = kept_type(cut, len(self._whole))
+        return [entry_folder(self._root, self._key(t, engine), dtype) for t in cut.tensors]
+
+    def _entries(self, cut: Cut) -> tuple[FeatureCache, ...]:
+        """Return the opened entries of the tensors of `cut`; none where they cannot be kept."""
         if cut.name not in self._caches:
             self._caches[cut.name] = self._open(cut)
         return self._caches[cut.name]
 
-    def _open(self, cut: Cut) -> FeatureCache | None:
-        if isinstance(cut.tensor, list):
-            what = f"{len(cut.tensor)} tensors cross behind {cut.name}"
-            self._progress.say("cache", f"{what}: features computed each epoch, by keras")
-            return None
-        key, dtype = self._key(cut)
-        key = {**key, "engine": engines.release(self.engine.name)}
-        shape = cut.tensor.shape[1:]
-        needed = np.dtype(dtype).itemsize * len(self._whole) * math.prod(shape)
-        entry = entry_folder(self._root, key, dtype)
-        if not make_room(self._root, needed, self._limit, entry):
+    def _open(self, cut: Cut) -> tuple[FeatureCache, ...]:
+        engine, folders = self.engine.name, self._folders(cut, self.engine.name)
+        if not make_room(self._root, kept_bytes(cut, len(self._whole)), self._limit, folders):
             self._progress.say("cache", f"features at {cut.name} do not fit: computed each epoch")
-            return None
-        title = f"{self._model.input_shape[1]} px to {cut.name}, {dtype}, {key['engine']}"
-        cache = FeatureCache(self._root, key, shape, dtype, title)
-        if cache.damaged:
-            self._progress.say("cache", f"{cache.damaged} damaged files removed, computed anew")
-        return cache
+            return ()
+        dtype, several = kept_type(cut, len(self._whole)), len(cut.tensors) > 1
+        for i, (folder, tensor) in enumerate(zip(folders, cut.tensors, strict=True), start=1):
+            key, name = self._key(tensor, engine), cut.name
+            if several:
+                name += f" ({i} of {len(cut.tensors)})"
+            title = f"{self._model.input_shape[1]} px to {name}, {dtype}, {key['engine']}"
+            if folder not in self._opened:
+                cache = FeatureCache(self._root, key, tensor.shape[1:], dtype, title)
+                self._opened[folder] = cache
+                if cache.damaged:
+                    text = f"{cache.damaged} damaged files removed, computed anew"
+                    self._progress.say("cache", text)
+        return tuple(self._opened[folder] for folder in folders)
+
+
+def kept_type(cut: Cut, images: int) -> str:
+    """Return the number type in which the features of so many images are kept at `cut`."""
+    return "float16" if _numbers(cut, images) * 4 > HALF_FROM else "float32"
+
+
+def kept_bytes(cut: Cut, images: int) -> int:
+    """Return the bytes of the kept features of so many images, at all tensors of `cut`."""
+    return np.dtype(kept_type(cut, images)).itemsize * _numbers(cut, images)
+
+
+def _numbers(cut: Cut, images: int) -> int:
+    return images * sum(math.prod(tensor.shape[1:]) for tensor in cut.tensors)
 
 
 def _identity(prefix: keras.Model) -> dict[str, Any]:
@@ -231,7 +253,7 @@ def _identity(prefix: keras.Model) -> dict[str, Any]:
 
 
 def _names(cuts: Iterable[Cut]) -> str:
-    return " and ".join(cut.name for cut in cuts)
+    return " and ".join(dict.fromkeys(cut.name for cut in cuts))
 
 
 def _run(

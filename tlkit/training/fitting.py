@@ -16,8 +16,8 @@ from tlkit.compute.memory import free_bytes, is_out_of_memory
 from tlkit.data.feed.pipeline import endless
 from tlkit.errors import OutOfMemoryError
 from tlkit.features.batches import FeatureBatches, computed
-from tlkit.features.cache import Rows
 from tlkit.features.cut import Cut
+from tlkit.features.rows import JointRows, Rows
 from tlkit.planning import rules
 from tlkit.planning.phases import Phase
 from tlkit.runfolder.batches import note_batch
@@ -50,7 +50,7 @@ class Fitting:
         phase: Phase,
         suffix: keras.Model,
         cut: Cut | None,
-        rows: tuple[Rows, Rows] | None,
+        rows: tuple[Rows | JointRows, Rows | JointRows] | None,
         deepest: bool,
     ):
         self._session, self._phase, self._suffix, self._cut = session, phase, suffix, cut

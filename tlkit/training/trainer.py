@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from tlkit.compute.devices import precision_of
 from tlkit.errors import TrainingError
-from tlkit.features.cache import Rows
 from tlkit.features.cut import cut_of, split_at
+from tlkit.features.rows import Rows
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.runfolder.state import PhaseResult
