@@ -18,7 +18,6 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.commands.preview import describe_target
 from tlkit.data.example import Example
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.mix import mixer
@@ -240,7 +239,7 @@ def test_shares_of_one_class_lose_and_score_as_its_index_does():
     ],
 )
 def test_targets_in_words(task, target, text):
-    assert describe_target(task, np.array(target, np.float32)) == text
+    assert task.describe(np.array(target, np.float32)) == text
 
 
 # The spec, training and the preview

@@ -8,8 +8,8 @@ from conftest import TINY, draw_picture, write_pictures
 from sklearn.utils.class_weight import compute_sample_weight
 
 import tlkit
+from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.example import Example
-from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.pipeline import batches
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches

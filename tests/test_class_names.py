@@ -14,9 +14,10 @@ from tlkit.commands.asked import spec_of
 from tlkit.data.readers.arrays import array_listing
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.data.readers.open import open_source
-from tlkit.data.targets import TARGETS, ClassTargets, LabelsTargets, NumberTargets
+from tlkit.data.targets import ClassTargets, LabelsTargets, NumberTargets
 from tlkit.errors import DataError, SpecError
 from tlkit.spec.tables import TableSpec
+from tlkit.tasks.registry import TASKS
 
 IMAGES = (np.arange(4 * 8 * 8) % 256).reshape(4, 8, 8).astype(np.uint8)
 NAMES = ("zebra", "ant")
@@ -116,7 +117,7 @@ def test_negative_labels_are_pointed_out():
 
 
 def named(task="classification", names=NAMES):
-    return TARGETS[task](TableSpec(), names)
+    return TASKS[task].labels(TableSpec(), names)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tlkit.compute import compilers, engines
 from tlkit.compute.engines import Engine, build, candidates, choose
 from tlkit.data.feed.examples import Examples
 from tlkit.errors import CacheError, Interrupted, SpecError
-from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.evaluator import answered, together
 from tlkit.features import cache as cache_module
 from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import FeatureCache, fill, list_entries
@@ -420,7 +420,7 @@ def test_a_cut_of_several_tensors_is_kept_in_one_pass(net, tmp_path, name):
         np.testing.assert_array_equal(few, every[chosen])
     # The suffix answers as the model does, and the next process computes nothing.
     _, suffix = split_at(model, cut)
-    found = outputs(suffix, [(rows.take(), None)], 20, QUIET, "test")
+    found = together(answered(suffix, [(rows.take(), None)], 20, QUIET, "test"))
     assert share(found, np.asarray(model(images, training=False))) < engines.TOLERANCE["float32"]
     seen.clear()
     again = FeatureStore(model, tmp_path, 2**30, part, QUIET, (name,)).rows([cut], part)

@@ -20,11 +20,11 @@ from test_decode import png_bomb
 import tlkit
 from tlkit.backbones.lite0.torch_legacy import read_state_dict
 from tlkit.cli.main import main
+from tlkit.data.csv_cells import csv_cell
 from tlkit.data.readers.open import open_source
 from tlkit.data.scan import scan, summary
 from tlkit.errors import BackboneError, DataError, RunFolderError, SpecError, WeightsError
 from tlkit.progress import Progress
-from tlkit.reporting.csv_cells import csv_cell
 from tlkit.runfolder.folder import next_folder
 from tlkit.spec.read import make_spec, merge, read_recipe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import re
 from pathlib import Path
 
 import tlkit
@@ -14,8 +15,8 @@ ORDER = (
     *("errors", "lettering", "progress", "places", "atomic"),
     *("backbones.families", "backbones.lite0", "backbones", "spec", "backbones.own"),
     *("planning", "compute"),
-    *("data.pictures", "data", "data.readers", "data.scan", "data.feed"),
-    *("tasks", "applications", "features", "solver", "runfolder", "training"),
+    *("data.pictures", "data", "data.readers", "data.scan", "tasks", "data.feed"),
+    *("applications", "features", "solver", "runfolder", "training"),
     *("reporting", "evaluate", "export", "run"),
     *("commands", "commands.compare", "cli"),
 )
@@ -110,6 +111,22 @@ def test_tensorflow_stays_where_it_belongs():
         place = file.relative_to(ROOT / "tlkit").as_posix()
         uses = {name.partition(".")[0] for name in imported(file)} & {"tensorflow", "tf_keras"}
         assert not uses or place.startswith(USES_TENSORFLOW), f"{place} imports TensorFlow"
+
+
+TASK_ASKED = re.compile(r"\btask\.name\b\s*(==|!=|in\b)|isinstance\([\w.]*task\b|\.task\s*(==|!=)")
+
+
+def test_nothing_outside_tasks_asks_which_task_it_has():
+    """What depends on a task, the task says: see `tasks.task.Task`."""
+    asking = set()
+    for file in FILES:
+        place = file.relative_to(ROOT / "tlkit").as_posix()
+        if not place.startswith("tasks/") and TASK_ASKED.search(file.read_text(encoding="utf-8")):
+            asking.add(place)
+    assert asking == set()
+    assert TASK_ASKED.search('if task.name == "x"')
+    assert TASK_ASKED.search("isinstance(self.task, Task)")
+    assert TASK_ASKED.search('spec.task == "x"')
 
 
 def test_files_are_short_say_what_they_are_for_and_are_named_after_it():

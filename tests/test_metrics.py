@@ -11,15 +11,18 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
 
-from tlkit.reporting.figures import draw_confusion, draw_curves, draw_labels, predictions_csv
+from tlkit.reporting.figures import draw_curves
+from tlkit.reporting.written import as_csv
 from tlkit.tasks.classification import Classification
+from tlkit.tasks.drawing import draw_confusion, draw_labels
 from tlkit.tasks.metrics import (
     classification_metrics,
-    headline,
+    macro_f1,
+    multilabel_headline,
     top_k,
     wilson_interval,
 )
-from tlkit.tasks.multilabel import Multilabel, macro_f1
+from tlkit.tasks.multilabel import Multilabel
 
 LABELS = ("ant", "bee", "cat", "dog")
 
@@ -137,7 +140,7 @@ def test_labels_of_which_none_occurs_are_not_measured(tmp_path):
     found = task.metrics(np.zeros((3, 2), np.float32), np.full((3, 2), 0.1, np.float32))
     for name in ("macro_f1", "micro_f1", "mean_average_precision"):
         assert found[name] is None
-    assert headline(found) == "macro F1 -, micro F1 -, mean average precision -, on 3"
+    assert multilabel_headline(found) == "macro F1 -, micro F1 -, mean average precision -, on 3"
     assert found["accuracy"] == 1
     draw_labels(found["per_class"], tmp_path / "labels.png")
     with Image.open(tmp_path / "labels.png") as image:
@@ -146,7 +149,8 @@ def test_labels_of_which_none_occurs_are_not_measured(tmp_path):
 
 def test_headline_of_labels_in_every_image_has_nothing_to_rank():
     found = Multilabel(("a",)).metrics(np.ones((2, 1), np.float32), np.full((2, 1), 0.9))
-    assert headline(found) == "macro F1 1.000, micro F1 1.000, mean average precision -, on 2"
+    text = "macro F1 1.000, micro F1 1.000, mean average precision -, on 2"
+    assert multilabel_headline(found) == text
 
 
 def test_a_probability_of_zero_gives_a_finite_loss():
@@ -197,6 +201,12 @@ def test_wilson_interval_against_published_values(right, total, interval):
 def test_wilson_interval_stays_inside_and_holds_the_share(right):
     low, high = wilson_interval(right, 3)
     assert -1e-12 <= low <= right / 3 <= high <= 1 + 1e-12
+
+
+def predictions_csv(task, ids, truth, outputs):
+    found = task.evaluator()
+    found.update(ids, truth, None, outputs)
+    return as_csv(found.rows())
 
 
 def test_predictions_csv(answers):

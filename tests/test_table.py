@@ -11,10 +11,10 @@ from conftest import TINY
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.readers.open import open_source
-from tlkit.data.targets import TARGETS
 from tlkit.errors import DataError, SpecError
 from tlkit.spec.read import make_spec
 from tlkit.spec.tables import TableSpec
+from tlkit.tasks.registry import TASKS
 
 
 def write_table(folder, lines):
@@ -107,7 +107,7 @@ UNLABELLED = {
 
 
 def read(tmp_path, lines, task, **table):
-    targets = TARGETS[task or "classification"](TableSpec(**table))
+    targets = TASKS[task or "classification"].labels(TableSpec(**table))
     return open_source(str(write_table(tmp_path, lines)), targets=targets)
 
 

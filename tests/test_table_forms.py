@@ -15,9 +15,9 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.data.readers import locate
 from tlkit.data.readers.open import open_source
-from tlkit.data.targets import targets_of
 from tlkit.errors import DataError, SpecError
 from tlkit.spec.read import make_spec, merge
+from tlkit.tasks.registry import targets_of
 
 FILES = ("a.png", "b.png", "c.png", "d.png")
 TEXT = "image,label\na.png,Äpfel\nb.png,Birnen\nc.png,Äpfel\nd.png,Birnen\n"

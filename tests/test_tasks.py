@@ -330,7 +330,7 @@ def test_class_folders_are_refused_for_other_tasks(task, pictures, tmp_path):
 
 
 def test_an_unknown_task_is_refused():
-    with pytest.raises(SpecError, match="task: should be 'classification', 'multilabel' or"):
+    with pytest.raises(SpecError, match="task: unknown. Allowed: classification, multilabel, reg"):
         tlkit.train("x", task="detection")
 
 

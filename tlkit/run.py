@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tlkit.compute.memory import halving
+from tlkit.data.column import read_by
 from tlkit.data.feed.pipeline import batches
 from tlkit.data.membership import Known, Members, count, reasons, recognise
 from tlkit.data.pictures.decode import traced_decode_and_resize
@@ -21,10 +22,9 @@ from tlkit.data.pictures.rendering import Rendering, rendering_of
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
 from tlkit.data.scan.scan import scan
-from tlkit.data.targets import targets_of
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError
-from tlkit.evaluate.evaluator import outputs
+from tlkit.evaluate.evaluator import answered, measured
 from tlkit.evaluate.own_test import check_test, own_test
 from tlkit.evaluate.predictor import predict_items
 from tlkit.evaluate.tta import averaging
@@ -33,8 +33,8 @@ from tlkit.reporting.written import check_targets, write_evaluation
 from tlkit.runfolder import record
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.run import RunSpec
-from tlkit.tasks.registry import task_from_json
-from tlkit.tasks.task import Task
+from tlkit.tasks.registry import targets_of, task_from_json
+from tlkit.tasks.task import Evaluator, Task
 
 
 def open_run(folder: str | Path) -> Run:
@@ -147,7 +147,7 @@ class Run:
                 f"{self.model.output_shape[-1]}, {len(self.labels)} and {len(self.task.outputs)} "
                 "outputs"
             )
-        return averaging(self.model, views, self.spec.mirror)
+        return averaging(self.model, views, self.spec.mirror, self.task.flip)
 
     def evaluate(
         self,
@@ -194,6 +194,7 @@ class Run:
             shown.say("note", note)
         found = scan(examples, shown, rendering=self.rendering)
         say_facts(pixel_facts(found), len(found.digests), shown, options=False)
+        examples = found.hashed(examples)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:
             raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
@@ -208,27 +209,27 @@ class Run:
         else:
             known = recognise(usable, found.digests, self.members, shown)
             usable = [e for e in usable if e.id not in known]
-        targets = self.task.encode([e.label for e in usable])
+        targets = read_by(self.task.encode([e.label for e in usable]), found.reading)
         size = self.spec.size
         how = {"rendering": self.rendering, "reading": found.reading}
 
-        def answer(batch: int) -> np.ndarray:
+        def answer(batch: int) -> Evaluator:
             pictures = batches(usable, targets, size, batch, **how)
-            return outputs(model, pictures, len(usable), shown, "evaluate")
+            answers = answered(model, pictures, len(usable), shown, "evaluate")
+            return measured(self.task, usable, targets, answers)
 
         with found.reading.told():
             say = functools.partial(shown.say, "evaluate")
-            answers = halving(answer, self.spec.batch_size, "evaluate", say)
-        metrics = self.task.metrics(targets, answers)
+            taken = halving(answer, self.spec.batch_size, "evaluate", say)
         left_out = sorted((found.left_out | reasons(known)).items())
         result = {
-            **metrics,
+            **taken.result(),
             "part": part,
             "left_out": [{"id": id_, "reason": why} for id_, why in left_out],
             "seen_in_training": count(known, "train"),
             "seen_in_validation": count(known, "val"),
         }
-        write_evaluation(self.task, result, usable, targets, answers, out, csv, shown)
+        write_evaluation(taken, result, out, csv, shown)
         return result
 
     def predict(

@@ -92,8 +92,6 @@ def compare(
 
 
 def _show(found, out: Path | None, typed: str, progress: Progress) -> None:
-    from tlkit.tasks.metrics import headline
-
     progress.console.print(found.table())
     progress.say("", found.measured)
     best, error = found.best, found.standard_error
@@ -106,7 +104,7 @@ def _show(found, out: Path | None, typed: str, progress: Progress) -> None:
         quick = min([best, *found.equals], key=lambda entry: entry.latency)
         progress.say("", f"the quickest of these: {quick.label}, {quick.latency:.1f} ms a picture")
     if found.test:
-        progress.say("test", f"{best.label}: {headline(found.test)}; ranks nothing")
+        progress.say("test", f"{best.label}: {found.headline}; ranks nothing")
     progress.say("took", f"{found.seconds:.0f} s of {found.budget:.0f} s")
     if out is not None:
         progress.say("compared", f"{out}: compare.json, compare.csv, pareto.png")

@@ -52,7 +52,7 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
         from tlkit.data.pictures.rendering import rendering_of
         from tlkit.data.scan.contact_sheet import write_sheet
         from tlkit.data.scan.summary import scan_source
-        from tlkit.data.targets import targets_of
+        from tlkit.tasks.registry import targets_of
 
         size = spec.image_size if spec.backbone.given else spec.size
         targets, asked = targets_of(spec), rendering_of(spec)

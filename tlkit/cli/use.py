@@ -71,10 +71,12 @@ def evaluate(
         import tlkit
 
         written = {"out": out, "csv": csv_file}
-        metrics = tlkit.open_run(run).evaluate(data, views=views, progress=progress, **written)
+        opened = tlkit.open_run(run)
+        metrics = opened.evaluate(data, views=views, progress=progress, **written)
         if as_json:
             show(metrics)
         else:
+            progress.say("evaluate", opened.task.headline(metrics))
             _show_metrics(metrics, progress)
         for path in (csv_file, out):
             if path is not None:
@@ -85,20 +87,18 @@ def evaluate(
 def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     from rich.table import Table
 
-    from tlkit.tasks.metrics import headline
-
-    progress.say("evaluate", headline(metrics))
     tops = [f"top-{k} {share:.3f}" for k, share in metrics.get("top_k", {}).items() if k != "1"]
     if tops:
         progress.say("", ", ".join(tops))
-    rows = metrics.get("per_class") or metrics["per_target"]
-    table = Table("class" if "per_class" in metrics else "number", *next(iter(rows.values())))
-    for name, row in rows.items():
-        shown = (
-            "-" if x is None else str(x) if isinstance(x, int) else f"{x:.4g}" for x in row.values()
-        )
-        table.add_row(name, *shown)
-    progress.console.print(table)
+    if rows := metrics.get("per_class") or metrics.get("per_target"):
+        table = Table("class" if "per_class" in metrics else "number", *next(iter(rows.values())))
+        for name, row in rows.items():
+            shown = (
+                "-" if x is None else str(x) if isinstance(x, int) else f"{x:.4g}"
+                for x in row.values()
+            )
+            table.add_row(name, *shown)
+        progress.console.print(table)
     left_out = metrics["left_out"]
     for item in left_out[:5]:
         progress.say("left out", f"{item['id']}: {item['reason']}")
@@ -208,8 +208,9 @@ def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progres
 
 def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
     """Return what stands in the table's columns `label`, `score` and `next`."""
-    if "values" in row:
-        return ", ".join(f"{name} {x:.4g}" for name, x in row["values"].items()), "", ""
+    if "label" not in row:  # numbers by name
+        numbers = [own for own in row.values() if isinstance(own, dict)]
+        return ", ".join(f"{n} {x:.4g}" for own in numbers for n, x in own.items()), "", ""
     ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
     given = row.get("labels", [row["label"]])
     others = [f"{name} {p:.3f}" for name, p in ranked if name not in given]
@@ -218,9 +219,10 @@ def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
 
 
 def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
-    from tlkit.reporting.csv_cells import csv_cell
+    from tlkit.data.csv_cells import csv_cell
 
-    rows = [_flat(row) for row in results]
+    named = {key for row in results for key, own in row.items() if isinstance(own, dict)}
+    rows = [_flat(row, named | {"probabilities", "values"}) for row in results]
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [*columns, "error"], restval="")
@@ -232,13 +234,15 @@ def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
         raise DataError(f"--csv {path}: cannot be written: {error.strerror}") from error
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a prediction with a column for each probability or number."""
-    probabilities, values = row.get("probabilities") or {}, row.get("values") or {}
-    flat = {name: x for name, x in row.items() if name not in ("probabilities", "values")}
+def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
+    """Return a prediction with a column for each probability or number, those of `named`."""
+    flat = {name: x for name, x in row.items() if name not in named}
     if flat.get("labels") is not None:
         flat["labels"] = "|".join(flat["labels"])
-    return flat | {f"p_{label}": p for label, p in probabilities.items()} | values
+    before = {"probabilities": "p_", "values": ""}
+    for key in [key for key in row if key in named]:
+        flat |= {f"{before.get(key, f'{key}_')}{name}": x for name, x in (row[key] or {}).items()}
+    return flat
 
 
 @click.command(epilog="Example: tlkit export runs/first --format savedmodel --out served/")

@@ -11,6 +11,7 @@ from tlkit.backbones.catalog import MODEL
 from tlkit.data.readers.arrays import class_names_of
 from tlkit.spec.read import asked_spec
 from tlkit.spec.run import ARRAYS, RunSpec
+from tlkit.tasks.registry import check_task
 
 
 def spec_of(
@@ -45,4 +46,6 @@ def spec_of(
         fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
-    return asked_spec(fields, callbacks=callbacks, command=command), arrays
+    spec = asked_spec(fields, callbacks=callbacks, command=command)
+    check_task(spec)
+    return spec, arrays

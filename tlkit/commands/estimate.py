@@ -26,6 +26,7 @@ from tlkit.features.cut import cut_of, split_at
 from tlkit.features.store import kept_bytes
 from tlkit.planning.freezing import FreezePlan
 from tlkit.planning.phases import Phase, TrainPlan
+from tlkit.tasks.registry import lookup
 
 SHARE = 0.85
 """Of the time that both terms give, what a pass forward takes. Measured on two shared CPU cores in
@@ -142,7 +143,7 @@ def estimate(
     views = (plan.views - 1) * pictures["train"]
     # The scan has just decoded every picture once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(pictures.values()))
-    phases, kept = [], False
+    phases, kept, pooled = [], False, bool(lookup(prepared.spec.task).solver)
     for phase in plan.phases:
         below, above = work_of(network, phase.freeze)
         passes = [factor * machine.seconds(work) for work in (below, above)]
@@ -151,7 +152,7 @@ def estimate(
         held, each = _memory(network, above, phase)
         row["memory"] = held + prepared.spec.batch_size * each
         row["memory_per_image"] = each
-        row["disk"] = _disk(network, phase, sum(pictures.values()) + views)
+        row["disk"] = _disk(network, phase, sum(pictures.values()) + views, pooled)
         kept = phase.method == "solve"  # on its way the next phase's features are kept
         phases.append(row)
     seconds = START_SECONDS + sum(row["seconds"] for row in phases) + prepared.seconds
@@ -247,12 +248,17 @@ def memory_warning(made: dict[str, Any], batch_size: int, free: int | None) -> s
     return f"{text}a smaller --image-size or backbone"
 
 
-def _disk(network: keras.Model, phase: Phase, pictures: int) -> int:
-    """Return the bytes of the features that are kept for a phase."""
+def _disk(network: keras.Model, phase: Phase, pictures: int, pooled: bool) -> int:
+    """Return the bytes of the features that are kept for a phase.
+
+    Args:
+        pooled: whether the head begins with a pooling.
+    """
     if not phase.keeps_features:
         return 0
     if phase.freeze.all_frozen:
-        return 4 * pictures * network.output_shape[-1]
+        tensor = network.output
+        return 4 * pictures * math.prod(tensor.shape[-1:] if pooled else tensor.shape[1:])
     return kept_bytes(cut_of(network, phase.freeze), pictures)
 
 

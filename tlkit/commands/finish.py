@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.compute.engines import CHECKED, disagreement, reference
+from tlkit.compute.engines import CHECKED, disagreement, inference, reference
 from tlkit.compute.memory import halving
 from tlkit.data.feed.examples import Examples
 from tlkit.data.feed.prepare import Prepared
-from tlkit.evaluate.evaluator import outputs, outputs_of
+from tlkit.evaluate.evaluator import Consume, T, answered, answered_part, measured, together
 from tlkit.features.cut import cut_of, split_at
-from tlkit.features.rows import JointRows, Rows
+from tlkit.features.rows import Rows
 from tlkit.planning.phases import HEAD, TrainPlan
 from tlkit.progress import Progress
-from tlkit.reporting.figures import draw_curves, draw_metrics, predictions_csv
+from tlkit.reporting.figures import draw_curves
+from tlkit.reporting.written import as_csv
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import PhaseResult
-from tlkit.tasks.metrics import headline
 from tlkit.tasks.task import Task
 from tlkit.training.session import Session
 
@@ -41,11 +41,11 @@ def measure_run(
         draw_curves(log, folder.path / "curves.png")
     answer = _answerer(plan, results, session)
 
-    def validation() -> tuple[np.ndarray, np.ndarray]:
+    def validated() -> tuple[np.ndarray, np.ndarray]:
         part = prepared.examples("val", task.encode)
-        return part.targets, answer(part, "validation")
+        return part.targets[: len(part)], answer(part, "validation", together)
 
-    settled = task.settled(validation)
+    task = task.tuned(validated)
     by_phase = Counter()
     for result in results:
         by_phase[result.name] += result.seconds
@@ -72,9 +72,7 @@ def measure_run(
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
         "val": session.checkpoints.best,
-        "test": _test_metrics(prepared, settled, answer, folder, progress)
-        if counts["test"]
-        else None,
+        "test": _test_metrics(prepared, task, answer, folder, progress) if counts["test"] else None,
         "seconds": {
             "total": 0.0,
             "scan": round(prepared.seconds, 3),
@@ -83,11 +81,11 @@ def measure_run(
             "finetune": round(sum(by_phase.values()) - by_phase[HEAD], 3),
         },
     }
-    return metrics, settled
+    return metrics, task
 
 
-Answerer = Callable[[Examples, str], np.ndarray]
-"""From a part and its name to the model's outputs (n, outputs)."""
+Answerer = Callable[[Examples, str, Consume[T]], T]
+"""From a part and its name to what is made of the model's outputs for it."""
 
 
 def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> Answerer:
@@ -100,22 +98,23 @@ def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> 
     model, store, progress = session.model, session.store, session.progress
     cut = cut_of(model, plan.phases[len(results) - 1].freeze) if results[-1].cached else None
 
-    def answer(part: Examples, name: str) -> np.ndarray:
+    def answer(part: Examples, name: str, consume: Consume[T]) -> T:
         if cut is not None:
             rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
-            found = halving(
-                lambda size: outputs(suffix, _pieces(rows, size), len(part), progress, name),
-                *(PIECE, name, partial(progress.say, name)),
-            )
             sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
             expected = reference(model, np.asarray(sample))
-            given = found[: len(expected[0])]
-            difference, allowed = disagreement(model, [given], expected)
+            given = inference(suffix, len(part))(rows.take(slice(0, len(expected[0]))))
+            difference, allowed = disagreement(model, [np.asarray(given)], expected)
             if difference <= allowed:
-                return found
+
+                def some(size: int) -> T:
+                    pieces = _pieces(rows, size)
+                    return consume(answered(suffix, pieces, len(part), progress, name))
+
+                return halving(some, PIECE, name, partial(progress.say, name))
             text = f"kept features answer otherwise than the model, by {difference:.2g}"
             progress.say(name, f"{text}: measured by the whole model")
-        return outputs_of(model, part, progress, name)
+        return answered_part(model, part, progress, name, consume)
 
     return answer
 
@@ -124,29 +123,28 @@ PIECE = 32
 """Kept features that are answered at a time."""
 
 
-def _pieces(rows: Rows | JointRows, size: int) -> Iterator[tuple[Any, None]]:
-    """Yield features in batches, with nothing where targets would be."""
+def _pieces(rows: Rows, size: int) -> Iterator[tuple[np.ndarray]]:
+    """Yield features in batches."""
     for start in range(0, len(rows), size):
-        yield rows.take(slice(start, start + size)), None
+        yield (rows.take(slice(start, start + size)),)
 
 
 def _test_metrics(
     prepared: Prepared, task: Task, answer: Answerer, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
     test, part = prepared.split.test, prepared.examples("test", task.encode)
-    answers = answer(part, "test")
-    rows = predictions_csv(task, [e.id for e in test], [e.label for e in test], answers)
-    folder.write_text("predictions.csv", rows)
-    metrics = task.metrics(part.targets, answers)
-    if note := draw_metrics(task, metrics, part.targets, answers, folder.path):
+    found = answer(part, "test", partial(measured, task, test, part.targets))
+    folder.write_text("predictions.csv", as_csv(found.rows()))
+    metrics = found.result()
+    if note := found.draw(folder.path):
         progress.say("note", note)
     return metrics
 
 
-def say_result(metrics: dict[str, Any], folder: RunFolder, progress: Progress) -> None:
+def say_result(metrics: dict[str, Any], task: Task, folder: RunFolder, progress: Progress) -> None:
     total = f"{metrics['seconds']['total']:.0f} s in all"
     if metrics["test"]:
-        progress.say("test", f"{headline(metrics['test'])}; {total}")
+        progress.say("test", f"{task.headline(metrics['test'])}; {total}")
     else:
         values = ", ".join(f"{name} {value:.3f}" for name, value in metrics["val"].items())
         progress.say("val", f"{values}; no test part; {total}")

@@ -27,8 +27,8 @@ from tlkit.places import check_png
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
 from tlkit.progress import Advance, Progress, as_progress
-from tlkit.reporting.figures import save_figure
 from tlkit.runfolder.folder import RunFolder
+from tlkit.tasks.drawing import save_figure
 from tlkit.training import smoothing
 from tlkit.training.schedule import make_optimizer, peak_rate
 from tlkit.training.session import Session

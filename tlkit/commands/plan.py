@@ -20,13 +20,16 @@ from tlkit.spec.checks import find_problems
 from tlkit.spec.idle import find_idle
 from tlkit.spec.read import make_spec
 from tlkit.spec.run import RunSpec
-from tlkit.tasks.registry import TASKS
+from tlkit.tasks.registry import lookup, task_of
 
 
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
     """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
     spec = prepared.spec
-    classes = TASKS[spec.task](prepared.source.outputs).classes
+    if not lookup(spec.task).solver:  # its phases are fitted
+        head = spec.head.model_copy(update={"solver": "fit"})
+        spec = spec.model_copy(update={"head": head})
+    classes = task_of(spec, prepared.source.outputs).classes
     return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 
 

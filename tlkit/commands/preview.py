@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from tlkit.data.column import select
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import batches
@@ -17,15 +18,12 @@ from tlkit.errors import DataError, SpecError
 from tlkit.lettering import lettering, missing_note
 from tlkit.places import check_png
 from tlkit.progress import Progress
-from tlkit.reporting.figures import save_figure
-from tlkit.tasks.registry import TASKS
+from tlkit.tasks.drawing import save_figure
+from tlkit.tasks.registry import task_of
 from tlkit.tasks.task import Task
 
 MOST = 50
 """Rows, and columns, that a grid may have: beyond, nobody can see a picture."""
-
-LONGEST = 24
-"""Characters of a class's name under a picture."""
 
 
 def check_grid(out: str | Path, pictures: int, draws: int) -> Path:
@@ -54,11 +52,12 @@ def draw_preview(
         DataError: the file cannot be written.
     """
     spec = prepared.spec
-    task = TASKS[spec.task](prepared.source.outputs)
+    task = task_of(spec, prepared.source.outputs)
     train = prepared.training(task)
     order = train.balance.order(len(train), np.random.default_rng(spec.seed))[:pictures]
     group = [prepared.split.train[i] for i in order]
-    targets = task.soften(train.targets[order])
+    targets = select(train.targets, order)
+    targets = task.soften(targets) if task.mixes else targets
     how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
     plain = batches(group, targets, spec.size, len(group), **how)
     seen = batches(
@@ -117,25 +116,6 @@ def _draw(
             axis.imshow(np.clip(images[i] / 255, 0, 1))
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.set_xlabel(shown(describe_target(task, targets[i])), fontsize=8)
+            axis.set_xlabel(shown(task.describe(targets[i])), fontsize=8)
         axes[0, j].set_title("as it is" if j == 0 else f"draw {j}", fontsize=9)
     return figure
-
-
-def describe_target(task: Task, target: np.ndarray) -> str:
-    """Return a mixed target (outputs,) in words: its classes, with shares where they are several.
-
-    Numbers are given by name and value.
-    """
-    if task.answers == "values":
-        return "\n".join(f"{_short(n)} {x:.3g}" for n, x in zip(task.outputs, target, strict=True))
-    shares = [(float(x), name) for x, name in zip(target, task.outputs, strict=True) if x > 0.005]
-    lines = [
-        _short(name) if share > 0.995 else f"{_short(name)} {share:.2f}"
-        for share, name in sorted(shares, key=lambda pair: -pair[0])
-    ]
-    return "\n".join(lines[:4] + (["..."] if len(lines) > 4 else [])) or "no label"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -21,7 +21,7 @@ from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import State
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.pooled import attach
-from tlkit.tasks.registry import TASKS
+from tlkit.tasks.registry import task_of
 from tlkit.tasks.task import Task
 from tlkit.training.session import Parts, Session
 
@@ -93,7 +93,7 @@ def set_up(prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU) 
     keras.backend.clear_session()  # names of earlier models would number this one's layers
     # Whatever was drawn before: a resumed run starts as the stopped one did.
     keras.utils.set_random_seed(spec.seed)
-    task = TASKS[spec.task](prepared.source.outputs)
+    task = task_of(spec, prepared.source.outputs)
     train = prepared.examples("train", task.encode)
     task = task.fit(train.targets)
     # Balanced classes are equally frequent: all biases start at zero.

@@ -266,7 +266,7 @@ def _execute(
         record.seal(folder, record.as_texts(last))
     run = Run(folder, prepared.spec)
     run.model = model
-    say_result(metrics, folder, progress)
+    say_result(metrics, task, folder, progress)
     return run
 
 

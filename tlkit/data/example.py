@@ -40,13 +40,26 @@ class Facts(NamedTuple):
     bits: int | None
 
 
+@dataclass(frozen=True)
+class FileLabel:
+    """A label that is a file of its own, such as a mask; known by its content, not by its place.
+
+    Attributes:
+        path: the file.
+        digest: content hash; empty before the file has been scanned.
+    """
+
+    path: Path = field(compare=False)
+    digest: str = ""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Example:
     """One picture with its label: a file, a record or an array.
 
     Attributes:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
-        label: the class; for other tasks a tuple of labels or of numbers.
+        label: the class; for other tasks a tuple of labels or of numbers, or a file of its own.
         path: the file, or None for others.
         pixels: uint8 or float32, 0-255, RGB (height, width, 3) or with alpha (..., 4); None for
             others.
@@ -59,7 +72,7 @@ class Example:
     """
 
     id: str
-    label: Label
+    label: Label | FileLabel
     path: Path | None = None
     pixels: np.ndarray | None = None
     records: Stored | None = None
@@ -67,6 +80,12 @@ class Example:
     digest: str | None = None
     group: str | None = None
     facts: Facts | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the example hangs on: the image's, and that of its label."""
+        own = () if self.path is None else (self.path,)
+        return (*own, self.label.path) if isinstance(self.label, FileLabel) else own
 
     def read(self) -> bytes:
         """Return the bytes that tell this picture's content from another's.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tlkit.data.example import Example
+from tlkit.data.example import Example, FileLabel
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 
@@ -14,7 +14,7 @@ SHOWN = 3
 """Images that a message names for each kind of change."""
 
 Row = list[Any]
-"""Id, content hash and label of an image; a label of several is a list."""
+"""Id, content hash and label of an image; a label of several is a list, of a file its hash."""
 
 Members = dict[str, list[Row]]
 """The rows of each part, in order."""
@@ -49,6 +49,8 @@ def _line(row: Row) -> str:
 
 
 def _plain(label: Any) -> Any:
+    if isinstance(label, FileLabel):
+        return label.digest
     return list(label) if isinstance(label, tuple) else label
 
 

@@ -16,7 +16,6 @@ from tlkit.data.joined import check_separator, listed, say_joined, say_lists
 from tlkit.data.names import checked, class_in_array, in_order, labels_in_array, sorted_labels
 from tlkit.data.numbers import has_decimal_comma, read_number
 from tlkit.errors import DataError, printable
-from tlkit.spec.run import RunSpec
 from tlkit.spec.tables import TableSpec
 
 Label = str | tuple[str, ...] | tuple[float, ...]
@@ -32,7 +31,11 @@ class Targets(ABC):
     Attributes:
         table: how a table is read.
         names: what the labels 0, 1, ... beside arrays are called, in order; empty: nothing else.
+        stored: how a label is written by `tlkit data prepare`: as a `name`, `names` or `numbers`;
+            None: it cannot be.
         named_by: fields of `table` that name outputs of other data too.
+        task: what they are for, as in the spec.
+        family: of tasks whose data have the same forms, see `readers.open.READERS`.
         kind: type of a label.
         plural, fewest: what a model's outputs are called, and how many it has at least.
         images: how many are needed, whatever their labels.
@@ -40,9 +43,12 @@ class Targets(ABC):
 
     table: TableSpec = field(default_factory=TableSpec)
     names: tuple[str, ...] = ()
+    task: ClassVar[str]
+    family: ClassVar[str] = "vector"
     kind: ClassVar[type] = tuple
     plural: ClassVar[str] = "classes"
     fewest: ClassVar[int] = 1
+    stored: ClassVar[str | None] = None
     images: ClassVar[int] = 0
     named_by: ClassVar[frozenset[str]] = frozenset()
 
@@ -135,6 +141,8 @@ class _NameTargets(Targets):
 class ClassTargets(_NameTargets):
     """One class a picture."""
 
+    task: ClassVar[str] = "classification"
+    stored: ClassVar[str | None] = "name"
     kind: ClassVar[type] = str
     fewest: ClassVar[int] = 2
 
@@ -181,6 +189,8 @@ class ClassTargets(_NameTargets):
 class LabelsTargets(_NameTargets):
     """Any number of labels a picture."""
 
+    task: ClassVar[str] = "multilabel"
+    stored: ClassVar[str | None] = "names"
     plural: ClassVar[str] = "labels"
 
     def is_labelled(self, row: dict[str, str]) -> bool:
@@ -240,6 +250,8 @@ class LabelsTargets(_NameTargets):
 class NumberTargets(Targets):
     """One or several numbers a picture."""
 
+    task: ClassVar[str] = "regression"
+    stored: ClassVar[str | None] = "numbers"
     plural: ClassVar[str] = "numbers"
     images: ClassVar[int] = 3
     comma: bool = False
@@ -293,18 +305,6 @@ class NumberTargets(Targets):
         for place, i in enumerate(order):
             groups[i] = f"{place // size:03d}"
         return groups
-
-
-TARGETS: dict[str, type[Targets]] = {
-    "classification": ClassTargets,
-    "multilabel": LabelsTargets,
-    "regression": NumberTargets,
-}
-
-
-def targets_of(spec: RunSpec) -> Targets:
-    """Return how the labels of a run are read."""
-    return TARGETS[spec.task](spec.table, tuple(spec.class_names))
 
 
 def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], what: str) -> None:

@@ -1,41 +1,78 @@
-"""Runs a model over examples."""
+"""Runs a model over examples, and measures its answers batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import keras
 import numpy as np
 
 from tlkit.compute.engines import inference
 from tlkit.compute.memory import halving
+from tlkit.data.column import Column
+from tlkit.data.example import Example
 from tlkit.data.feed.examples import Examples
 from tlkit.progress import Progress
+from tlkit.tasks.task import Evaluator, Task
+
+T = TypeVar("T")
+
+Consume = Callable[[Iterator[np.ndarray]], T]
+"""What is made of outputs float32 (n, ...), batch after batch; begun anew with smaller batches
+where memory runs out."""
 
 
-def outputs(
+def answered(
     model: keras.Model, batches: Iterable, examples: int, progress: Progress, label: str
-) -> np.ndarray:
-    """Return the model's outputs float32 (examples, outputs), in the order of `batches`.
+) -> Iterator[np.ndarray]:
+    """Yield the model's outputs float32 (n, ...) for each of `batches`.
 
     Args:
-        batches: pairs of images (n, size, size, 3), 0-255, and targets; for a model of several
-            inputs the former is a tuple.
+        batches: tuples that begin with images (n, size, size, 3), 0-255, several inputs of the
+            model as a tuple.
+        examples: how many are in all of them.
     """
-    function, parts = inference(model, examples), []
+    function = inference(model, examples)
     with progress.bar(label, "pictures", examples) as advance:
-        for images, _ in batches:
-            parts.append(np.asarray(function(keras.tree.map_structure(np.asarray, images))))
-            advance(len(parts[-1]))
-    return np.concatenate(parts).astype(np.float32)
+        for images, *_ in batches:
+            given = keras.tree.map_structure(np.asarray, images)
+            rows = np.asarray(function(given)).astype(np.float32)
+            advance(len(rows))
+            yield rows
 
 
-def outputs_of(model: keras.Model, part: Examples, progress: Progress, label: str) -> np.ndarray:
-    """Return the model's outputs for a part, in smaller batches where memory runs out."""
+def together(answers: Iterator[np.ndarray]) -> np.ndarray:
+    """Return all outputs in one array (examples, ...)."""
+    return np.concatenate(list(answers))
 
-    def answer(size: int) -> np.ndarray:
+
+def measured(
+    task: Task, examples: Sequence[Example], targets: Column, answers: Iterator[np.ndarray]
+) -> Evaluator:
+    """Return the task's evaluator, with all of `examples` taken.
+
+    Args:
+        targets, answers: of the examples, in order.
+    """
+    found, start = task.evaluator(), 0
+    for rows in answers:
+        stop = start + len(rows)
+        own = examples[start:stop]
+        ids, labels = [e.id for e in own], [e.label for e in own]
+        found.update(ids, labels, targets[start:stop], rows)
+        start = stop
+    return found
+
+
+def answered_part(
+    model: keras.Model, part: Examples, progress: Progress, label: str, consume: Consume[T]
+) -> T:
+    """Return what `consume` makes of the model's outputs for a part."""
+
+    def answer(size: int) -> T:
         pictures = part.batched(size).pictures(range(len(part)))
-        return outputs(model, pictures, len(part), progress, label)
+        return consume(answered(model, pictures, len(part), progress, label))
 
     return halving(answer, part.batch_size, label, partial(progress.say, label))

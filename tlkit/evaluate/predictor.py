@@ -168,8 +168,5 @@ def _as_png(pixels: np.ndarray) -> bytes:
 
 
 def _prediction(name: str, row: np.ndarray | None, task: Task, error: str | None) -> dict[str, Any]:
-    if row is None:
-        fields = dict.fromkeys(task.decode(np.zeros(len(task.outputs))))
-    else:
-        fields = task.decode(row)
+    fields = dict.fromkeys(task.fields) if row is None else task.decode(row)
     return {"path": name, **fields, "error": error}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 
 from tlkit.errors import SpecError
 
+Flip = Callable[[keras.KerasTensor], keras.KerasTensor]
 
-def averaging(model: keras.Model, views: int, mirror: bool) -> keras.Model:
+
+def averaging(model: keras.Model, views: int, mirror: bool, flip: Flip) -> keras.Model:
     """Return `model`, or for two views one that answers by the mean of both (Krizhevsky et al.
     2012, section 4.1, who average over crops as well), in twice the time.
 
@@ -15,6 +19,7 @@ def averaging(model: keras.Model, views: int, mirror: bool) -> keras.Model:
         model: pictures (n, height, width, 3) in, answers (n, outputs) out; its layers are shared.
         views: 1 or 2.
         mirror: whether a mirrored picture may be of the same class.
+        flip: mirrors the answers to mirrored pictures back.
 
     Raises:
         SpecError: other numbers of views, or two where `mirror` is false.
@@ -33,5 +38,5 @@ def averaging(model: keras.Model, views: int, mirror: bool) -> keras.Model:
         )
     pictures = keras.Input(model.input_shape[1:])
     mirrored = keras.ops.flip(pictures, axis=2)
-    answers = keras.layers.Average(dtype="float32")([model(pictures), model(mirrored)])
+    answers = keras.layers.Average(dtype="float32")([model(pictures), flip(model(mirrored))])
     return keras.Model(pictures, answers)

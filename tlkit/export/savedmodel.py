@@ -17,7 +17,6 @@ from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.foreign import check_graph
 from tlkit.runfolder.record import file_digest, is_one_of
-from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.registry import task_from_json
 from tlkit.tasks.task import Task
 
@@ -44,8 +43,8 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
             pictures of more than `MAX_PIXELS` pixels before it decodes them.
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
         Both give, for classification, probabilities float32 (n, classes), label string (n,) and
-        score float32 (n,); for multi-label also given bool (n, labels); for regression values
-        float32 (n, numbers).
+        score float32 (n,); else what `Task.answer` names: for multi-label also given bool (n,
+        labels), for regression values float32 (n, numbers).
 
     Raises:
         ExportError: Keras runs on another backend than TensorFlow.
@@ -153,12 +152,10 @@ def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, t
 
     def answer(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.cast(model(pictures, training=False), tf.float32)
-        answers = {task.answers: raw}
+        answers = task.answer(raw)
         if task.answers == "probabilities":
             answers["label"] = tf.gather(names, tf.argmax(raw, axis=1))
             answers["score"] = tf.reduce_max(raw, axis=1)
-        if isinstance(task, Multilabel):
-            answers["given"] = raw >= tf.constant(task.thresholds or 0.5, tf.float32)
         return answers
 
     return answer

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.compute import engines
-from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.feed.examples import Batches
 from tlkit.data.feed.pipeline import epoch_order
 from tlkit.features.rows import JointRows, Rows

@@ -1,160 +1,29 @@
-"""What an evaluation leaves behind: a table of predictions, a confusion matrix, learning curves."""
+"""What a training leaves behind for a person to look at: learning curves."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from tlkit.atomic import write_file
-from tlkit.lettering import lettering, missing_note
-from tlkit.places import DRAWN
-from tlkit.reporting.csv_cells import csv_cell
-from tlkit.tasks.task import Task
-
-LABELLED = 30
-"""Up to this many classes the confusion matrix carries numbers and names."""
-
-
-def predictions_csv(
-    task: Task, ids: Sequence[str], truth: Sequence[Any], outputs: np.ndarray
-) -> str:
-    """Return `predictions.csv`: id, truth, prediction, and a column for each output.
-
-    Several labels are joined by `|`; of numbers there is a truth and a prediction for each. Names
-    are written by `csv_cell`.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    numbers = task.answers == "values"
-    if numbers:
-        writer.writerow(
-            ["id", *(f"{x}_{name}" for name in task.outputs for x in ("truth", "prediction"))]
-        )
-    else:
-        writer.writerow(["id", "truth", "prediction", *(f"p_{label}" for label in task.outputs)])
-    for id_, true, row in zip(ids, truth, outputs, strict=True):
-        if numbers:
-            pairs = zip(true, row, strict=True)
-            writer.writerow([csv_cell(id_), *(f"{x:.6g}" for pair in pairs for x in pair)])
-            continue
-        answer = task.decode(row)
-        given = "|".join(answer["labels"]) if "labels" in answer else answer["label"]
-        shown = true if isinstance(true, str) else "|".join(true)
-        names = map(csv_cell, (id_, shown, given))
-        writer.writerow([*names, *(f"{p:.6f}" for p in row)])
-    return text.getvalue()
-
-
-def draw_metrics(
-    task: Task, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, folder: Path
-) -> str:
-    """Draw what a person would look at: confusion.png, labels.png or scatter.png.
-
-    Returns:
-        What is to be said of names that no font can write, or "".
-    """
-    with lettering(task.outputs) as shown:
-        names, file = list(map(shown, task.outputs)), folder / f"{task.figure}.png"
-        if task.figure == "labels":
-            draw_labels({shown(name): row for name, row in metrics["per_class"].items()}, file)
-        elif task.figure == "scatter":
-            draw_scatter(targets, outputs, names, file)
-        else:
-            draw_confusion(metrics["confusion"], names, file)
-            if len(names) > LABELLED:
-                return ""
-    return missing_note(task.outputs, file.name)
-
-
-def draw_labels(per_class: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw F1 and average precision of each label as bars, the weakest label on top.
-
-    A label that occurs in neither truth nor prediction has none; it stands at the bottom, marked.
-    """
-
-    def place(name: str) -> float:
-        f1 = per_class[name]["f1"]
-        return -2.0 if f1 is None else -f1
-
-    def text(name: str) -> str:
-        absent = per_class[name]["f1"] is None
-        return _shortened(name) + (" (does not occur)" if absent else "")
-
-    names = sorted(per_class, key=place)
-    figure = Figure(figsize=(7, 1.5 + 0.4 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    for shift, key in ((0.2, "f1"), (-0.2, "average_precision")):
-        values = [per_class[name][key] or 0 for name in names]
-        axes.barh(np.arange(len(names)) + shift, values, height=0.38, label=key.replace("_", " "))
-    axes.set_yticks(range(len(names)), map(text, names))
-    axes.set_xlim(0, 1)
-    axes.legend(loc="lower left")
-    save_figure(figure, path)
-
-
-def _shortened(label: str) -> str:
-    """Return a label that leaves room for the drawing."""
-    return label if len(label) <= 32 else f"{label[:29]}..."
-
-
-def draw_scatter(
-    targets: np.ndarray, outputs: np.ndarray, names: Sequence[str], path: Path
-) -> None:
-    """Draw predicted against true numbers, one square for each, with the line of equality."""
-    figure = Figure(figsize=(4.5 * len(names), 4.5), layout="constrained")
-    grid = figure.subplots(1, len(names), squeeze=False)[0]
-    for i, (axes, name) in enumerate(zip(grid, names, strict=True)):
-        axes.scatter(targets[:, i], outputs[:, i], s=8, alpha=0.5)
-        axes.axline((float(targets[:, i].mean()),) * 2, slope=1, color="black", linewidth=0.8)
-        axes.set_xlabel("true")
-        axes.set_ylabel("predicted")
-        axes.set_title(name)
-    save_figure(figure, path)
-
-
-def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
-    """Draw rows of true classes against columns of predicted ones, shaded by share of the row."""
-    counts = np.asarray(confusion)
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = min(14.0, 3.5 + 0.45 * len(labels))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    if len(labels) <= LABELLED:
-        names = [_shortened(label) for label in labels]
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-        axes.set_yticks(range(len(names)), names)
-        for (i, j), count in np.ndenumerate(counts):
-            if count:
-                colour = "white" if shares[i, j] > 0.5 else "black"
-                axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
-    right = np.trace(counts) / max(1, counts.sum())
-    axes.set_title(f"{counts.sum():,} pictures, accuracy {right:.3f}")
-    save_figure(figure, path)
+from tlkit.tasks.drawing import save_figure
 
 
 def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
-    """Draw loss and metric of each phase in `log.csv`, one column a phase.
+    """Draw loss and, if there is one, metric of each phase in `log.csv`, one column a phase.
 
     The horizontal axis of a fitted phase is the epoch, of a solved head the L2 strength.
     """
-    metric = next(name for name in log[0] if f"val_{name}" in log[0] and name != "loss")
+    metrics = [name for name in log[0] if f"val_{name}" in log[0]]  # the loss, and one if any
     phases = list(dict.fromkeys(row["phase"] for row in log))
     figure = Figure(figsize=(4.5 * len(phases), 6), layout="constrained")
-    grid = figure.subplots(2, len(phases), squeeze=False)
+    grid = figure.subplots(len(metrics), len(phases), squeeze=False)
     for column, phase in enumerate(phases):
         rows = [row for row in log if row["phase"] == phase]
         solved = bool(rows[0]["l2"])
         at = [float(row["l2" if solved else "epoch"]) for row in rows]
-        for axes, name in zip(grid[:, column], ("loss", metric), strict=True):
+        for axes, name in zip(grid[:, column], metrics, strict=True):
             axes.plot(at, [float(r[name]) for r in rows], ".-", label="training")
             axes.plot(at, [float(r[f"val_{name}"]) for r in rows], ".-", label="validation")
             axes.set_ylabel(name)
@@ -163,20 +32,6 @@ def draw_curves(log: Sequence[dict[str, str]], path: Path) -> None:
                 axes.set_xscale("log")
                 axes.invert_xaxis()  # the path goes from strong to weak
         grid[0, column].set_title(phase)
-        grid[1, column].set_xlabel("L2 strength (solved)" if solved else "epoch")
+        grid[-1, column].set_xlabel("L2 strength (solved)" if solved else "epoch")
     grid[0, 0].legend()
     save_figure(figure, path)
-
-
-def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
-    """Write a figure as PNG in one step, marked as one that tlkit drew.
-
-    Args:
-        dpi: pixels an inch of the figure's size.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    content = io.BytesIO()
-    figure.savefig(content, dpi=dpi, format="png", metadata={"Software": DRAWN})
-    write_file(path, content.getvalue())

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tlkit.atomic import write_file
-from tlkit.data.example import Example
 from tlkit.errors import DataError
 from tlkit.places import check_csv, check_free
 from tlkit.progress import Progress
-from tlkit.reporting.figures import draw_metrics, predictions_csv
 from tlkit.runfolder.folder import RunFolder
-from tlkit.tasks.task import Task
+from tlkit.tasks.task import Evaluator
 
 
 def check_targets(out: str | Path | None, csv: str | Path | None, run: Path, data: object) -> None:
@@ -37,39 +35,42 @@ def check_targets(out: str | Path | None, csv: str | Path | None, run: Path, dat
 
 
 def write_evaluation(
-    task: Task,
+    found: Evaluator,
     metrics: dict[str, Any],
-    examples: Sequence[Example],
-    targets: np.ndarray,
-    answers: np.ndarray,
     out: str | Path | None,
-    csv: str | Path | None,
+    table: str | Path | None,
     progress: Progress,
 ) -> None:
     """Write what `Run.evaluate` measured where `check_targets` was asked for.
 
     Args:
+        found: has taken all examples.
         metrics: of the whole, as `metrics.json` holds them.
-        examples, targets, answers: in one order; targets as `task` encodes them, answers (n,
-            outputs).
+        out, table: a folder for all, a file for the predictions.
 
     Raises:
         DataError: a file cannot be written.
     """
-    if out is None and csv is None:
+    if out is None and table is None:
         return
-    rows = predictions_csv(task, [e.id for e in examples], [e.label for e in examples], answers)
+    rows = as_csv(found.rows())
     try:
-        if csv is not None:
-            write_file(Path(csv), rows.encode("utf-8"))
+        if table is not None:
+            write_file(Path(table), rows.encode("utf-8"))
         if out is not None:
             folder = RunFolder(out)
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.write_json("metrics.json", metrics)
             folder.write_text("predictions.csv", rows)
-            note = draw_metrics(task, metrics, targets, answers, folder.path)
-            if note:
+            if note := found.draw(folder.path):
                 progress.say("note", note)
     except OSError as error:
-        where = error.filename or out or csv
+        where = error.filename or out or table
         raise DataError(f"{where}: cannot be written: {error.strerror}") from error
+
+
+def as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Return the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tlkit.compute.engines import ENGINES
 from tlkit.planning.freezing import BATCHNORM
-from tlkit.spec.task_options import TASK_OPTIONS
 
 Object = dict[str, Any]
 _Row = Annotated[list[Any], Field(min_length=3, max_length=3)]
@@ -22,7 +21,7 @@ class _Open(BaseModel):
 
 
 class _Task(_Open):
-    task: Literal[*TASK_OPTIONS]
+    task: str
     outputs: Annotated[list[str], Field(min_length=1)]
     thresholds: list[float] = []
 

@@ -203,9 +203,9 @@ class RunFolder:
             raise RunFolderError(f"run {self.path}: {path.name} {problem}") from error
 
     def append_log(self, metric: str, row: dict[str, Any]) -> None:
-        """Add a row to `log.csv`, whole or not at all; `metric` is the name of the task's."""
+        """Add a row to `log.csv`, whole or not at all; see `Task.metric`."""
         values = ("loss", metric, "val_loss", f"val_{metric}")
-        columns = ("phase", "epoch", *values, "learning_rate", "l2", "seconds")
+        columns = ("phase", "epoch", *dict.fromkeys(values), "learning_rate", "l2", "seconds")
         if not self.log.exists():
             self._write_log(columns, [row])
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 from tlkit.backbones.catalog import lookup
 from tlkit.errors import BackboneError
-from tlkit.spec.task_options import TASK_OPTIONS
+from tlkit.spec.task_options import TASK_OPTIONS, TaskOptions
 
 OWN = "own"
 """What `backbone.weights` says for a model of the user's own, which brings its weights."""
@@ -31,7 +31,7 @@ def find_problems(spec: Any) -> list[str]:
 
 def _table(spec: Any) -> list[str]:
     """What the task and other fields of a table leave without effect."""
-    table, given, task = spec.table, spec.table.given(), TASK_OPTIONS[spec.task]
+    table, given, task = spec.table, spec.table.given(), TASK_OPTIONS.get(spec.task, TaskOptions())
     without = {
         "label": bool(table.targets) and "the labels are in table.targets",
         "separator": "labels in one column alone are separated (task multilabel, no table.targets)"
@@ -63,7 +63,7 @@ def _table(spec: Any) -> list[str]:
 def _task(spec: Any) -> list[str]:
     """What the task has no use for."""
     problems = []
-    for name, (why, allowed) in TASK_OPTIONS[spec.task].refused.items():
+    for name, (why, allowed) in TASK_OPTIONS.get(spec.task, TaskOptions()).refused.items():
         parent, _, last = name.rpartition(".")
         part = getattr(spec, parent) if parent else spec
         value = getattr(part, last)

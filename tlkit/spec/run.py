@@ -28,7 +28,6 @@ from tlkit.spec.parts import (
     option,
 )
 from tlkit.spec.tables import Names, TableSpec
-from tlkit.spec.task_options import TASK_OPTIONS
 
 
 def _name_alone(value: Any) -> Any:
@@ -64,10 +63,10 @@ class RunSpec(Part):
         "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns, "
         "tfds:NAME[/config][:split], or example:elpv, example:digits.",
     )
-    task: Literal[*TASK_OPTIONS] = option(
+    task: str = option(
         "classification",
-        "One class a picture, any number of labels, or numbers; the latter two from a CSV file or "
-        "arrays.",
+        "classification, multilabel or regression: one class a picture, any number of labels, or "
+        "numbers; the latter two from a CSV file or arrays.",
     )
     table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
     class_names: Names = option(

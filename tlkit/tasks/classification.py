@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from scipy.special import log_softmax
 
-from tlkit.data.feed.balance import inverse_frequency
-from tlkit.tasks.metrics import classification_metrics
-from tlkit.tasks.task import Task
+from tlkit.data.balance import inverse_frequency
+from tlkit.data.targets import ClassTargets
+from tlkit.tasks.drawing import LABELLED, draw_confusion
+from tlkit.tasks.linear import LinearTask
+from tlkit.tasks.metrics import classification_headline, classification_metrics
 
 
 class CrossEntropy(keras.losses.Loss):
@@ -42,13 +45,15 @@ class Uninformed(keras.losses.Loss):
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(LinearTask):
     """Targets are class indices int32 (n,), outputs probabilities (n, classes)."""
 
     name: ClassVar[str] = "classification"
+    labels: ClassVar[type] = ClassTargets
     metric: ClassVar[str] = "accuracy"
     solver: ClassVar[str] = "softmax"
-    figure: ClassVar[str] = "confusion"
+    mixes: ClassVar[frozenset[str]] = frozenset({"mixup", "cutmix"})
+    drawing: ClassVar[str] = "confusion.png"
 
     @property
     def classes(self) -> int:
@@ -98,6 +103,16 @@ class Classification(Task):
 
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         return classification_metrics(targets, outputs, self.outputs)
+
+    def headline(self, metrics: dict[str, Any]) -> str:
+        return classification_headline(metrics)
+
+    def draw(
+        self, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, names: list[str],
+        path: Path,
+    ) -> bool:  # fmt: skip
+        draw_confusion(metrics["confusion"], names, path)
+        return len(names) <= LABELLED
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         best = int(row.argmax())

@@ -1,4 +1,4 @@
-"""Metrics of classes, of labels and of numbers from targets and a model's outputs, for JSON."""
+"""Metrics of each task from targets and a model's outputs, ready for JSON."""
 
 from __future__ import annotations
 
@@ -24,20 +24,8 @@ EPSILON = 1e-7
 """Floor of a probability in a logarithm: Keras's own (keras.config.epsilon): losses agree."""
 
 
-def headline(metrics: dict[str, Any]) -> str:
-    """Return what a person wants to know first of `Task.metrics`, in a line."""
-    if "mae" in metrics:
-        return (
-            f"mean absolute error {metrics['mae']:.4g}, RMSE {metrics['rmse']:.4g}, "
-            f"R2 {metrics['r2']:.3f}, on {metrics['examples']:,}"
-        )
-    if "micro_f1" in metrics:
-        names = ("macro_f1", "micro_f1", "mean_average_precision")
-        macro, micro, ranked = ("-" if (x := metrics[k]) is None else f"{x:.3f}" for k in names)
-        return (
-            f"macro F1 {macro}, micro F1 {micro}, mean average precision {ranked}, "
-            f"on {metrics['examples']:,}"
-        )
+def classification_headline(metrics: dict[str, Any]) -> str:
+    """Return what a person wants to know first of classes, in a line."""
     low, high = metrics["interval95"]
     return (
         f"{metrics['accuracy']:.3f} of {metrics['examples']:,} right "
@@ -45,16 +33,30 @@ def headline(metrics: dict[str, Any]) -> str:
     )
 
 
-def given_labels(probabilities: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray:
-    """Return which labels are given, bool (n, labels); `thresholds`: of each, empty: 0.5."""
-    return probabilities >= np.array(thresholds or 0.5, np.float32)
+def multilabel_headline(metrics: dict[str, Any]) -> str:
+    """Return the same of labels."""
+    names = ("macro_f1", "micro_f1", "mean_average_precision")
+    macro, micro, ranked = ("-" if (x := metrics[k]) is None else f"{x:.3f}" for k in names)
+    return (
+        f"macro F1 {macro}, micro F1 {micro}, mean average precision {ranked}, "
+        f"on {metrics['examples']:,}"
+    )
+
+
+def regression_headline(metrics: dict[str, Any]) -> str:
+    """Return the same of numbers."""
+    return (
+        f"mean absolute error {metrics['mae']:.4g}, RMSE {metrics['rmse']:.4g}, "
+        f"R2 {metrics['r2']:.3f}, on {metrics['examples']:,}"
+    )
 
 
 def multilabel_metrics(
     targets: np.ndarray,
     probabilities: np.ndarray,
-    labels: Sequence[str],
-    thresholds: Sequence[float] = (),
+    given: np.ndarray,
+    names: Sequence[str],
+    thresholds: Sequence[float],
 ) -> dict[str, Any]:
     """Return metrics of multi-label classification; `accuracy` counts pictures wholly right.
 
@@ -63,14 +65,15 @@ def multilabel_metrics(
     Args:
         targets: 0 or 1 (n, labels).
         probabilities: (n, labels).
-        thresholds: the probability from which on a label is given, for each; empty: 0.5.
+        given: bool (n, labels), those from their `thresholds` on.
+        names: of the labels.
     """
-    truth, given = targets > 0, given_labels(probabilities, thresholds)
+    truth = targets > 0
     # One column would be taken for a binary problem, whose second class is the label's absence.
     pair = (truth, given) if truth.shape[1] > 1 else (truth[:, 0], given[:, 0])
     which = {"labels": None if truth.shape[1] > 1 else [True], "zero_division": 0}
     scores = precision_recall_fscore_support(*pair, **which)
-    macro, rows = _by_class(labels, scores, given.sum(axis=0))
+    macro, rows = _by_class(names, scores, given.sum(axis=0))
     micro = precision_recall_fscore_support(*pair, average="micro", **which)
     p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
     # A label that no picture here has, or every picture, has no ranking to measure.
@@ -79,7 +82,6 @@ def multilabel_metrics(
         for t, q in zip(truth.T, p.T, strict=True)
     ]
     known = [value for value in ranked if value is not None]
-    thresholds = thresholds or (0.5,) * len(labels)
     return {
         "examples": len(truth),
         "accuracy": float((truth == given).all(axis=1).mean()),
@@ -195,3 +197,15 @@ def wilson_interval(right: int, total: int) -> list[float]:
     centre = share + z2 / (2 * total)
     spread = Z95 * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
     return [(centre - spread) / (1 + z2 / total), (centre + spread) / (1 + z2 / total)]
+
+
+def macro_f1(truth: np.ndarray, given: np.ndarray) -> float:
+    """Return the mean of F1 over the labels that are there or given; 0 where none is."""
+    pairs = [(t > 0, g) for t, g in zip(truth.T, given.T, strict=True)]
+    found = [f1_of(t, g) for t, g in pairs if t.any() or g.any()]
+    return float(np.mean(found)) if found else 0.0
+
+
+def f1_of(truth: np.ndarray, given: np.ndarray) -> float:
+    both = truth.sum() + given.sum()
+    return float(2 * (truth & given).sum() / both) if both else 0.0

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
-from tlkit.data.feed.balance import inverse_frequency
-from tlkit.tasks.metrics import given_labels, multilabel_metrics
-from tlkit.tasks.task import Task
+from tlkit.data.balance import inverse_frequency
+from tlkit.data.targets import LabelsTargets
+from tlkit.tasks.drawing import draw_labels
+from tlkit.tasks.linear import LinearTask
+from tlkit.tasks.metrics import f1_of, macro_f1, multilabel_headline, multilabel_metrics
 
 
 class BinaryCrossEntropy(keras.losses.Loss):
@@ -48,7 +51,7 @@ class MacroF1(keras.metrics.F1Score):
 
 
 @dataclass(frozen=True)
-class Multilabel(Task):
+class Multilabel(LinearTask):
     """Targets are 0 or 1 float32 (n, labels), outputs probabilities (n, labels).
 
     Attributes:
@@ -57,9 +60,13 @@ class Multilabel(Task):
 
     thresholds: tuple[float, ...] = ()
     name: ClassVar[str] = "multilabel"
+    labels: ClassVar[type] = LabelsTargets
+    called: ClassVar[str] = "labels"
     metric: ClassVar[str] = "f1"
+    fields: ClassVar[tuple[str, ...]] = ("label", "score", "labels", "probabilities")
     solver: ClassVar[str] = "sigmoid"
-    figure: ClassVar[str] = "labels"
+    mixes: ClassVar[frozenset[str]] = frozenset({"mixup", "cutmix"})
+    drawing: ClassVar[str] = "labels.png"
 
     def encode(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
         return np.array([[name in own for name in self.outputs] for own in labels], np.float32)
@@ -112,8 +119,8 @@ class Multilabel(Task):
         loss = np.logaddexp(0, raw) - targets * raw
         return float(loss.mean()), macro_f1(targets, raw > 0)
 
-    def settled(self, validation: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Multilabel:
-        return self.with_thresholds(*validation())
+    def tuned(self, answered: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Multilabel:
+        return self.with_thresholds(*answered())
 
     def with_thresholds(self, targets: np.ndarray, probabilities: np.ndarray) -> Multilabel:
         """Return this task with the thresholds that give each label its highest F1.
@@ -125,15 +132,30 @@ class Multilabel(Task):
         for truth, p in zip(targets.T > 0, probabilities.T, strict=True):
             values = np.unique(p)
             candidates = [0.5, *((values[1:] + values[:-1]) / 2)]
-            chosen.append(float(max(candidates, key=lambda t, y=truth, q=p: _f1(y, q >= t))))
+            chosen.append(float(max(candidates, key=lambda t, y=truth, q=p: f1_of(y, q >= t))))
         return replace(self, thresholds=tuple(chosen))
 
     def chosen(self, probabilities: np.ndarray) -> np.ndarray:
         """Return which labels are given, bool (n, labels)."""
-        return given_labels(probabilities, self.thresholds)
+        return probabilities >= np.array(self.thresholds or 0.5, np.float32)
+
+    def answer(self, outputs: Any) -> dict[str, Any]:
+        given = outputs >= np.array(self.thresholds or 0.5, np.float32)
+        return {**super().answer(outputs), "given": given}
 
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
-        return multilabel_metrics(targets, outputs, self.outputs, self.thresholds)
+        given, thresholds = self.chosen(outputs), self.thresholds or (0.5,) * len(self.outputs)
+        return multilabel_metrics(targets, outputs, given, self.outputs, thresholds)
+
+    def headline(self, metrics: dict[str, Any]) -> str:
+        return multilabel_headline(metrics)
+
+    def draw(
+        self, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, names: list[str],
+        path: Path,
+    ) -> bool:  # fmt: skip
+        draw_labels(dict(zip(names, metrics["per_class"].values(), strict=True)), path)
+        return True
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         best = int(row.argmax())
@@ -147,15 +169,3 @@ class Multilabel(Task):
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "thresholds": list(self.thresholds)}
-
-
-def macro_f1(truth: np.ndarray, given: np.ndarray) -> float:
-    """Return the mean of F1 over the labels that are there or given; 0 where none is."""
-    pairs = [(t > 0, g) for t, g in zip(truth.T, given.T, strict=True)]
-    found = [_f1(t, g) for t, g in pairs if t.any() or g.any()]
-    return float(np.mean(found)) if found else 0.0
-
-
-def _f1(truth: np.ndarray, given: np.ndarray) -> float:
-    both = truth.sum() + given.sum()
-    return float(2 * (truth & given).sum() / both) if both else 0.0

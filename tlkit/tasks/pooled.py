@@ -1,4 +1,4 @@
-"""From a feature map to a task's outputs: pooling, hidden FC layers, dropout, output layer."""
+"""From a feature map to what an output layer reads: pooling, hidden FC layers, dropout."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from tlkit.spec.parts import HeadSpec
-from tlkit.tasks.task import Task
+from tlkit.tasks.task import HEAD_INPUT, Task
 
-POOLED = "head_pool"
-"""The layer behind the pooling: it has no weights, so frozen features are kept behind it."""
+POOLED = HEAD_INPUT
+"""The layer behind the pooling."""
 
 PREDICTIONS = "predictions"
 
@@ -34,18 +34,21 @@ def attach(
         features: (batch, height, width, channels), computed from `inputs`.
         bias: of the output layer at the start (outputs,); None: zeros.
     """
+    model = keras.Model(inputs, task.head(features, head))
+    if bias is not None:
+        layer = model.get_layer(PREDICTIONS)
+        layer.set_weights([layer.get_weights()[0], bias])
+    return model
+
+
+def pooled(features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
+    """Return pooled features (batch, n) behind the hidden layers of a head."""
     x = _pool(features, head.pooling)
     for i, units in enumerate(head.hidden, start=1):
         x = _hidden(x, units, head, f"head_hidden_{i}")
     if head.dropout:
         x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
-    # float32 whatever the backbone computes in: a softmax over half floats loses small classes.
-    dense = {"dtype": "float32", "name": PREDICTIONS, **_weights(head)}
-    model = keras.Model(inputs, task.top(x, dense))
-    if bias is not None:
-        layer = model.get_layer(PREDICTIONS)
-        layer.set_weights([layer.get_weights()[0], bias])
-    return model
+    return x
 
 
 def _pool(features: keras.KerasTensor, kind: str) -> keras.KerasTensor:
@@ -60,13 +63,13 @@ def _pool(features: keras.KerasTensor, kind: str) -> keras.KerasTensor:
     if features.dtype != "float32":  # the third power of half floats ends at 40
         features = keras.ops.cast(features, "float32")
     raised = keras.ops.power(keras.ops.maximum(features, GEM_FLOOR), GEM_POWER)
-    pooled = keras.ops.power(average(name="head_average")(raised), 1 / GEM_POWER)
-    return keras.layers.Identity(name=POOLED)(pooled)
+    mean = keras.ops.power(average(name="head_average")(raised), 1 / GEM_POWER)
+    return keras.layers.Identity(name=POOLED)(mean)
 
 
 def _hidden(x: keras.KerasTensor, units: int, head: HeadSpec, name: str) -> keras.KerasTensor:
     # A bias before BatchNorm would be taken off again by its mean.
-    dense = keras.layers.Dense(units, use_bias=not head.batchnorm, name=name, **_weights(head))
+    dense = keras.layers.Dense(units, use_bias=not head.batchnorm, name=name, **weights_of(head))
     x = dense(x)
     if head.batchnorm:
         x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
@@ -75,7 +78,7 @@ def _hidden(x: keras.KerasTensor, units: int, head: HeadSpec, name: str) -> kera
     return keras.layers.Activation(head.activation, name=f"{name}_{head.activation}")(x)
 
 
-def _weights(head: HeadSpec) -> dict:
+def weights_of(head: HeadSpec) -> dict:
     """Return how a head's kernels start and are penalised."""
     penalty = keras.regularizers.L2(head.l2) if head.l2 else None
     return {"kernel_initializer": head.initializer, "kernel_regularizer": penalty}

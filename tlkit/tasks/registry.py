@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tlkit.data.targets import Targets
+from tlkit.errors import SpecError, did_you_mean
+from tlkit.spec.run import RunSpec
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.regression import Regression
@@ -14,7 +17,70 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+def lookup(name: str) -> type[Task]:
+    """Return the task called `name`.
+
+    Raises:
+        SpecError: there is none.
+    """
+    if name not in TASKS:
+        raise SpecError(
+            f"task: unknown.{did_you_mean(name, TASKS)} Allowed: {', '.join(TASKS)}. "
+            f"Received: {name!r}"
+        )
+    return TASKS[name]
+
+
+def check_task(spec: RunSpec) -> None:
+    """Check that a run's task is known, and can do what the spec asks of it.
+
+    Raises:
+        SpecError: names the first option that it cannot.
+    """
+    task, options = lookup(spec.task), spec.optimizer
+    plain = task.solver == ""
+    asked = {
+        "mixup": spec.mixup > 0 and "mixup" not in task.mixes,
+        "cutmix": spec.cutmix > 0 and "cutmix" not in task.mixes,
+        "views": (spec.views or 1) > 1 and not task.keeps_views,
+        "budget": spec.budget is not None and plain,
+        "balance": spec.balance != "none" and task.weights is Task.weights,
+        "optimizer.label_smoothing": options.label_smoothing > 0
+        and task.uninformed_loss is Task.uninformed_loss,
+        "head.solver": spec.head.solver == "lbfgs" and plain,
+        "head.refit": spec.head.refit and plain,
+        "head.hidden": bool(spec.head.hidden) and plain,
+    }
+    wrong = [name for name, is_asked in asked.items() if is_asked]
+    if wrong:
+        raise SpecError(f"{wrong[0]}: has no meaning for the task {spec.task}. Allowed: left out")
+
+
+def check_solvable(spec: RunSpec, command: str) -> None:
+    """Check that the head of a run's task is solved, for a command that ranks by such.
+
+    Raises:
+        SpecError: it is fitted.
+    """
+    if not lookup(spec.task).solver:
+        solved = ", ".join(name for name, task in TASKS.items() if task.solver)
+        raise SpecError(
+            f"task: {command} ranks by heads solved on pooled features, and the head of this task "
+            f"is fitted. Allowed: {solved}. Received: {spec.task}"
+        )
+
+
+def targets_of(spec: RunSpec) -> Targets:
+    """Return how the labels of a run are read."""
+    return lookup(spec.task).labels(spec.table, tuple(spec.class_names))
+
+
+def task_of(spec: RunSpec, outputs: tuple[str, ...]) -> Task:
+    """Return the task of a run whose model has these outputs."""
+    return lookup(spec.task).of(outputs, spec)
+
+
 def task_from_json(value: dict[str, Any]) -> Task:
     """Return the task that `Task.to_json` described."""
-    options = {name: tuple(x) for name, x in value.items() if name != "task"}
-    return TASKS[value["task"]](**options)
+    options = {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
+    return TASKS[options.pop("task")](**options)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
-from tlkit.tasks.metrics import regression_metrics
-from tlkit.tasks.task import Task
+from tlkit.data.targets import NumberTargets
+from tlkit.tasks.drawing import draw_scatter
+from tlkit.tasks.linear import LinearTask, shortened
+from tlkit.tasks.metrics import regression_headline, regression_metrics
 
 
 @dataclass(frozen=True)
-class Regression(Task):
+class Regression(LinearTask):
     """Targets and outputs are numbers float32 (n, numbers), in their own units.
 
     The network answers in standard deviations from the mean of the training targets; a layer
@@ -27,10 +30,14 @@ class Regression(Task):
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     name: ClassVar[str] = "regression"
+    labels: ClassVar[type] = NumberTargets
+    called: ClassVar[str] = "number(s)"
     metric: ClassVar[str] = "mae"
     solver: ClassVar[str] = "ridge"
     answers: ClassVar[str] = "values"
-    figure: ClassVar[str] = "scatter"
+    fields: ClassVar[tuple[str, ...]] = ("values",)
+    mixes: ClassVar[frozenset[str]] = frozenset({"mixup"})
+    drawing: ClassVar[str] = "scatter.png"
 
     def fit(self, targets: np.ndarray) -> Regression:
         """Return this task with mean and standard deviation of the training targets."""
@@ -77,6 +84,26 @@ class Regression(Task):
 
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         return regression_metrics(targets, outputs, self.outputs)
+
+    def headline(self, metrics: dict[str, Any]) -> str:
+        return regression_headline(metrics)
+
+    def draw(
+        self, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, names: list[str],
+        path: Path,
+    ) -> bool:  # fmt: skip
+        draw_scatter(targets, outputs, names, path)
+        return True
+
+    def columns(self) -> list[str]:
+        return [f"{x}_{name}" for name in self.outputs for x in ("truth", "prediction")]
+
+    def cells(self, truth: Any, row: np.ndarray) -> list[str]:
+        return [f"{x:.6g}" for pair in zip(truth, row, strict=True) for x in pair]
+
+    def describe(self, target: np.ndarray) -> str:
+        pairs = zip(self.outputs, target, strict=True)
+        return "\n".join(f"{shortened(name)} {x:.3g}" for name, x in pairs)
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         return {"values": {name: float(x) for name, x in zip(self.outputs, row, strict=True)}}

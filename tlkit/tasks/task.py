@@ -1,6 +1,8 @@
 """What a task has to say: how targets are written, what is minimised, what is measured.
 
-Training, evaluation and export know a task by this alone.
+Training, evaluation and export know a task by this alone. A new one is one file here, one row of
+`registry.TASKS`, and the readers that give examples with labels of its kind
+(`tlkit.data.readers.open.READERS`).
 """
 
 from __future__ import annotations
@@ -8,68 +10,124 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
-from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.column import Column
+from tlkit.data.targets import Label, Targets
+from tlkit.spec.parts import HeadSpec
+from tlkit.spec.run import RunSpec
+
+HEAD_INPUT = "head_pool"
+"""The first layer of every head. It has no weights, so what the backbone gives is kept at its
+output. (Heads of all tasks so far began with a pooling; models that were saved have the name.)"""
+
+
+class Evaluator(ABC):
+    """Measures answers batch by batch; keeps what the figures need, never all answers by rule."""
+
+    @abstractmethod
+    def update(
+        self, ids: Sequence[str], labels: Sequence[Label], targets: np.ndarray, outputs: np.ndarray
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            ids, labels: of its examples.
+            targets: rows of the task's target column.
+            outputs: of the model, float32 (n, ...).
+        """
+
+    @abstractmethod
+    def result(self) -> dict[str, Any]:
+        """Return all metrics of what was taken, ready for JSON; `examples` counts it."""
+
+    @abstractmethod
+    def rows(self) -> list[list[str]]:
+        """Return `predictions.csv`: its columns, then a row for each example."""
+
+    @abstractmethod
+    def draw(self, folder: Path) -> str:
+        """Draw what a person would look at, as PNG files in `folder`.
+
+        Returns:
+            What is to be said of names that no font can write, or "".
+        """
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One kind of question about a picture.
+    """One kind of question about an image.
 
     Attributes:
         outputs: names of the classes, labels or numbers, in the order of the model's outputs.
         name: as in the spec.
-        metric: the metric shown beside the loss while training.
-        solver: what kind of problem a linear head is: `softmax`, `sigmoid` or `ridge`.
-        answers: what a row of the model's output holds: `probabilities` or `values`.
-        figure: what an evaluation draws: `confusion`, `labels` or `scatter`.
+        labels: how the labels of examples are read, named, counted, stratified and checked.
+        called: what the outputs are called.
+        metric: the metric shown beside the loss while training; `loss`: there is none.
+        answers: what the model's output is called in an export.
+        fields: keys of `decode`'s result.
+        solver: what kind of convex problem a linear head on pooled features is; empty: the head is
+            none that can be solved, and is fitted (see `linear.LinearTask`).
+        mixes: which of `mixup` and `cutmix` make sense: targets then are what `soften` returns.
+        keeps_views: whether an image that is mirrored, cropped or turned keeps its target.
     """
 
     outputs: tuple[str, ...]
     name: ClassVar[str]
-    metric: ClassVar[str]
-    solver: ClassVar[str]
-    answers: ClassVar[str] = "probabilities"
-    figure: ClassVar[str]
+    labels: ClassVar[type[Targets]]
+    called: ClassVar[str] = "classes"
+    metric: ClassVar[str] = "loss"
+    answers: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
+    solver: ClassVar[str] = ""
+    mixes: ClassVar[frozenset[str]] = frozenset()
+    keeps_views: ClassVar[bool] = False
 
     @property
     def classes(self) -> int:
         """How many classes there are of which an image is of exactly one; 0: it is no such task."""
         return 0
 
-    def fit(self, targets: np.ndarray) -> Task:
+    @classmethod
+    def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Task:
+        """Return the task of a run."""
+        return cls(outputs)
+
+    def fit(self, targets: Column) -> Task:
         """Return this task with what it has to know of the training targets."""
         return self
 
     @abstractmethod
-    def encode(self, labels: Sequence[Any]) -> np.ndarray:
-        """Turn the labels of examples into targets, one row each."""
+    def encode(self, labels: Sequence[Any]) -> Column:
+        """Turn the labels of examples into the target column, one row each."""
 
     @abstractmethod
-    def top(self, x: keras.KerasTensor, dense: dict[str, Any]) -> keras.KerasTensor:
-        """Put the output layers on pooled features (n, features).
+    def head(self, features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
+        """Put the head on a feature map (batch, height, width, channels).
 
-        Args:
-            dense: arguments of the layer `predictions`, which holds the weights.
+        Its first layer is called `HEAD_INPUT` and has no weights; the others have names that begin
+        with `head_`, or are called `predictions`. Built-in layers only, and one output tensor.
         """
 
-    @abstractmethod
-    def bias(self, targets: np.ndarray) -> np.ndarray:
-        """Return the bias (outputs,) that answers, without looking, as the targets are spread."""
+    def bias(self, targets: Column) -> np.ndarray | None:
+        """Return the bias of the layer `predictions` that answers, without looking, as the targets
+        are spread; None: zeros."""
+        return None
 
     def soften(self, targets: np.ndarray) -> np.ndarray:
         """Return targets float32 (n, outputs) that may be mixed; `loss` takes them as well."""
         return targets
 
-    def balance(self, targets: np.ndarray, kind: str) -> Balance:
+    def balance(self, targets: Column, kind: str) -> Balance:
         """Return what is done about imbalance in training; nothing where there is none.
 
         Args:
-            targets: of the training pictures.
+            targets: of the training images.
             kind: `none`, `weights` or `sampling`, as in the spec.
         """
         if kind == "none":
@@ -80,54 +138,63 @@ class Task(ABC):
         found = found.astype(np.float32)
         return Balance(weights=found) if kind == "weights" else Balance(draws=found)
 
-    def weights(self, targets: np.ndarray) -> np.ndarray:
-        """Return weights on the loss, for each picture or each label of it; 1 without classes."""
+    def weights(self, targets: Column) -> np.ndarray:
+        """Return weights on the loss, for each image or each label of it; 1 without classes."""
         return np.ones(len(targets))
 
-    def draws(self, targets: np.ndarray) -> np.ndarray:
-        """Return how often each picture is drawn in an epoch, on average."""
+    def draws(self, targets: Column) -> np.ndarray:
+        """Return how often each image is drawn in an epoch, on average."""
         return self.weights(targets)
 
     @abstractmethod
     def loss(self) -> Any:
         """Return the loss of fitted phases."""
 
-    @abstractmethod
-    def keras_metric(self) -> keras.metrics.Metric:
-        """Return the metric of fitted phases, under the name `metric`."""
+    def uninformed_loss(self) -> keras.losses.Loss | None:
+        """Return the loss against a target that says nothing; None: it cannot be smoothed."""
+        return None
 
-    @abstractmethod
-    def scaled(self, targets: np.ndarray) -> np.ndarray:
-        """Return targets as the layer `predictions` sees them."""
-
-    @abstractmethod
-    def measure(self, raw: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-        """Return loss and metric of the layer `predictions` before its activation."""
+    def keras_metric(self) -> keras.metrics.Metric | None:
+        """Return the metric of fitted phases, under the name `metric`; None: the loss ranks."""
+        return None
 
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
-        """Return what the best model has the highest of, from validation loss and metric."""
+        """Return the key by which models are ranked, from validation loss and metric; higher is
+        better."""
         return (-loss,)
 
-    def settled(self, validation: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Task:
-        """Return this task with what it takes from the validation part once the model is trained.
+    def tuned(self, answered: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Task:
+        """Return this task with what is chosen on the validation part.
 
         Args:
-            validation: returns targets and the model's outputs (n, outputs); it takes time.
+            answered: returns targets and outputs of that part, which takes a pass over it.
         """
         return self
 
-    @abstractmethod
-    def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
-        """Return all metrics of one part of the data, ready for JSON.
+    def flip(self, outputs: Any) -> Any:
+        """Mirror the answers (n, ...) to mirrored images back, left to right."""
+        return outputs
 
-        Args:
-            targets: as `encode` gives them.
-            outputs: of the model (n, outputs).
-        """
+    @abstractmethod
+    def answer(self, outputs: Any) -> dict[str, Any]:
+        """Return what an export gives, by name, of the model's outputs (n, ...): numbers alone, in
+        `keras.ops`. `outputs` itself is there as `answers`."""
 
     @abstractmethod
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         """Turn one row of the model's output into the fields of a prediction."""
+
+    def describe(self, target: np.ndarray) -> str:
+        """Return a target, mixed ones too, in words that stand under its image; "": in none."""
+        return ""
+
+    @abstractmethod
+    def evaluator(self) -> Evaluator:
+        """Return what measures answers on one part of the data."""
+
+    @abstractmethod
+    def headline(self, metrics: dict[str, Any]) -> str:
+        """Return what a person wants to know first of `Evaluator.result`, in a line."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `task_from_json` needs to make this task again for predicting."""

@@ -62,16 +62,18 @@ class Checkpoints(keras.callbacks.Callback):
 
     def offer(self, loss: float, metric: float) -> bool:
         """Keep the delivered model's present weights if they are the best yet by validation."""
-        score = self.task.score
         if not math.isfinite(loss):
             self.improved = False
             return False
-        self.improved = self.best is None or score(loss, metric) > score(*self.best.values())
+        self.improved = self.best is None or self.task.score(loss, metric) > self._score(self.best)
         if self.improved:
             best, weights = {"loss": loss, self.task.metric: metric}, self.delivered.get_weights()
             self._unwritten = True
             self.state = replace(self.state, best=best, best_weights=weights)
         return self.improved
+
+    def _score(self, best: dict[str, float]) -> tuple[float, ...]:
+        return self.task.score(best["loss"], best[self.task.metric])
 
     def begin_phase(self) -> float:
         """Return when the phase began, as `time.monotonic` would have said it."""
@@ -253,7 +255,7 @@ class Log(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the row."""
-        names = ("loss", self._metric, "val_loss", f"val_{self._metric}")
+        names = ("loss", self._metric, "val_loss", f"val_{self._metric}")  # may be twice the loss
         self._folder.append_log(
             self._metric,
             {

@@ -186,13 +186,14 @@ class Fitting:
     def _compile(self, phase: Phase, steps: int) -> None:
         session, suffix, options = self._session, self._suffix, self._session.spec.optimizer
         with session.machine.scope():
+            metric = session.task.keras_metric()
             optimizer = make_optimizer(phase, options, suffix, steps)
             if precision_of(session.model) == "float16":
                 optimizer = scaled(optimizer)
             suffix.compile(
                 optimizer,
                 session.task.loss(),
-                metrics=[session.task.keras_metric()],
+                metrics=[] if metric is None else [metric],
                 steps_per_execution=min(options.steps_per_execution, steps),
                 jit_compile=session.machine.jit_compile,
             )

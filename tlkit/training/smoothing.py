@@ -6,11 +6,10 @@ from typing import Any
 
 import keras
 
-from tlkit.tasks.classification import Classification
-from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.task import Task
 
 
-def smoothed(model: keras.Model, task: Classification | Multilabel, share: float) -> keras.Model:
+def smoothed(model: keras.Model, task: Task, share: float) -> keras.Model:
     """Return `model` with `share` of the target spread over all answers in its training loss.
 
     A cross-entropy is linear in the target: the smoothed one is (1 - share) times the loss plus

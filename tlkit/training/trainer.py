@@ -99,8 +99,12 @@ class Trainer:
         session = self.session
         if before is None:
             return None
-        after = session.checkpoints.best
-        return session.task.score(*after.values())[0] - session.task.score(*before.values())[0]
+        metric = session.task.metric
+        after, before = (
+            session.task.score(best["loss"], best[metric])[0]
+            for best in (session.checkpoints.best, before)
+        )
+        return after - before
 
     def _say_result(self, phase: Phase, text: str, ran_on: tuple) -> None:
         session = self.session

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from tlkit.compute.setup import machine, set_environment
 from tlkit.data.feed.examples import Examples
 from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError, WeightsError
-from tlkit.evaluate.evaluator import outputs_of
+from tlkit.evaluate.evaluator import answered_part, measured
 from tlkit.evaluate.footprint import latency, saved_megabytes
 from tlkit.places import check_free
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.progress import Progress, as_progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.run import RunSpec
+from tlkit.tasks.registry import check_solvable
 from tlkit.tasks.task import Task
 from tlkit.training.timing import Deadline
 from tlkit.training.trainer import Trainer
@@ -97,6 +99,7 @@ def compare(
         raise SpecError(
             f"head.hidden: compare solves linear heads. Allowed: none. Received: {spec.head.hidden}"
         )
+    check_solvable(spec, "compare")
     shown = as_progress(progress)
     set_environment(spec)
     prepared = prepare(specs[0], arrays, shown)
@@ -117,6 +120,7 @@ def compare(
         comparer.notes,
         limit,
         time.monotonic() - start,
+        comparer.lead.task.headline(tested) if tested else "",
     )
     if out is not None:
         result.write(Path(out))
@@ -279,7 +283,8 @@ class _Comparer:
             files.create(prepared.spec)
             session = setup.session(plan, files, self.progress, [watch])
             Trainer(session).run(plan)
-            loss, metric = session.checkpoints.best.values()
+            best = session.checkpoints.best
+            loss, metric = best["loss"], best[task.metric]
             name = plan.phases[-1].name
             entry.epochs = sum(row["phase"] == name for row in files.read_log())
         entry.finetuned, reached = metric, task.score(loss, metric)
@@ -297,8 +302,8 @@ class _Comparer:
         if not lead.prepared.split.test:
             return None
         part = lead.prepared.examples("test", lead.task.encode)
-        answers = outputs_of(lead.model, part, self.progress, "test")
-        return lead.task.metrics(part.targets, answers)
+        consume = partial(measured, lead.task, lead.prepared.split.test, part.targets)
+        return answered_part(lead.model, part, self.progress, "test", consume).result()
 
 
 def _tuned_plan(prepared: Prepared, built: Built, epochs: int | None = None) -> TrainPlan:

@@ -16,8 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tlkit.lettering import lettering
-from tlkit.reporting.figures import save_figure
 from tlkit.runfolder.folder import RunFolder
+from tlkit.tasks.drawing import save_figure
 
 COLUMNS = {
     "probe": "probe_on_validation",
@@ -103,6 +103,7 @@ class Comparison:
         test: metrics of the first in rank on the test part, which ranks nothing; None without one.
         notes: what was left out for want of time, beside whole backbones.
         budget, seconds: the time allowed and taken.
+        headline: what a person wants to know first of `test`.
     """
 
     data: str
@@ -114,6 +115,7 @@ class Comparison:
     notes: list[str]
     budget: float
     seconds: float
+    headline: str = ""
 
     def __post_init__(self):
         done = [entry for entry in self.entries if not entry.left_out]

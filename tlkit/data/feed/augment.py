@@ -16,18 +16,18 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
+from tlkit.data.masks import nearest
 from tlkit.data.pictures.decode import resize
 
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""From a picture float32 (size, size, 3), 0-255, and a seed (two integers) to another such."""
+"""From a picture float32 (size, size, 3), 0-255, or a mask (size, size, 1), and a seed (two
+integers) to another such."""
 
-Augmenter = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
-"""From a picture (height, width, 3), 0-255, the side in pixels and a seed to float32 (size, size,
-3), 0-255."""
 
 MIN_AREA = {"light": 0.7, "medium": 0.5, "strong": 0.35}
 """Smallest share of the picture that a crop keeps. Inception's 0.08 (Szegedy et al. 2015) loses
@@ -73,6 +73,52 @@ class _Seeds(keras.random.SeedGenerator):
         return drawn
 
 
+@dataclass(frozen=True)
+class Augmenter:
+    """Changes images, and their masks likewise, at random: one seed gives both the same geometry.
+
+    Attributes:
+        min_area: smallest share of the image that a crop keeps.
+        mirror: whether images are mirrored, left to right, half of the time.
+        changes: what follows crop and mirror.
+        mask_changes: those of them that move pixels, each pixel taking the nearest value.
+    """
+
+    min_area: float
+    mirror: bool
+    changes: Change
+    mask_changes: Change
+
+    def __call__(self, image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return a changed image float32 (size, size, 3), 0-255.
+
+        Args:
+            image: (height, width, 3), 0-255.
+            seed: two integers.
+        """
+        crop, flip, rest = self._seeds(seed)
+        image = resize(_crop(image, self.min_area, crop), size)
+        if self.mirror:
+            image = tf.image.stateless_random_flip_left_right(image, flip)
+        # Resizing may leave 255.0001, which some of the changes would carry on.
+        return tf.clip_by_value(self.changes(image, rest), 0.0, 255.0)
+
+    def mask(self, mask: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return the mask uint8 (size, size, 1) of what an image becomes with this seed.
+
+        Args:
+            mask: uint8 (height, width, 1), of the image's size.
+        """
+        crop, flip, rest = self._seeds(seed)
+        mask = nearest(_crop(mask, self.min_area, crop), size)
+        if self.mirror:
+            mask = tf.image.stateless_random_flip_left_right(mask, flip)
+        return tf.cast(self.mask_changes(tf.cast(mask, tf.float32), rest), tf.uint8)
+
+    def _seeds(self, seed: tf.Tensor) -> list[tf.Tensor]:
+        return tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
+
+
 def augmenter(level: str, mirror: bool = True) -> Augmenter | None:
     """Return what changes pictures at random by `level`; None for `none`.
 
@@ -83,17 +129,12 @@ def augmenter(level: str, mirror: bool = True) -> Augmenter | None:
     """
     if level == "none":
         return None
-    changes = {"light": _brighten, "medium": _medium(), "strong": _strong()}[level]
-
-    def augment(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-        crop, flip, rest = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
-        image = resize(_crop(image, MIN_AREA[level], crop), size)
-        if mirror:
-            image = tf.image.stateless_random_flip_left_right(image, flip)
-        # Resizing may leave 255.0001, which some of the changes would carry on.
-        return tf.clip_by_value(changes(image, rest), 0.0, 255.0)
-
-    return augment
+    changes = {
+        "light": (_brighten, _unmoved),
+        "medium": (_in_turn(_medium("bilinear")), _in_turn(_medium("nearest"))),
+        "strong": (_strong(), _strong_geometry()),
+    }
+    return Augmenter(MIN_AREA[level], mirror, *changes[level])
 
 
 def _crop(image: tf.Tensor, min_area: float, seed: tf.Tensor) -> tf.Tensor:
@@ -113,9 +154,17 @@ def _brighten(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return image + tf.random.stateless_uniform((), seed, -BRIGHTNESS, BRIGHTNESS) * 255
 
 
-def _medium() -> Change:
-    steps = [
-        _seeded(keras.layers.RandomRotation(ROTATION, dtype="float32")),
+def _unmoved(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return a mask as it is: what changes colours alone does nothing to it."""
+    return image
+
+
+def _medium(interpolation: str) -> list[Change]:
+    rotation = keras.layers.RandomRotation(ROTATION, interpolation=interpolation, dtype="float32")
+    if interpolation == "nearest":
+        return [_seeded(rotation), _unmoved, _unmoved, _unmoved]
+    return [
+        _seeded(rotation),
         _seeded(keras.layers.RandomBrightness(JITTER, dtype="float32")),
         _seeded(keras.layers.RandomContrast((JITTER, JITTER), dtype="float32")),
         lambda image, seed: (
@@ -123,6 +172,8 @@ def _medium() -> Change:
         ),
     ]
 
+
+def _in_turn(steps: list[Change]) -> Change:
     def change(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         for step, own in zip(steps, tf.unstack(tf.random.split(seed, len(steps))), strict=True):
             image = step(image, own)
@@ -132,7 +183,7 @@ def _medium() -> Change:
 
 
 def _strong() -> Change:
-    operations = _operations()
+    operations = _operations("bilinear")
     erase = _seeded(
         keras.layers.RandomErasing(
             (ERASED, ERASED), ERASED_AREA, fill_value=list(IMAGENET_MEAN), dtype="float32"
@@ -141,31 +192,51 @@ def _strong() -> Change:
 
     def change(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         which, last, *seeds = tf.unstack(tf.random.split(seed, OPERATIONS + 2))
-        chosen = tf.random.stateless_uniform((OPERATIONS,), which, 0, len(operations), tf.int32)
-        for i, own in enumerate(seeds):
-            # One of them runs; Keras's RandAugment computes them all for every picture.
-            branches = [lambda f=f, x=image, s=own: f(x, s) for f in operations]
-            image = tf.ensure_shape(tf.switch_case(chosen[i], branches), image.shape)
-            image = tf.clip_by_value(image, 0.0, 255.0)  # posterising would wrap around at 256
-        return erase(image, last)
+        return erase(_drawn(image, operations, which, seeds), last)
 
     return change
 
 
-def _operations() -> list[Change]:
+def _strong_geometry() -> Change:
+    """Return what `_strong` does to a mask; one of an erased part stays, as a class would."""
+    operations = _operations("nearest")
+
+    def change(mask: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        which, _, *seeds = tf.unstack(tf.random.split(seed, OPERATIONS + 2))
+        return _drawn(mask, operations, which, seeds)
+
+    return change
+
+
+def _drawn(
+    image: tf.Tensor, operations: list[Change], which: tf.Tensor, seeds: list[tf.Tensor]
+) -> tf.Tensor:
+    """Return `image` after as many drawn operations as there are seeds."""
+    chosen = tf.random.stateless_uniform((OPERATIONS,), which, 0, len(operations), tf.int32)
+    for i, own in enumerate(seeds):
+        # One of them runs; Keras's RandAugment computes them all for every picture.
+        branches = [lambda f=f, x=image, s=own: f(x, s) for f in operations]
+        image = tf.ensure_shape(tf.switch_case(chosen[i], branches), image.shape)
+        image = tf.clip_by_value(image, 0.0, 255.0)  # posterising would wrap around at 256
+    return image
+
+
+def _operations(interpolation: str) -> list[Change]:
     """Return RandAugment's operations, each with a strength drawn up to that of its magnitude 9.
 
     Magnitude 9 of 10 (Cubuk et al. 2020, table 5; ranges: Cubuk et al. 2019, table 6); drawn
     strengths do as well as a fixed one (2020, section 4.7). Brightness is added, not multiplied,
     and so is held to 0.3; equalising is left out.
     """
-    layers = keras.layers
-    made = [
-        layers.RandomShear((0, 0.27), 0, dtype="float32"),
-        layers.RandomShear(0, (0, 0.27), dtype="float32"),
-        layers.RandomTranslation(0.27, 0, dtype="float32"),
-        layers.RandomTranslation(0, 0.27, dtype="float32"),
-        layers.RandomRotation(27 / 360, dtype="float32"),
+    layers, how = keras.layers, {"interpolation": interpolation, "dtype": "float32"}
+    moving = [
+        layers.RandomShear((0, 0.27), 0, **how),
+        layers.RandomShear(0, (0, 0.27), **how),
+        layers.RandomTranslation(0.27, 0, **how),
+        layers.RandomTranslation(0, 0.27, **how),
+        layers.RandomRotation(27 / 360, **how),
+    ]
+    colouring = [
         layers.RandomBrightness(0.3, dtype="float32"),
         layers.RandomContrast((0.8, 0.8), dtype="float32"),
         layers.RandomColorDegeneration((0, 0.8), dtype="float32"),
@@ -173,7 +244,10 @@ def _operations() -> list[Change]:
         layers.RandomPosterization((4, 8), dtype="float32"),
         layers.AutoContrast(dtype="float32"),
     ]
-    return [lambda image, seed: image, _solarise, *map(_seeded, made)]
+    if interpolation == "nearest":
+        others = [_unmoved] * len(colouring)
+        return [_unmoved, _unmoved, *map(_seeded, moving), *others]
+    return [_unmoved, _solarise, *map(_seeded, moving + colouring)]
 
 
 def _solarise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tlkit.data.feed.balance import UNBALANCED, Balance
+from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.column import Column
 from tlkit.data.targets import Label
 
 Batches = Iterable[tuple[Any, ...]]
 
 
-Encode = Callable[[Sequence[Label]], np.ndarray]
+Encode = Callable[[Sequence[Label]], Column]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Examples:
     """
 
     digests: Sequence[str]
-    targets: np.ndarray
+    targets: Column
     pictures: Callable[[Sequence[int]], Batches]
     stream: Callable[..., Batches] | None = None
     balance: Balance = UNBALANCED
@@ -70,11 +71,11 @@ def joint_groups(*parts: Examples) -> np.ndarray | None:
 class Teacher(Protocol):
     """What training examples need of a task (`tlkit.tasks.task.Task`)."""
 
-    def encode(self, labels: Sequence[Label]) -> np.ndarray:
+    def encode(self, labels: Sequence[Label]) -> Column:
         """Turn labels into targets."""
 
     def soften(self, targets: np.ndarray) -> np.ndarray:
         """Return targets that may be mixed."""
 
-    def balance(self, targets: np.ndarray, kind: str) -> Balance:
+    def balance(self, targets: Column, kind: str) -> Balance:
         """Return what is done about imbalance."""

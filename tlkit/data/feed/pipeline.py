@@ -13,10 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.compute.cores import CORES
+from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.column import Column
 from tlkit.data.example import Example
 from tlkit.data.feed.augment import Augmenter
-from tlkit.data.feed.balance import UNBALANCED, Balance
 from tlkit.data.feed.mix import Mixer
+from tlkit.data.masks import Masks
 from tlkit.data.pictures.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 from tlkit.data.scan.reading import Reading
@@ -31,7 +33,7 @@ resizes them faster."""
 
 def batches(
     examples: list[Example],
-    targets: np.ndarray,
+    targets: Column,
     size: int,
     batch_size: int,
     *,
@@ -50,7 +52,8 @@ def batches(
     the bytes to keep ready and to bring to a device. Networks scale them, there.
 
     Args:
-        targets: a row for each example, as a task encodes it.
+        targets: a row for each example, as a task encodes it; masks go through what `augment` does
+            to the geometry of their images.
         shuffle_seed: shuffles all examples, otherwise in each epoch; None keeps the order given.
         augment: changes each picture at random, other draws in each epoch unless `seeds` has them.
         mix: mixes each batch with itself, likewise; targets are then shares float32 (n, outputs).
@@ -70,7 +73,8 @@ def batches(
             row = _plain_row(examples, targets, size, rendering, reading or Reading({}))
             return Pass(row, len(examples), batch_size)
     drawn = (augment and seeds is None) or mix
-    rows = [tf.constant(targets)]
+    masks = targets if isinstance(targets, Masks) else None
+    rows = [] if masks else [tf.constant(targets)]
     if balance.weights is not None:
         rows.append(tf.constant(balance.weights))
     load, load_resized = _loaders(examples, size, rendering, reading or Reading({}))
@@ -85,6 +89,8 @@ def batches(
         else:
             image = augment(load(i), size, seed) if augment else load_resized(i)
         own = tuple(row[i] for row in rows)
+        if masks:
+            own = (_mask_target(masks, i, augment, size, seed), *own)
         if mix:
             return (image, *own, seed)
         return (_rounded(image) if drawn else image, *own)
@@ -112,6 +118,14 @@ def batches(
     else:
         dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
     return dataset.prefetch(AHEAD).with_options(_options())
+
+
+def _mask_target(
+    masks: Masks, i: tf.Tensor, augment: Augmenter | None, size: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return the target of a mask, after the changes of geometry that its image went through."""
+    stored = masks.load(i)
+    return masks.encode(augment.mask(stored, size, seed) if augment else masks.fitted(stored))
 
 
 def _rounded(images: tf.Tensor) -> tf.Tensor:
@@ -172,7 +186,7 @@ class Pass:
 
 
 def _plain_row(
-    examples: list[Example], targets: np.ndarray, size: int, rendering: Rendering, reading: Reading
+    examples: list[Example], targets: Column, size: int, rendering: Rendering, reading: Reading
 ) -> Callable[[int], tuple[np.ndarray, ...]]:
     """Return what `Pass` asks for: resized images as `_loaders` has them, to the bit."""
     resized = traced_decode_and_resize(size, rendering)
@@ -184,7 +198,7 @@ def _plain_row(
                 image = resized(tf.constant(reading.read(examples[i])))
             else:
                 image = resize(blend_array(pixels, rendering).astype(np.float32), size)
-            return image.numpy(), targets[i]
+            return image.numpy(), targets[[i]][0]
 
     return row
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.data.column import read_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.examples import Batches, Encode, Examples, Teacher
@@ -26,10 +27,10 @@ from tlkit.data.scan.reading import Reading
 from tlkit.data.scan.scan import Scan, scan
 from tlkit.data.scan.summary import near_duplicates, summarise
 from tlkit.data.split import Split, split
-from tlkit.data.targets import targets_of
 from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec.run import ARRAYS, RunSpec
+from tlkit.tasks.registry import targets_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Prepared:
 
     def _examples(self, seen: Sequence[tuple[Example, int]], encode: Encode) -> Examples:
         """Return pictures with the number of the view that is asked of each, 0 as it is."""
-        spec, targets = self.spec, encode([example.label for example, _ in seen])
+        spec = self.spec
+        targets = read_by(encode([example.label for example, _ in seen]), self.reading)
         digests = [
             f"{digest}-{spec.augment_level}{'' if spec.mirror else '-same-side'}-{spec.seed}-{view}"
             if view
@@ -85,7 +87,7 @@ class Prepared:
             changed = any(seen[i][1] for i in chosen)
             return batches(
                 [seen[i][0] for i in chosen],
-                targets[list(chosen)],
+                select(targets, list(chosen)),
                 spec.size,
                 spec.batch_size,
                 augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
@@ -183,6 +185,7 @@ def prepare(
     asked, deciding = rendering_of(spec), source.parts["train"]
     found = scan(examples, progress, spec.strict, spec.near_duplicates, asked, deciding)
     spec = spec.model_copy(update={"bits": found.rendering.bits})
+    source = replace(source, parts={p: found.hashed(own) for p, own in source.parts.items()})
     shares = {
         part: share
         for part in ("val", "test")

@@ -13,9 +13,7 @@ from tlkit.data.split import Split
 from tlkit.data.wording import SHOWN, few, number
 from tlkit.progress import Progress
 from tlkit.spec.run import RunSpec
-
-OUTPUTS = {"classification": "classes", "multilabel": "labels", "regression": "number(s)"}
-"""What the outputs of each task are called."""
+from tlkit.tasks.registry import lookup
 
 
 def say_data(spec: RunSpec, source: Source, found: Scan, parts: Split, progress: Progress) -> None:
@@ -27,7 +25,7 @@ def say_data(spec: RunSpec, source: Source, found: Scan, parts: Split, progress:
     progress.say(
         "data",
         f"{source.name}: {len(parts.train):,} train, {len(parts.val):,} validation, "
-        f"{len(parts.test):,} test, {len(source.outputs)} {OUTPUTS[spec.task]}: {names}{more}"
+        f"{len(parts.test):,} test, {len(source.outputs)} {lookup(spec.task).called}: {names}{more}"
         f"{files}",
     )
     for note in source.notes:

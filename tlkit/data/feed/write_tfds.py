@@ -27,6 +27,7 @@ from tlkit.data.readers.tfds import FORMAT, described, index_file
 from tlkit.errors import DataError
 from tlkit.places import check_free
 from tlkit.progress import Progress
+from tlkit.tasks.registry import lookup
 
 SHARD_BYTES = 256 * 2**20
 """Size of a shard, about. TensorFlow Datasets advises 64 MiB to 1 GiB
@@ -145,8 +146,13 @@ def _label_feature(prepared: Prepared) -> tuple[Any, Callable[[Any], Any]]:
     """Return the feature that holds the labels of the task, and what makes its value of one."""
     from tensorflow_datasets import features
 
-    outputs, task = list(prepared.source.outputs), prepared.spec.task
-    if task == "regression":
+    outputs, labels = list(prepared.source.outputs), lookup(prepared.spec.task).labels
+    if labels.stored is None:
+        raise DataError(
+            f"data prepare: labels of the task {prepared.spec.task} cannot be written. Allowed: "
+            "the data as it is"
+        )
+    if labels.stored == "numbers":
         shape = (len(outputs),)
         return features.Tensor(shape=shape, dtype=np.float32), lambda x: np.array(x, np.float32)
     number = {name: i for i, name in enumerate(outputs)}
@@ -154,7 +160,7 @@ def _label_feature(prepared: Prepared) -> tuple[Any, Callable[[Any], Any]]:
         classes = features.ClassLabel(names=outputs)
     except ValueError as error:
         raise DataError(f"data {prepared.source.name}: {error}") from error
-    if task == "multilabel":
+    if labels.stored == "names":
         return features.Sequence(classes), lambda labels: [number[x] for x in labels]
     return classes, number.__getitem__
 

@@ -183,6 +183,12 @@ def pixels_as_stored(encoded: bytes, header: Header, rendering: Rendering) -> np
         return (plain or _graph_decoder(rendering))(content).numpy()
 
 
+def is_turned(encoded: bytes) -> bool:
+    """Tell whether `decode` turns a picture by its EXIF orientation."""
+    with tf.device("/CPU:0"):
+        return int(_orientation_function()(tf.constant(encoded))) != 1
+
+
 def upright(image: np.ndarray, encoded: bytes) -> np.ndarray:
     """Turn what `pixels_as_stored` gave by the file's EXIF orientation."""
     with tf.device("/CPU:0"):

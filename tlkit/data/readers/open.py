@@ -6,10 +6,10 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tlkit.data.example import Listing, Source, count_labels
 from tlkit.data.groups import check_groups, grouped_by
@@ -18,10 +18,6 @@ from tlkit.data.readers.rows import TABLES
 from tlkit.data.targets import CLASSES, Targets, printable
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
-
-if TYPE_CHECKING:
-    pass
-
 
 UNKNOWN = {"nan", "n/a", "#n/a", "na", "null", "?", "-", "<na>"}
 """What tables have in the place of a label that is missing, in lower case."""
@@ -138,31 +134,37 @@ def open_listing(data: Any, targets: Targets, group: str | None = None) -> Listi
     return listing
 
 
+def form_of(data: Any) -> str:
+    """Return the form of data, the first half of a key of `READERS`."""
+    if isinstance(data, str) and data.startswith(("example:", "tfds:")):
+        return data.partition(":")[0]
+    if not isinstance(data, str | Path):
+        return "arrays"
+    if is_table(data):
+        return "table"
+    return "dataset" if is_dataset(Path(data)) else "folder"
+
+
 def _listed(data: Any, targets: Targets) -> Listing:
-    if isinstance(data, str) and data.startswith("example:"):
-        from tlkit.data.readers.samples import prepare_example
+    path = Path(data) if isinstance(data, str | Path) else None
+    if form_of(data) == "folder" and path.suffix.lower() == ".zip" and os.path.isfile(path):
+        from tlkit.data.readers.archive import unpack
 
-        return _folder(data.removeprefix("example:"), prepare_example(data))
-    if isinstance(data, str) and data.startswith("tfds:"):
-        from tlkit.data.readers.tfds import tfds_parts
+        folder = unpack(path)
+        listing = replace(_read(folder, targets), name=printable(path.stem))
+        return replace(listing, notes=[f"{path} unpacked into {folder}", *listing.notes])
+    return _read(data, targets)
 
-        return Listing(re.split(r"[:/]", data)[1], tfds_parts(data, targets))
-    if isinstance(data, str | Path):
-        path = Path(data)
-        if is_table(path):
-            from tlkit.data.readers.csv_file import read_table
 
-            return read_table(path, targets)
-        if path.suffix.lower() == ".zip" and os.path.isfile(path):
-            from tlkit.data.readers.archive import unpack
-
-            folder = unpack(path)
-            listing = _in_folder(printable(path.stem), folder, targets)
-            return replace(listing, notes=[f"{path} unpacked into {folder}", *listing.notes])
-        return _in_folder(printable(path.resolve().name), path, targets)
-    from tlkit.data.readers.arrays import array_listing
-
-    return array_listing(data, targets)
+def _read(data: Any, targets: Targets) -> Listing:
+    form = form_of(data)
+    if (form, targets.family) not in READERS:
+        forms = sorted(own for own, family in READERS if family == targets.family)
+        raise DataError(
+            f"data {data if isinstance(data, str | Path) else form}: is not read for the task "
+            f"{targets.task}. Allowed: {', '.join(forms)}. Received: {form}"
+        )
+    return READERS[form, targets.family](data, targets)
 
 
 def is_table(data: Any) -> bool:
@@ -186,17 +188,55 @@ def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
     )
 
 
-def _in_folder(name: str, path: Path, targets: Targets) -> Listing:
-    if is_dataset(path):
-        from tlkit.data.readers.tfds import folder_parts
+def _example(data: str, targets: Targets) -> Listing:
+    from tlkit.data.readers.samples import prepare_example
 
-        return Listing(name, folder_parts(path, targets))
-    return _folder(name, path)
+    return _classes(data.removeprefix("example:"), prepare_example(data))
 
 
-def _folder(name: str, path: Path) -> Listing:
-    from tlkit.data.readers.archive import refuse_archive
+def _tfds(data: str, targets: Targets) -> Listing:
+    from tlkit.data.readers.tfds import tfds_parts
+
+    return Listing(re.split(r"[:/]", data)[1], tfds_parts(data, targets))
+
+
+def _table(data: str | Path, targets: Targets) -> Listing:
+    from tlkit.data.readers.csv_file import read_table
+
+    return read_table(Path(data), targets)
+
+
+def _dataset(data: str | Path, targets: Targets) -> Listing:
+    from tlkit.data.readers.tfds import folder_parts
+
+    path = Path(data)
+    return Listing(printable(path.resolve().name), folder_parts(path, targets))
+
+
+def _folder(data: str | Path, targets: Targets) -> Listing:
+    return _classes(printable(Path(data).resolve().name), Path(data))
+
+
+def _arrays(data: Any, targets: Targets) -> Listing:
+    from tlkit.data.readers.arrays import array_listing
+
+    return array_listing(data, targets)
+
+
+def _classes(name: str, path: Path) -> Listing:
     from tlkit.data.readers.folders import list_folder
+
+    check_folder(path)
+    return Listing(name, *list_folder(path))
+
+
+def check_folder(path: Path) -> None:
+    """Check that `path` is a folder.
+
+    Raises:
+        DataError: it is none, or cannot be read.
+    """
+    from tlkit.data.readers.archive import refuse_archive
 
     try:
         if not path.is_dir():
@@ -205,7 +245,17 @@ def _folder(name: str, path: Path) -> Listing:
             raise DataError(f"data {path}: {problem}. Allowed: {ALLOWED}")
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise DataError(f"data {path}: cannot be read: {error.strerror}") from error
-    return Listing(name, *list_folder(path))
+
+
+READERS: dict[tuple[str, str], Callable[[Any, Targets], Listing]] = {
+    ("example", "vector"): _example,
+    ("tfds", "vector"): _tfds,
+    ("table", "vector"): _table,
+    ("dataset", "vector"): _dataset,
+    ("folder", "vector"): _folder,
+    ("arrays", "vector"): _arrays,
+}
+"""What lists data, by its form and the family of tasks (`Targets.family`)."""
 
 
 def is_dataset(folder: Path) -> bool:

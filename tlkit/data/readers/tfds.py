@@ -19,7 +19,7 @@ from tlkit.data.example import PARTS, Example, Facts, content_digest
 from tlkit.data.pictures.files import check_regular, parse_json, read_file
 from tlkit.data.readers.arrays import array_examples
 from tlkit.data.readers.records import ABOUT, IMAGE, Records
-from tlkit.data.targets import TARGETS, Label, Targets
+from tlkit.data.targets import Label, Targets
 from tlkit.errors import DataError, did_you_mean
 
 FORMAT = 2
@@ -149,7 +149,7 @@ def _check_written(folder: Path, targets: Targets) -> bool:
             f"data {folder}: {', '.join(wrong)}: is missing or damaged, or was replaced: not what "
             f"{ABOUT} says was written; prepare it anew"
         )
-    if TARGETS.get(task) is not type(targets):
+    if task != targets.task:
         raise DataError(f"data {folder}: was prepared for another task; use --set task={task}")
     return True
 

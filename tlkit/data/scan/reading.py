@@ -17,9 +17,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tlkit.data.example import Example, content_digest
+from tlkit.data.example import Example, FileLabel, content_digest
+from tlkit.data.pictures.files import read_file
 from tlkit.data.scan.findings_cache import forget
-from tlkit.errors import DataError
+from tlkit.errors import DataError, printable
 
 SHOWN = 3
 """Images that a message names."""
@@ -60,11 +61,32 @@ class Reading:
             raise OSError(0, f"{example.id} has changed since it was scanned")
         return content
 
+    def read_label(self, label: FileLabel) -> bytes:
+        """Return the content of a label's file.
+
+        Raises:
+            OSError: as of an image.
+        """
+        name, path = printable(str(label.path)), os.path.abspath(label.path)
+        try:
+            content = read_file(label.path)
+        except OSError as error:
+            self._keep(name, path, f"cannot be read any more ({error.strerror})")
+            raise
+        if label.digest and content_digest(content) != label.digest:
+            self._keep(name, path, "changed while tlkit was reading")
+            raise OSError(0, f"{name} has changed since it was scanned")
+        return content
+
     def _note(self, example: Example, problem: str) -> None:
+        path = None if example.path is None else os.path.abspath(example.path)
+        self._keep(example.id, path, problem)
+
+    def _keep(self, name: str, path: str | None, problem: str) -> None:
         with self._lock:
-            self._problems[example.id] = problem
-            if example.path is not None:
-                self._files.append(os.path.abspath(example.path))
+            self._problems[name] = problem
+            if path is not None:
+                self._files.append(path)
 
     @contextlib.contextmanager
     def told(self, again: str = "start again") -> Iterator[None]:

@@ -6,19 +6,20 @@ import itertools
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from tlkit.compute.cores import CORES
-from tlkit.data.example import Example
+from tlkit.data.example import Example, FileLabel
+from tlkit.data.pictures.decode import is_turned
 from tlkit.data.pictures.rendering import PLAIN, Rendering, smallest_bits
 from tlkit.data.scan.findings_cache import Verdicts, state_of
 from tlkit.data.scan.inspect import Finding, look
 from tlkit.data.scan.reading import Reading
-from tlkit.errors import DataError
+from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 
 CHUNK = 512
@@ -37,6 +38,7 @@ class Scan:
         left_out: reason for each unusable one, by id.
         findings: what each example is, by id.
         rendering: how pictures are shown; its bits are decided.
+        labels: content hash of each usable example's label, by id, where that is a file.
         kept: the file in which findings are kept for the next scan.
     """
 
@@ -45,11 +47,21 @@ class Scan:
     findings: dict[str, Finding] = field(default_factory=dict)
     rendering: Rendering = PLAIN
     kept: Path | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def reading(self) -> Reading:
         """What reads the images from here on, and knows what was wrong with one."""
         return Reading(self.digests, self.kept)
+
+    def hashed(self, examples: Iterable[Example]) -> list[Example]:
+        """Return examples whose labels, where they are files, have their content hashes."""
+        return [
+            replace(e, label=replace(e.label, digest=self.labels[e.id]))
+            if e.id in self.labels
+            else e
+            for e in examples
+        ]
 
     def variant(self, id_: str) -> str:
         """Return the hash of a usable example's pixels as they are shown: see `Finding`."""
@@ -87,7 +99,7 @@ def scan(
         DataError: `strict` is set and some cannot be decoded; names the first five.
     """
     digests, left_out, findings = {}, {}, {}
-    kept = Verdicts(os.fspath(e.path) for e in examples if e.path is not None)
+    kept = Verdicts(os.fspath(path) for e in examples for path in e.files)
     with progress.bar("data", "reading pictures", len(examples)) as advance:
         for example, finding in _look_at(examples, near, rendering, kept):
             findings[example.id] = finding
@@ -101,11 +113,43 @@ def scan(
         # Seen by its own range so far; with the others' it may be dark.
         again = [e for e in examples if not findings[e.id].holds_for(rendering)]
         findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
+    labels, problems = _look_at_labels(examples, findings, kept)
+    left_out |= {id_: problem for id_, problem in problems.items() if id_ in digests}
+    digests = {id_: digest for id_, digest in digests.items() if id_ not in problems}
     if left_out and strict:
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         raise DataError(f"{len(left_out)} files cannot be used (--strict): {shown}{more}")
-    return Scan(digests, left_out, findings, rendering, kept.path)
+    return Scan(digests, left_out, findings, rendering, kept.path, labels)
+
+
+def _look_at_labels(
+    examples: list[Example], findings: dict[str, Finding], kept: Verdicts
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the content hashes of labels that are files, and why others cannot be used, by id."""
+    labelled = [e for e in examples if isinstance(e.label, FileLabel)]
+    masks = [Example(e.id, "", path=e.label.path) for e in labelled]
+    digests, problems = {}, {}
+    found = _look_at(masks, False, PLAIN._replace(bits=16), kept)
+    for example, (_, mask) in zip(labelled, found, strict=True):
+        image, name = findings[example.id], printable(example.label.path.name)
+        if mask.problem:
+            problems[example.id] = f"its mask {name}: {mask.problem}"
+        elif image.problem:
+            continue
+        elif (mask.width, mask.height) != (image.width, image.height):
+            problems[example.id] = (
+                f"its mask {name} is of {mask.width} x {mask.height} pixels, the image of "
+                f"{image.width} x {image.height}"
+            )
+        elif is_turned(example.read()):
+            problems[example.id] = (
+                f"it is turned by its EXIF orientation: whether its mask {name} is meant for the "
+                "image as stored or as shown cannot be told. Save it upright"
+            )
+        else:
+            digests[example.id] = mask.digest
+    return digests, problems
 
 
 def _bits(
