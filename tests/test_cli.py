@@ -260,7 +260,7 @@ def test_out_below_a_file(here, pictures):
 
 def test_out_that_is_a_file(here, pictures):
     (here / "file").touch()
-    assert "--out file: file is a file" in refusal(here, "train", pictures, "--out", "file", *QUICK)
+    assert "--out file: is a file" in refusal(here, "train", pictures, "--out", "file", *QUICK)
 
 
 def test_out_that_is_not_empty(here, pictures):
@@ -394,7 +394,7 @@ def test_out_is_checked_before_tensorflow_is_imported(here, pictures, monkeypatc
     (here / "file").touch()
     late = fail_with(AssertionError("TensorFlow is imported"))
     monkeypatch.setattr("tlkit.cli.train.import_tensorflow", late)
-    assert "--out file: file is a file" in refusal(here, "train", pictures, "--out", "file")
+    assert "--out file: is a file" in refusal(here, "train", pictures, "--out", "file")
 
 
 def test_a_freeze_rule_is_checked_before_the_data_are_read(here, pictures, monkeypatch):
