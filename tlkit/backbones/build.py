@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import warnings
@@ -17,6 +18,7 @@ from tlkit.backbones.blocks import PREPROCESS, describe_layers
 from tlkit.backbones.catalog import Backbone, LayerInfo, WeightsFile, lookup
 from tlkit.backbones.colours import Colours
 from tlkit.backbones.lite0.network import MEAN_RGB, STDDEV_RGB
+from tlkit.backbones.pyramid import find_levels
 from tlkit.backbones.weights import (
     file_for,
     from_mirror,
@@ -49,6 +51,11 @@ class Built:
     inputs: keras.KerasTensor
     features: keras.KerasTensor
     layers: tuple[LayerInfo, ...]
+
+    @functools.cached_property
+    def pyramid(self) -> dict[int, keras.KerasTensor]:
+        """Feature maps by stride (4, 8, 16, 32), as far as there are such: see `find_levels`."""
+        return find_levels(self.inputs, self.features, self.layers)
 
 
 def build_backbone(
