@@ -103,15 +103,21 @@ def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> 
             rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
             sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
             expected = reference(model, np.asarray(sample))
-            given = inference(suffix, len(part))(rows.take(slice(0, len(expected[0]))))
-            difference, allowed = disagreement(model, [np.asarray(given)], expected)
+            say = partial(progress.say, name)
+
+            def first(size: int) -> np.ndarray:
+                function, pieces = inference(suffix, len(part)), _pieces(rows, size, CHECKED)
+                return np.concatenate([np.asarray(function(piece)) for (piece,) in pieces])
+
+            given = halving(first, CHECKED, name, say)[: len(expected[0])]
+            difference, allowed = disagreement(model, [given], expected)
             if difference <= allowed:
 
                 def some(size: int) -> T:
-                    pieces = _pieces(rows, size)
+                    pieces = _pieces(rows, size, len(rows))
                     return consume(answered(suffix, pieces, len(part), progress, name))
 
-                return halving(some, PIECE, name, partial(progress.say, name))
+                return halving(some, PIECE, name, say)
             text = f"kept features answer otherwise than the model, by {difference:.2g}"
             progress.say(name, f"{text}: measured by the whole model")
         return answered_part(model, part, progress, name, consume)
@@ -123,9 +129,9 @@ PIECE = 32
 """Kept features that are answered at a time."""
 
 
-def _pieces(rows: Rows, size: int) -> Iterator[tuple[np.ndarray]]:
-    """Yield features in batches."""
-    for start in range(0, len(rows), size):
+def _pieces(rows: Rows, size: int, count: int) -> Iterator[tuple[np.ndarray]]:
+    """Yield the features of the first `count` images in batches."""
+    for start in range(0, min(count, len(rows)), size):
         yield (rows.take(slice(start, start + size)),)
 
 
