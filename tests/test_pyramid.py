@@ -75,7 +75,9 @@ def reading(built):
     return keras.Model(built.inputs, layers.Dense(3)(layers.Concatenate()(read)))
 
 
-@pytest.mark.parametrize("frozen", ["all", "all but the last block"])
+@pytest.mark.parametrize(
+    "frozen", [pytest.param("all", marks=pytest.mark.full), "all but the last block"]
+)
 def test_levels_below_a_cut_are_kept_in_one_pass(network, tmp_path, frozen):
     row, built, images = network
     model, passes = reading(built), []
