@@ -1,15 +1,15 @@
-"""An epoch of fine-tuning from cached features against the same epoch computed from the pictures.
+"""An epoch of fine-tuning from cached features against the same epoch computed from the images.
 
 Two runs of `tlkit train` alternate, processes of their own with the same data, seed, backbone and
 freeze rule (MobileNetV2 frozen up to block_12): one keeps the features at the cut, the other may
-keep none (`--set cache_size=0`) and runs each picture through the frozen part in every epoch. What
+keep none (`--set cache_size=0`) and runs each image through the frozen part in every epoch. What
 is compared is the time of an epoch in `log.csv`, training and validation, the first epoch of a run
 left out because the graph is traced in it.
 
     python benchmarks/cached_epoch.py --data ../shared/data/flowers5 --json cached.json
     python benchmarks/cached_epoch.py --tlkit "--engine keras"      # the same engine on both sides
 
-It prints seconds and pictures a second of both for each round, and the ratio of the medians. Time,
+It prints seconds and images a second of both for each round, and the ratio of the medians. Time,
 two cores: flowers5 with 3 rounds of 3 epochs about 12 minutes; `--repeat 1` about 4.
 """
 
@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 from figures import ROOT, SHARED, median, parser, report, run_python
-from pictures import write_pictures
+from images import write_images
 
 KEPT = {"cached": (), "streamed": ("--set", "cache_size=0")}
 
@@ -58,11 +58,11 @@ def epoch_of(options: argparse.Namespace, data: Path, kept: tuple[str, ...], out
     with (out / "log.csv").open(newline="", encoding="utf-8") as file:
         log = [row for row in csv.DictReader(file) if row["phase"] == metrics["phases"][-1]["name"]]
     seconds = median(float(row["seconds"]) for row in log[1:])
-    pictures = metrics["examples"]["train"] + metrics["examples"]["val"]
+    images = metrics["examples"]["train"] + metrics["examples"]["val"]
     return {
-        "pictures": pictures,
+        "images": images,
         "seconds_an_epoch": seconds,
-        "pictures_a_second": pictures / seconds,
+        "images_a_second": images / seconds,
         "kept": metrics["phases"][-1]["features_kept"],
     }
 
@@ -72,7 +72,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="tlkit-benchmark-") as name:
         work = Path(name)
-        data = write_pictures(work / "data", 60, 40) if options.smoke else options.data
+        data = write_images(work / "data", 60, 40) if options.smoke else options.data
         for i in range(options.repeat):
             for side, kept in KEPT.items():
                 row = epoch_of(options, data, kept, work / f"{side}-{i}")

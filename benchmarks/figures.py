@@ -102,11 +102,11 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(list(values))
 
 
-def rate(work: Any, pictures: int) -> float:
-    """Call `work` and return pictures per second."""
+def rate(work: Any, images: int) -> float:
+    """Call `work` and return images per second."""
     start = time.perf_counter()
     work()
-    return pictures / (time.perf_counter() - start)
+    return images / (time.perf_counter() - start)
 
 
 @dataclass(frozen=True)

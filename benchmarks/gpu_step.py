@@ -123,7 +123,7 @@ def matrix_product(options: argparse.Namespace):
 
 
 def flops_an_image(model, kind: str) -> int:
-    """Return the operations of a step on one picture, by the multiply-adds of its layers."""
+    """Return the operations of a step on one image, by the multiply-adds of its layers."""
     from tlkit.backbones.cost import layer_costs
 
     forward = 2 * sum(cost.multiply_adds for cost in layer_costs(model).values())

@@ -17,7 +17,7 @@ process (seconds; accuracy on the test part); as ratios the guide's seconds by t
 warm (medians over seeds and `--repeat`, which is 1 by default because the seeds already repeat the
 run); and tlkit's mean accuracy less the guide's, in points.
 
-Time, two cores without GPU: flowers5 (3,023 pictures to train on), both regimes, one guide run: 35
+Time, two cores without GPU: flowers5 (3,023 images to train on), both regimes, one guide run: 35
 to 45 minutes, of which the guide takes about 25; `--regime small` alone: 12. flowers12 (612), both:
 12 minutes. Data by name and weights are looked for in `../shared`; any folder of class folders can
 be given instead, and `--weights imagenet` is downloaded by Keras where it is missing.
@@ -35,8 +35,8 @@ import time
 from pathlib import Path
 
 from figures import ROOT, SHARED, median, parser, report, run_python
+from images import write_images
 from keras_guide import BASES
-from pictures import write_pictures
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 REGIMES = ("small", "medium")
@@ -71,7 +71,7 @@ def read_options() -> argparse.Namespace:
 
 def find_data(options: argparse.Namespace, work: Path) -> Path:
     if options.smoke:
-        return write_pictures(work / "data", 30, 40)
+        return write_images(work / "data", 30, 40)
     known = SHARED / "data" / options.data
     return known if known.is_dir() else Path(options.data).resolve()
 

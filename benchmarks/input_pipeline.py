@@ -5,16 +5,16 @@ resize to 224 pixels with antialias, batch; all cores through tf.data. The other
 file and decodes it with libjpeg-turbo in as many threads as there are cores, and throws the pixels
 away: by the package simplejpeg (`pip install simplejpeg`, which brings libjpeg-turbo; only this
 benchmark uses it), else by Pillow, which is built with libjpeg-turbo too but holds Python up
-longer. Both go through the files again and again up to `--pictures`, in one pass of the pipeline.
+longer. Both go through the files again and again up to `--images`, in one pass of the pipeline.
 The sides alternate; a first round, which reads the files into the system's cache and traces the
 graph, is not counted. What the pipeline needs before its first batch stands in a column.
 
     python benchmarks/input_pipeline.py                          # flowers12, 224 pixels already
     python benchmarks/input_pipeline.py --data path/to/photos --json input.json
-    python benchmarks/input_pipeline.py --generate 1600 --pictures 2000
+    python benchmarks/input_pipeline.py --generate 1600 --images 2000
 
-It prints pictures a second of both sides for each round, and the ratio of their medians. Time, two
-cores: flowers12 half a minute, 2,000 pictures of 1,600 pixels 6 minutes.
+It prints images a second of both sides for each round, and the ratio of their medians. Time, two
+cores: flowers12 half a minute, 2,000 images of 1,600 pixels 6 minutes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from figures import SHARED, median, parser, report
-from pictures import write_pictures
+from images import write_images
 
 
 def read_options() -> argparse.Namespace:
     made = parser(__doc__)
     made.add_argument("--data", type=Path, metavar="FOLDER", help="class folders of JPEG files")
-    made.add_argument("--generate", type=int, metavar="SIZE", help="make 400 pictures of this size")
-    made.add_argument("--pictures", type=int, default=4000, help="decoded at least, in a round")
+    made.add_argument("--generate", type=int, metavar="SIZE", help="make 400 images of this size")
+    made.add_argument("--images", type=int, default=4000, help="decoded at least, in a round")
     made.add_argument("--image-size", type=int, default=224)
     made.add_argument("--batch-size", type=int, default=32)
     options = made.parse_args()
@@ -44,7 +44,7 @@ def read_options() -> argparse.Namespace:
         options.data = SHARED / "data" / "flowers12"
     if options.smoke:
         options.repeat, options.generate, options.image_size = 1, 64, 32
-        options.pictures = 48
+        options.images = 48
     return options
 
 
@@ -60,8 +60,8 @@ def decoder() -> tuple[str, Callable[[bytes], object]]:
         from PIL import Image, features
 
         def decode(encoded: bytes) -> None:
-            with Image.open(io.BytesIO(encoded)) as picture:
-                picture.load()
+            with Image.open(io.BytesIO(encoded)) as image:
+                image.load()
 
         return f"Pillow, libjpeg-turbo {features.version('libjpeg_turbo')}", decode
 
@@ -72,7 +72,7 @@ def main() -> None:
         data = options.data
         if options.generate:
             count = 24 if options.smoke else 400
-            data = write_pictures(Path(name) / "data", count, options.generate)
+            data = write_images(Path(name) / "data", count, options.generate)
         compare(options, data)
 
 
@@ -87,7 +87,7 @@ def compare(options: argparse.Namespace, data: Path) -> None:
     found = [e for e in found if e.path.suffix.lower() in (".jpg", ".jpeg")]
     if not found:
         raise SystemExit(f"--data: no JPEG file in class folders below {data}")
-    found *= math.ceil(options.pictures / len(found))
+    found *= math.ceil(options.images / len(found))
     dataset = batches(found, np.zeros(len(found)), options.image_size, options.batch_size)
     library, decode = decoder()
 
@@ -120,18 +120,18 @@ def compare(options: argparse.Namespace, data: Path) -> None:
             for side, work in sides.items()
         ]
     speed = {
-        side: median(row["pictures_a_second"] for row in rows if row["side"] == side)
+        side: median(row["images_a_second"] for row in rows if row["side"] == side)
         for side in sides
     }
     report(options, rows, {f"tlkit / {library}": speed["tlkit"] / speed[library]})
 
 
-def measured(side: str, number: int, work: Callable[[], float], pictures: int) -> dict:
+def measured(side: str, number: int, work: Callable[[], float], images: int) -> dict:
     """Run a side once; return its row."""
     start = time.perf_counter()
     first = work()
-    speed = pictures / (time.perf_counter() - start)
-    return {"side": side, "round": number, "pictures_a_second": speed, "seconds_to_first": first}
+    speed = images / (time.perf_counter() - start)
+    return {"side": side, "round": number, "images_a_second": speed, "seconds_to_first": first}
 
 
 if __name__ == "__main__":

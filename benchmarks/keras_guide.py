@@ -1,15 +1,15 @@
 """The recipe of Keras's guide "Transfer learning & fine-tuning", as a whole process of its own.
 
-https://keras.io/guides/transfer_learning/ (2023/06/25). What is taken from it: pictures resized in
+https://keras.io/guides/transfer_learning/ (2023/06/25). What is taken from it: images resized in
 the input pipeline (`image_dataset_from_directory`, which the guide names for data of one's own),
-`.prefetch().cache()`, so that pictures are decoded in the first epoch only; scaling to -1..1 in
+`.prefetch().cache()`, so that images are decoded in the first epoch only; scaling to -1..1 in
 the model; the base without top, frozen, called with `training=False`; global average pooling,
 dropout 0.2, a Dense layer; Adam at 1e-3; then, with `--finetune-epochs`, the whole base unfrozen,
 compiled anew with Adam at 1e-5. What is not its own: several classes instead of two, size, batch
 and epochs as asked for (the guide: 150 pixels, 64, 2 + 1 epochs; its comment on the result speaks
 of 10), and `--augment` has to be given for its random flip and rotation: without them a step is
 cheaper, and the guide's `cache()` would draw them once for all epochs. Its model summaries and
-pictures are left out.
+images are left out.
 
 `--batchnorm as-is` does what the guide's code does: under Keras 3 `fit` overrides `training=False`
 as soon as BatchNorm is trainable again (keras#20285). `held` does what its text means: the base's
@@ -20,7 +20,7 @@ since the start of the process. guide.py runs it; by hand:
 
     python benchmarks/keras_guide.py FOLDER --epochs 10 --finetune-epochs 10 --batchnorm held
 
-FOLDER holds train, validation and test, with class folders in each. With some 3,000 pictures of
+FOLDER holds train, validation and test, with class folders in each. With some 3,000 images of
 224 pixels on two cores a frozen epoch takes about 45 s, one of fine-tuning about 100 s, and the
 cache holds 2.5 GB of memory.
 """

@@ -1,4 +1,4 @@
-"""Generated pictures, a finished tiny run, and the guard of tests that need real weights.
+"""Generated images, a finished tiny run, and the guard of tests that need real weights.
 
 Test files take what they need by name: `from conftest import TINY, needs_shared`.
 """
@@ -71,11 +71,11 @@ def shared_keras_home() -> dict[str, str]:
     return shared_env()
 
 
-def draw_picture(label: str, random: np.random.Generator) -> Image.Image:
-    """One picture of a class: its shape in its colour, somewhere on noise."""
+def draw_image(label: str, random: np.random.Generator) -> Image.Image:
+    """One image of a class: its shape in its colour, somewhere on noise."""
     noise = random.integers(110, 140, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    picture = Image.fromarray(noise)
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(noise)
+    pen = ImageDraw.Draw(image)
     colour = tuple(int(c) for c in np.add(COLOURS[label], random.integers(-20, 21, 3)))
     x, y, side = (int(v) for v in random.integers((2, 2, 26), (8, 12, 32)))
     if label == "disc":
@@ -85,28 +85,28 @@ def draw_picture(label: str, random: np.random.Generator) -> Image.Image:
     else:
         for top in range(y % 8, HEIGHT, 8):
             pen.rectangle((0, top, WIDTH, top + 3), fill=colour)
-    return picture
+    return image
 
 
-def write_pictures(folder: Path, labels=CLASSES, count: int = PER_CLASS, seed: int = 0) -> Path:
-    """Write `count` pictures of each class into class folders; no two are alike."""
+def write_images(folder: Path, labels=CLASSES, count: int = PER_CLASS, seed: int = 0) -> Path:
+    """Write `count` images of each class into class folders; no two are alike."""
     random = np.random.default_rng(seed)
     for label in labels:
         (folder / label).mkdir(parents=True)
         for i in range(count):
-            draw_picture(label, random).save(folder / label / f"{label}{i:02d}.png")
+            draw_image(label, random).save(folder / label / f"{label}{i:02d}.png")
     return folder
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> Path:
-    """A folder of three class folders with twelve pictures each, 40 x 48 pixels; do not change."""
-    return write_pictures(tmp_path_factory.mktemp("data") / "shapes")
+def image_folder(tmp_path_factory) -> Path:
+    """A folder of three class folders with twelve images each, 40 x 48 pixels; do not change."""
+    return write_images(tmp_path_factory.mktemp("data") / "shapes")
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(pictures, tmp_path_factory) -> str:
-    """The path of random weights for TINY's backbone whose features tell `pictures` apart.
+def tiny_weights(image_folder, tmp_path_factory) -> str:
+    """The path of random weights for TINY's backbone whose features tell `images` apart.
 
     One pass with momentum 0 sets BatchNorm's statistics to those of the data; as they start, the
     signal would shrink from layer to layer until nothing is left. The offset of 3 keeps it in the
@@ -124,7 +124,7 @@ def tiny_weights(pictures, tmp_path_factory) -> str:
             layer.beta.assign(np.full(layer.beta.shape, 3.0))
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             layer.kernel.assign(np.full(layer.kernel.shape, 1 / 9))
-    files = sorted(pictures.rglob("*.png"))
+    files = sorted(image_folder.rglob("*.png"))
     batch = np.stack([np.asarray(Image.open(f).resize((32, 32)), np.float32) for f in files])
     net(batch / 127.5 - 1, training=True)
     path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
@@ -133,13 +133,13 @@ def tiny_weights(pictures, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(pictures, tiny_weights, tmp_path_factory):
-    """A finished run on `pictures`: backbone frozen, head solved, accurate. Do not change it."""
+def tiny_run(image_folder, tiny_weights, tmp_path_factory):
+    """A finished run on `images`: backbone frozen, head solved, accurate. Do not change it."""
     import tlkit
 
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    return tlkit.train(pictures, out=out, regime="small", progress=False, **fields)
+    return tlkit.train(image_folder, out=out, regime="small", progress=False, **fields)
 
 
 def reseal(folder: Path) -> None:

@@ -14,7 +14,7 @@ import tlkit
 from tlkit.backbones.catalog import CATALOG, MODEL, is_given
 from tlkit.backbones.cost import layer_costs
 from tlkit.backbones.graph import crossing, sources
-from tlkit.backbones.own.given import build_given, open_given
+from tlkit.backbones.own.user_model import build_user_model, open_user_model
 from tlkit.cli.main import main
 from tlkit.commands.train import resume
 from tlkit.compute.setup import precision
@@ -138,11 +138,11 @@ def model(request) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def built(model):
-    return build_given(open_given(MODEL, model))
+    return build_user_model(open_user_model(MODEL, model))
 
 
 def build(model: keras.Model, size: int | None = None, **options):
-    return build_given(open_given(MODEL, model, size), **options)
+    return build_user_model(open_user_model(MODEL, model, size), **options)
 
 
 def blocks_of(built) -> dict[str, list[str]]:
@@ -329,19 +329,19 @@ def module(tmp_path, monkeypatch):
     sys.modules.pop("nets_of_mine", None)
 
 
-def train(pictures, tmp_path, backbone, **fields):
+def train(image_folder, tmp_path, backbone, **fields):
     fields = {"regime": "medium", "epochs": 1, "progress": False, **fields}
-    return tlkit.train(pictures, backbone=backbone, out=tmp_path / "run", **fields)
+    return tlkit.train(image_folder, backbone=backbone, out=tmp_path / "run", **fields)
 
 
 @pytest.fixture(scope="module")
-def object_run(pictures, tmp_path_factory):
+def object_run(image_folder, tmp_path_factory):
     """A model object and the finished run on it, its first block frozen; do not change them."""
     keras.utils.set_random_seed(0)
     model = residual()
     backbone = {"name": model, "weights": "none"}  # a single phase: it is sure to be the best
     folder = tmp_path_factory.mktemp("object")
-    return model, train(pictures, folder, backbone, freeze="until=block_1", batchnorm="affine")
+    return model, train(image_folder, folder, backbone, freeze="until=block_1", batchnorm="affine")
 
 
 def test_a_run_on_a_model_object_is_as_any(object_run):
@@ -352,8 +352,8 @@ def test_a_run_on_a_model_object_is_as_any(object_run):
     assert opened.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
 
 
-def test_the_plan_of_a_model_object(pictures):
-    made = tlkit.plan(pictures, backbone=residual(), freeze="last=1", progress=False)
+def test_the_plan_of_a_model_object(image_folder):
+    made = tlkit.plan(image_folder, backbone=residual(), freeze="last=1", progress=False)
     rows = made.phases[-1].freeze.table()
     assert [(row.block, row.state) for row in rows] == [
         ("block_1", "frozen"),
@@ -389,11 +389,11 @@ def test_frozen_layers_stay_and_others_move(object_run):
     assert phase["trainable_parameters"] == (8 * 9 + 1) * 8 + (8 * 9 + 1) * 12 + 2 * 12 + 13 * 3
 
 
-def test_the_model_given_is_not_trained_and_the_result_loads(pictures, tmp_path):
+def test_the_model_given_is_not_trained_and_the_result_loads(image_folder, tmp_path):
     model = nested()
     before = [np.array(w) for w in model.get_weights()]
     answer = model(images(), training=False)
-    run = train(pictures, tmp_path, model)
+    run = train(image_folder, tmp_path, model)
     assert [phase["name"] for phase in run.metrics["phases"]] == ["head", "finetune"]
     assert all(map(np.array_equal, before, model.get_weights()))
     assert close(model(images(), training=False), answer)
@@ -409,11 +409,11 @@ def test_prefix_and_suffix_are_the_whole(built):
         assert composes(prefix, suffix, whole)
 
 
-def test_a_file_by_the_command_line_and_on_from_a_stop(pictures, tmp_path):
+def test_a_file_by_the_command_line_and_on_from_a_stop(image_folder, tmp_path):
     operations().save(file := tmp_path / "my net.keras")
     out = tmp_path / "run"
     options = ["--backbone", str(file), "--out", str(out)]
-    result = CliRunner().invoke(main, ["train", str(pictures), *options])
+    result = CliRunner().invoke(main, ["train", str(image_folder), *options])
     assert result.exit_code == 0, result.output
     run = tlkit.open_run(out)
     assert (run.spec.backbone.name, run.spec.backbone.weights) == (str(file), "own")
@@ -431,18 +431,18 @@ def test_a_stopped_run_on_a_model_object_cannot_go_on(object_run, tmp_path):
         resume(copy)
 
 
-def test_a_function_by_the_command_line(module, pictures, tmp_path):
+def test_a_function_by_the_command_line(module, image_folder, tmp_path):
     out = tmp_path / "run"
     options = ["--backbone", f"{module}:net", "--epochs", "1", "--out", str(out)]
     settings = ["--set", "backbone.weights=none", "--set", "backbone.cut=deep"]
-    result = CliRunner().invoke(main, ["train", str(pictures), *options, *settings])
+    result = CliRunner().invoke(main, ["train", str(image_folder), *options, *settings])
     assert result.exit_code == 0, result.output
     run = tlkit.open_run(out)
     assert (run.spec.backbone.name, run.plan["regime"]) == (f"{module}:net", "large")
     assert run.model.get_layer("head_pool").input.shape == (None, 7, 7, 8)
 
 
-def test_precision_reaches_the_layers(pictures):
+def test_precision_reaches_the_layers(image_folder):
     with precision(tlkit.RunSpec(precision="bfloat16")):
         made = build(residual())
     assert made.features.dtype == "bfloat16"
@@ -516,9 +516,9 @@ def with_subclass_inside() -> keras.Model:
     ("make", "size", "options", "words"),
     [
         (two_inputs, None, {}, ["backbone <model>:", "one input (batch, size, size, 3)"]),
-        (lambda: of_shape(7), None, {}, ["no square colour pictures", "(None, 7)"]),
-        (lambda: of_shape(32, 16, 3), None, {}, ["no square colour pictures", "32, 16, 3"]),
-        (lambda: of_shape(32, 32, 4), None, {}, ["no square colour pictures", "32, 32, 4"]),
+        (lambda: of_shape(7), None, {}, ["no square colour images", "(None, 7)"]),
+        (lambda: of_shape(32, 16, 3), None, {}, ["no square colour images", "32, 16, 3"]),
+        (lambda: of_shape(32, 32, 4), None, {}, ["no square colour images", "32, 32, 4"]),
         (residual, 48, {}, ["image size: the model takes 32 pixels", "Received: 48"]),
         (lambda: residual(None), None, {}, ["does not fix its own", "--image-size N"]),
         (flattened, None, {}, ["no layer has a 4-dimensional output"]),
@@ -555,7 +555,7 @@ def test_a_model_that_cannot_serve_is_refused(make, size, options, words):
         ("<model>", ["stands for a model object that Python passed"]),
     ],
 )
-def test_the_command_line_says_it_in_one_sentence(name, words, module, pictures, tmp_path):
+def test_the_command_line_says_it_in_one_sentence(name, words, module, image_folder, tmp_path):
     class Gone(layers.Layer):
         def call(self, x):
             return x
@@ -566,7 +566,7 @@ def test_the_command_line_says_it_in_one_sentence(name, words, module, pictures,
     elif name == "lambda.keras":
         with_lambda().save(name)
     (tmp_path / "broken.keras").write_text("no model")
-    arguments = ["train", str(pictures), "--backbone", name, "--out", "run"]
+    arguments = ["train", str(image_folder), "--backbone", name, "--out", "run"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2, result.output
     for word in words:

@@ -363,7 +363,7 @@ def test_predictions_on_imagenet_are_those_of_keras(tmp_path):
     assert got["same_top"]
     assert got["wnids"] == got["theirs"]
     right = np.mean([a == b for a, b in zip(got["wnids"], got["truth"], strict=True)])
-    assert right > 0.7  # 89.3% on 1,000 pictures of which these are part
+    assert right > 0.7  # 89.3% on 1,000 images of which these are part
     assert got["swapped"] == [None, 5]
     assert [path.split("/")[0] for path in got["trainable"]] == ["predictions", "predictions"]
 

@@ -114,9 +114,9 @@ def test_another_zip_file_of_the_same_size_and_time_is_another(tmp_path):
         assert (archive.unpack(path) / "a" / "1.png").read_bytes() == content
 
 
-def test_a_zip_file_may_be_given_for_a_part(tmp_path, pictures):
-    names = [f"{folder.name}/x.png" for folder in pictures.iterdir()]
-    source = open_source(pictures, test=zipped(tmp_path / "test.zip", *names))
+def test_a_zip_file_may_be_given_for_a_part(tmp_path, image_folder):
+    names = [f"{folder.name}/x.png" for folder in image_folder.iterdir()]
+    source = open_source(image_folder, test=zipped(tmp_path / "test.zip", *names))
     assert [e.id for e in source.parts["test"]] == [f"test/{name}" for name in sorted(names)]
     assert source.notes[0].startswith(f"test: {tmp_path / 'test.zip'} unpacked into ")
 

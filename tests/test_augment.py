@@ -1,4 +1,4 @@
-"""Augmentation, MixUp and CutMix: ranges, seeds, shares; and the picture of what training sees."""
+"""Augmentation, MixUp and CutMix: ranges, seeds, shares; and the image of what training sees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from conftest import CLASSES, TINY, draw_picture
+from conftest import CLASSES, TINY, draw_image
 from PIL import Image
 
 import tlkit
@@ -44,45 +44,45 @@ np.save(sys.argv[2], np.stack([x.numpy() for x in data]))
 
 
 @pytest.fixture(scope="module")
-def picture() -> tf.Tensor:
-    drawn = draw_picture("square", np.random.default_rng(0))
+def image() -> tf.Tensor:
+    drawn = draw_image("square", np.random.default_rng(0))
     return tf.constant(np.asarray(drawn, np.float32))
 
 
 @pytest.fixture(scope="module")
-def seen(picture):
-    """24 draws of one picture at each level, through a parallel pipeline."""
+def seen(image):
+    """24 draws of one image at each level, through a parallel pipeline."""
 
     def draw(level, mirror=True, seeds=SEEDS):
         change = augmenter(level, mirror)
         data = tf.data.Dataset.from_tensor_slices(np.array(seeds, np.int32))
-        data = data.map(lambda seed: change(picture, 32, seed), num_parallel_calls=4)
+        data = data.map(lambda seed: change(image, 32, seed), num_parallel_calls=4)
         return np.stack([x.numpy() for x in data])
 
     return draw
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_draws_are_pictures_that_differ_and_stay_within_0_and_255(seen, level):
+def test_draws_are_images_that_differ_and_stay_within_0_and_255(seen, level):
     drawn = seen(level)
     assert drawn.dtype == np.float32
     assert drawn.shape == (24, 32, 32, 3)
     assert drawn.min() >= 0
     assert drawn.max() <= 255
-    assert drawn.max() > 200, "a picture of 0-1"
+    assert drawn.max() > 200, "an image of 0-1"
     assert len(np.unique(drawn.reshape(24, -1), axis=0)) == 24
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_draw_hangs_on_its_seed_alone(seen, picture, level):
+def test_a_draw_hangs_on_its_seed_alone(seen, image, level):
     drawn = seen(level)
     assert np.array_equal(seen(level, seeds=SEEDS[::-1])[::-1], drawn)
-    alone = augmenter(level)(picture, 32, tf.constant(SEEDS[5]))
+    alone = augmenter(level)(image, 32, tf.constant(SEEDS[5]))
     np.testing.assert_allclose(alone, drawn[5], atol=1e-2)  # outside of a graph, rounded otherwise
 
 
-def test_levels_change_more_and_more(picture, seen):
-    plain = tf.image.resize(picture, (32, 32), antialias=True).numpy()
+def test_levels_change_more_and_more(image, seen):
+    plain = tf.image.resize(image, (32, 32), antialias=True).numpy()
     changes = [np.abs(seen(level) - plain).mean() for level in LEVELS]
     assert changes == sorted(changes)
     assert augmenter("none") is None
@@ -99,7 +99,7 @@ def test_the_mirror_can_be_left_out(seen, level):
         np.testing.assert_array_equal(np.array(same) | np.array(turned), True)
 
 
-def test_grey_pictures_stay_grey():
+def test_grey_images_stay_grey():
     """Contrast, saturation, posterising and erasing take the three channels alike, but the fill."""
     grey = tf.constant(np.random.default_rng(0).uniform(0, 255, (40, 40, 1)).repeat(3, axis=2))
     change = augmenter("medium")
@@ -108,9 +108,9 @@ def test_grey_pictures_stay_grey():
         assert np.abs(image - image[..., :1]).max() < 0.1
 
 
-def test_the_jax_backend_sees_the_same_pictures(seen, picture, tmp_path):
+def test_the_jax_backend_sees_the_same_images(seen, image, tmp_path):
     pytest.importorskip("jax")
-    np.save(tmp_path / "in.npy", picture.numpy())
+    np.save(tmp_path / "in.npy", image.numpy())
     env = {**os.environ, "KERAS_BACKEND": "jax"}
     arguments = [str(tmp_path / name) for name in ("in.npy", "out.npy")]
     subprocess.run([sys.executable, "-c", DRAWS, *arguments], check=True, env=env)
@@ -121,21 +121,21 @@ def test_the_jax_backend_sees_the_same_pictures(seen, picture, tmp_path):
 
 
 def colours(n=64, size=16):
-    """Pictures (n, size, size, 3) of one value each, and one-hot targets."""
+    """Images (n, size, size, 3) of one value each, and one-hot targets."""
     values = np.linspace(0, 255, n, dtype=np.float32)
     images = np.broadcast_to(values[:, None, None, None], (n, size, size, 3))
     return tf.constant(images), tf.constant(np.eye(n, dtype=np.float32)), values
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0), (0, 1.0), (0.4, 1.0), (1e-3, 0)])
-def test_targets_hold_the_shares_that_pictures_have(mixup, cutmix):
+def test_targets_hold_the_shares_that_images_have(mixup, cutmix):
     images, targets, values = colours()
     kinds = set()
     for seed in range(8):
         x, y = mixer(mixup, cutmix)(images, targets, tf.constant([seed, 1]))
         x, y = x.numpy(), y.numpy()
         np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
-        # A picture's mean is its target's, whether it was blended or patched.
+        # An image's mean is its target's, whether it was blended or patched.
         np.testing.assert_allclose(x.mean(axis=(1, 2, 3)), y @ values, atol=0.02)
         kinds.add("mixup" if x.std(axis=(1, 2)).max() < 0.01 else "cutmix")
         assert len(np.unique(y.diagonal().round(4))) > (1 if mixup == 1e-3 else 8)
@@ -149,7 +149,7 @@ def test_shares_are_those_of_the_beta_distribution():
     assert own.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.02)
 
 
-def test_a_cutmix_rectangle_is_a_rectangle_of_the_other_picture():
+def test_a_cutmix_rectangle_is_a_rectangle_of_the_other_image():
     images, targets, values = colours(8)
     x, y = (t.numpy() for t in mixer(0, 1.0)(images, targets, tf.constant([0, 2])))
     for i in range(8):
@@ -172,7 +172,7 @@ def test_a_pipeline_mixes_what_was_augmented_and_draws_anew():
     random = np.random.default_rng(0)
     labels = [CLASSES[i % 3] for i in range(10)]
     examples = [
-        Example(f"array/{i}", label, pixels=np.asarray(draw_picture(label, random)))
+        Example(f"array/{i}", label, pixels=np.asarray(draw_image(label, random)))
         for i, label in enumerate(labels)
     ]
     task = Classification(CLASSES)
@@ -192,7 +192,7 @@ def test_a_pipeline_mixes_what_was_augmented_and_draws_anew():
 def test_what_is_drawn_anew_comes_as_whole_values(mix):
     random = np.random.default_rng(0)
     examples = [
-        Example(f"array/{i}", "disc", pixels=np.asarray(draw_picture("disc", random)))
+        Example(f"array/{i}", "disc", pixels=np.asarray(draw_image("disc", random)))
         for i in range(10)
     ]
     targets = np.eye(10, dtype=np.float32)
@@ -260,17 +260,17 @@ def test_what_does_not_go_together_is_said(fields, words):
         make_spec(fields)
 
 
-def test_mixing_takes_part_in_training_and_leaves_validation_as_it_is(pictures, tmp_path):
+def test_mixing_takes_part_in_training_and_leaves_validation_as_it_is(image_folder, tmp_path):
     fields = {**TINY, "epochs": 1, "seed": 3, "freeze": "last=1", "regime": "small"}
     run = tlkit.train(
-        pictures, out=tmp_path / "run", progress=False, augment="strong", mixup=0.4, cutmix=1.0,
+        image_folder, out=tmp_path / "run", progress=False, augment="strong", mixup=0.4, cutmix=1.0,
         balance="sampling", **fields,
     )  # fmt: skip
     phase = run.plan["phases"][-1]
     assert phase["augment"]
     assert not run.metrics["phases"][-1]["features_kept"]
     assert any("strong, mixup 0.4, cutmix 1" in reason for reason in phase["reasons"])
-    # Validation counts whole pictures, so that its accuracy is a share of them.
+    # Validation counts whole images, so that its accuracy is a share of them.
     counted = run.metrics["val"]["accuracy"] * run.metrics["examples"]["val"]
     assert counted == pytest.approx(round(counted), abs=1e-4)
 
@@ -279,23 +279,23 @@ def preview(*arguments):
     return CliRunner().invoke(main, ["data", "preview", *map(str, arguments)])
 
 
-def test_preview_draws_a_grid(pictures, tmp_path, monkeypatch):
+def test_preview_draws_a_grid(image_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = ["--set", "image_size=32", "--set", "augment=light", "--pictures", 2, "--draws", 3]
-    result = preview(pictures, *options)
+    options = ["--set", "image_size=32", "--set", "augment=light", "--images", 2, "--draws", 3]
+    result = preview(image_folder, *options)
     assert result.exit_code == 0, result.output
     assert "preview.png: augment light" in result.output
     with Image.open(tmp_path / "preview.png") as image:
         assert image.format == "PNG"
         assert image.width > image.height
     path = tlkit.preview(
-        pictures, tmp_path / "twin.png", pictures=2, draws=3, image_size=32, augment="light",
+        image_folder, tmp_path / "twin.png", images=2, draws=3, image_size=32, augment="light",
         progress=False,
     )  # fmt: skip
     assert path.read_bytes() == (tmp_path / "preview.png").read_bytes()
 
 
-def test_preview_draws_anew_in_each_column(pictures, tmp_path, monkeypatch):
+def test_preview_draws_anew_in_each_column(image_folder, tmp_path, monkeypatch):
     drawn = []
     draw = tlkit.commands.preview._draw
 
@@ -305,7 +305,7 @@ def test_preview_draws_anew_in_each_column(pictures, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tlkit.commands.preview, "_draw", spy)
     out = tmp_path / "seen.png"
-    tlkit.preview(pictures, out, pictures=2, draws=3, image_size=32, augment="medium",
+    tlkit.preview(image_folder, out, images=2, draws=3, image_size=32, augment="medium",
                   progress=False)  # fmt: skip
     assert len(drawn) == 4
     for one, other in itertools.combinations(drawn, 2):
@@ -317,23 +317,26 @@ def test_preview_draws_anew_in_each_column(pictures, tmp_path, monkeypatch):
     [
         (["--out", "seen.jpg"], "--out: must be a PNG file in a folder that exists"),
         (["--out", "gone/seen.png"], "Allowed: such as NAME.png. Received: gone/seen.png"),
-        (["--pictures", "0"], "pictures: Allowed: 1 to 50. Received: 0"),
+        (["--images", "0"], "images: Allowed: 1 to 50. Received: 0"),
         (["--draws", "99"], "draws: Allowed: 1 to 50. Received: 99"),
         (["--set", "augment=heavy"], "augment: "),
     ],
 )
-def test_preview_refuses_in_one_sentence(pictures, tmp_path, monkeypatch, arguments, words):
+def test_preview_refuses_in_one_sentence(image_folder, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
-    result = preview(pictures, *arguments)
+    result = preview(image_folder, *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_preview_of_a_table_of_numbers(pictures, tmp_path):
-    rows = [f"{p.relative_to(pictures)},{i}" for i, p in enumerate(sorted(pictures.rglob("*.png")))]
-    table = pictures.parent / "numbers.csv"
-    table.write_text("image,label\n" + "\n".join(f"{pictures.name}/{row}" for row in rows))
+def test_preview_of_a_table_of_numbers(image_folder, tmp_path):
+    rows = [
+        f"{p.relative_to(image_folder)},{i}"
+        for i, p in enumerate(sorted(image_folder.rglob("*.png")))
+    ]
+    table = image_folder.parent / "numbers.csv"
+    table.write_text("image,label\n" + "\n".join(f"{image_folder.name}/{row}" for row in rows))
     out = tmp_path / "seen.png"
     settings = ["task=regression", "mixup=0.2", "image_size=32", "augment=none"]
     result = preview(table, "--out", out, *(x for s in settings for x in ("--set", s)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import TINY, draw_picture, write_pictures
+from conftest import TINY, draw_image, write_images
 from sklearn.utils.class_weight import compute_sample_weight
 
 import tlkit
@@ -80,10 +80,10 @@ def test_an_epoch_draws_each_class_as_often():
         assert len(order) == 400
         assert abs(int((y[order] == 1).sum()) - 200) <= 2
         counts = np.bincount(order[y[order] == 1], minlength=400)[y == 1]
-        assert set(counts) <= {9, 10, 11}, "a rare picture was forgotten"
+        assert set(counts) <= {9, 10, 11}, "a rare image was forgotten"
 
 
-def test_all_pictures_have_their_turn():
+def test_all_images_have_their_turn():
     _, y = overlapping(400)
     balance, random = TASK.balance(y, "sampling"), np.random.default_rng(1)
     drawn = np.concatenate([balance.order(400, random) for _ in range(20)])
@@ -99,7 +99,7 @@ def test_the_order_hangs_on_the_random_state_alone():
     assert sorted(UNBALANCED.order(100, np.random.default_rng(3))) == list(range(100))
 
 
-def test_pictures_are_drawn_by_their_rarest_label():
+def test_images_are_drawn_by_their_rarest_label():
     y = np.array([[1, 0]] * 60 + [[1, 1]] * 10 + [[0, 0]] * 30, np.float32)
     draws = LABELS.balance(y, "sampling").draws
     assert draws[60] / draws[0] == pytest.approx((1 / 10) / (1 / 70), rel=1e-5)
@@ -189,7 +189,7 @@ def test_streams_come_with_weights_or_in_balanced_order():
     random = np.random.default_rng(0)
     labels = ["rare" if i % 10 == 0 else "common" for i in range(40)]
     examples = [
-        Example(f"array/{i}", label, pixels=np.asarray(draw_picture("disc", random)))
+        Example(f"array/{i}", label, pixels=np.asarray(draw_image("disc", random)))
         for i, label in enumerate(labels)
     ]
     y = TASK.encode(labels)
@@ -210,11 +210,11 @@ def test_streams_come_with_weights_or_in_balanced_order():
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory):
     """60 squares and 8 discs, in colours that overlap."""
-    folder = write_pictures(tmp_path_factory.mktemp("uneven") / "shapes", ["square"], 60)
+    folder = write_images(tmp_path_factory.mktemp("uneven") / "shapes", ["square"], 60)
     random = np.random.default_rng(1)
     (folder / "disc").mkdir()
     for i in range(8):
-        draw_picture("disc", random).save(folder / "disc" / f"{i}.png")
+        draw_image("disc", random).save(folder / "disc" / f"{i}.png")
     return folder
 
 
@@ -247,10 +247,10 @@ def test_fitted_phases_are_balanced_on_kept_and_streamed_features(uneven, tmp_pa
         assert told
 
 
-def test_a_run_on_balanced_classes_is_the_same_to_the_bit(pictures, tiny_weights, tmp_path):
+def test_a_run_on_balanced_classes_is_the_same_to_the_bit(image_folder, tiny_weights, tmp_path):
     fields = {"epochs": 1, "head": {"solver": "fit", "bias": "zeros"}}
     weights = [
-        run_of(pictures, tiny_weights, tmp_path / kind, balance=kind, **fields)
+        run_of(image_folder, tiny_weights, tmp_path / kind, balance=kind, **fields)
         .model.get_layer("predictions")
         .get_weights()[0]
         for kind in ("none", "weights")
@@ -260,7 +260,7 @@ def test_a_run_on_balanced_classes_is_the_same_to_the_bit(pictures, tiny_weights
 
 def test_labels_train_with_weights_of_their_own(uneven, tiny_weights, tmp_path):
     files = sorted(uneven.rglob("*.png"))
-    rows = [f"shapes/{p.relative_to(uneven)},{p.parent.name}|picture" for p in files]
+    rows = [f"shapes/{p.relative_to(uneven)},{p.parent.name}|image" for p in files]
     table = uneven.parent / "labels.csv"
     table.write_text("image,label\n" + "\n".join(rows))
     fields = {"task": "multilabel", "balance": "weights", "epochs": 1}

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, write_pictures
+from conftest import CLASSES, write_images
 
-from tlkit.data.feed.prepare import prepare
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.progress import Progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.read import make_spec
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-IN_ALL = ("figures.py", "pictures.py", "rss.py")
+IN_ALL = ("figures.py", "images.py", "rss.py")
 """Imported by the others; no scripts."""
 
 SCRIPTS = sorted(file for file in FOLDER.glob("*.py") if file.name not in IN_ALL)
@@ -100,22 +100,22 @@ def test_a_ratio_is_the_guides_seconds_by_tlkits_median(load):
     assert accuracies["small, the same over the seeds that both ran"] == pytest.approx(5)
 
 
-def test_the_guide_gets_tlkits_own_split(load, pictures, tmp_path):
-    prepared = prepare(make_spec({"data": str(pictures)}), {}, Progress(quiet=True))
+def test_the_guide_gets_tlkits_own_split(load, image_folder, tmp_path):
+    prepared = load_dataset(make_spec({"data": str(image_folder)}), {}, Progress(quiet=True))
     RunFolder(tmp_path).write_json("scan.json", prepared.scan_json())
-    folder = load("guide").link_parts(pictures, tmp_path, tmp_path / "parts")
+    folder = load("guide").link_parts(image_folder, tmp_path, tmp_path / "parts")
     splits = prepared.split.ids()
     for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         assert sorted(p.name for p in (folder / name).iterdir()) == sorted(CLASSES)
         files = {p.relative_to(folder / name).as_posix(): p for p in (folder / name).glob("*/*")}
         assert set(files) == set(splits[part])
         for id_, file in files.items():
-            assert file.read_bytes() == (pictures / id_).read_bytes()
+            assert file.read_bytes() == (image_folder / id_).read_bytes()
 
 
 def test_the_guide_reports_both_of_its_stages(tmp_path):
     for seed, part in enumerate(("train", "validation", "test")):
-        write_pictures(tmp_path / part, count=4, seed=seed)
+        write_images(tmp_path / part, count=4, seed=seed)
     done = run(
         *("keras_guide", tmp_path, "--backbone", "MobileNet", "--alpha", "0.25"),
         *("--weights", "none", "--image-size", "32", "--epochs", "1", "--finetune-epochs", "1"),

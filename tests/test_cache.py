@@ -23,7 +23,7 @@ def features(count: int, seed: int = 0) -> np.ndarray:
 
 
 def digests(count: int) -> list[str]:
-    return [f"picture{i}" for i in range(count)]
+    return [f"image{i}" for i in range(count)]
 
 
 def opened(root, dtype: str = "float32", **key: str) -> FeatureCache:
@@ -39,7 +39,7 @@ def filled(root, count: int = 10, **options) -> FeatureCache:
 
 def test_rows_come_back_bit_by_bit_in_the_order_asked_for(tmp_path):
     filled(tmp_path)
-    order = ["picture7", "picture0", "picture7", "picture9"]
+    order = ["image7", "image0", "image7", "image9"]
     rows = opened(tmp_path).rows(order)
     np.testing.assert_array_equal(rows.take(), features(10)[[7, 0, 7, 9]])
     np.testing.assert_array_equal(rows.take(np.array([3, 0])), features(10)[[9, 7]])
@@ -55,18 +55,18 @@ def test_float16_rows_are_near(tmp_path):
 
 def test_missing_names_each_new_content_once(tmp_path):
     cache = filled(tmp_path, 2)
-    assert cache.missing(["new", "picture1", "other", "new"]) == [0, 2]
+    assert cache.missing(["new", "image1", "other", "new"]) == [0, 2]
 
 
 def test_many_shards_are_read_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "SHARD_BYTES", 100)  # four pictures of 24 bytes
+    monkeypatch.setattr(cache_module, "SHARD_BYTES", 100)  # four images of 24 bytes
     filled(tmp_path)
     cache = opened(tmp_path)
     assert len(list(cache.path.glob("*.rows"))) == 3
     np.testing.assert_array_equal(cache.rows(digests(10)).take(), features(10))
 
 
-def test_caches_that_are_filled_together_end_with_the_same_pictures(tmp_path, monkeypatch):
+def test_caches_that_are_filled_together_end_with_the_same_images(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "SHARD_BYTES", 100)
     large = opened(tmp_path)
     small = FeatureCache(tmp_path, {"other": "cut"}, (2,), "float16", "title")
@@ -162,7 +162,7 @@ def test_a_title_is_not_needed_and_written_anew(tmp_path, damage):
     path = filled(tmp_path).path
     TITLES[damage](path / "title")
     (entry,) = list_entries(tmp_path)
-    assert (entry.title, entry.pictures) == (UNFINISHED, 10)
+    assert (entry.title, entry.images) == (UNFINISHED, 10)
     np.testing.assert_array_equal(opened(tmp_path).rows(digests(10)).take(), features(10))
     (entry,) = list_entries(tmp_path)
     assert entry.title == (UNFINISHED if damage == "a folder" else "title")

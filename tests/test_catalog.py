@@ -26,12 +26,12 @@ from tlkit.features.cut import cut_of, split_at
 from tlkit.planning.freezing import apply_plan, block_names, plan_freeze
 
 ROWS = rows(CATALOG)
-PICTURES = 4
+IMAGES = 4
 
 
 def smooth_images(size):
     """Smooth images (4, size, size, 3), 0-255: noise makes every network answer alike."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (PICTURES, 3, 3, 3)).astype("float32")
+    coarse = np.random.default_rng(0).uniform(0, 255, (IMAGES, 3, 3, 3)).astype("float32")
     return np.asarray(keras.ops.image.resize(coarse, (size, size), "bilinear"))
 
 
@@ -165,7 +165,7 @@ def test_one_tensor_crosses_a_boundary_two_in_nasnet(network):
 def test_block_by_block_is_the_whole(network):
     """Each block as a model of its own, one after the other: this uses every boundary."""
     row, _, model, images, expected = network
-    assert expected.std(axis=0).max() / np.abs(expected).max() > 1e-3, "pictures look all alike"
+    assert expected.std(axis=0).max() / np.abs(expected).max() > 1e-3, "images look all alike"
     known = {id(model.inputs[0]): (model.inputs[0], images)}
     for ends in [*boundaries(row.name).values(), (model.output,)]:
         # Of two tensors that cross, the older one goes past the block: no model of Keras can
@@ -190,7 +190,7 @@ def test_a_cut_in_two_composes_to_the_whole(network):
         assert relative_difference(suffix(features, training=False), expected) < 1e-5, block
         swapped = keras.tree.map_structure(lambda x: x[::-1], features)
         shuffled = suffix(swapped, training=False)
-        assert relative_difference(shuffled, expected) > 1e-4, f"{block}: cut off from the picture"
+        assert relative_difference(shuffled, expected) > 1e-4, f"{block}: cut off from the image"
 
 
 def test_a_plan_is_applied_as_it_says(network):
@@ -286,7 +286,7 @@ def test_it_builds_at_its_default_size(name):
 
 
 @pytest.mark.parametrize("name", CATALOG)
-def test_a_picture_below_the_minimum_is_refused(name):
+def test_an_image_below_the_minimum_is_refused(name):
     smallest = CATALOG[name].min_size
     with pytest.raises(BackboneError, match=rf"too small for {name}.*{smallest} pixels"):
         build_backbone(name, smallest - 1, "none")

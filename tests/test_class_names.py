@@ -156,7 +156,7 @@ def test_places_of_other_tasks_are_named(task, labels, outputs):
             "label 2: has no name in class_names. Allowed: 0 to 1 (zebra, ant)",
         ),
         ([0, 1, -1, 1], named(), "label 2: has no name in class_names"),
-        ([0, 1, 0, 1], named(names=("a", "b", "c")), "no training picture is labelled with 'c'"),
+        ([0, 1, 0, 1], named(names=("a", "b", "c")), "no training image is labelled with 'c'"),
         (["x", "y", "x", "y"], named(names=("x", "y", "z")), "labelled with 'z'; leave it out of"),
         (["x", "y", "z", "y"], named(names=("x", "y")), "class_names lacks labels of the training"),
         (np.eye(3)[[0, 1, 2, 1]], named(), "needs a place for each of class_names. Allowed: 2. "),
@@ -198,8 +198,8 @@ def from_directory(folder, **options):
 
 
 @pytest.mark.parametrize("mode", ["int", "categorical"])
-def test_names_of_a_directory_come_along(pictures, mode):
-    data = from_directory(pictures, label_mode=mode)
+def test_names_of_a_directory_come_along(image_folder, mode):
+    data = from_directory(image_folder, label_mode=mode)
     spec, _ = spec_of(data, None, None, {})
     assert spec.class_names == ["disc", "square", "stripes"]
     source = open_source(data)
@@ -207,14 +207,14 @@ def test_names_of_a_directory_come_along(pictures, mode):
     assert source.notes == ("labels are called by the tf.data set's own: disc, square, stripes",)
 
 
-def test_two_sets_at_once_are_refused(pictures):
-    pair = from_directory(pictures, validation_split=0.5, subset="both", seed=0)
+def test_two_sets_at_once_are_refused(image_folder):
+    pair = from_directory(image_folder, validation_split=0.5, subset="both", seed=0)
     with pytest.raises(DataError, match="several tf.data sets. Allowed: .*val and test"):
         open_source(pair)
 
 
-def test_a_set_that_lost_its_names_can_be_given_them(pictures, tmp_path):
-    data = from_directory(pictures).map(lambda x, y: (x, y))
+def test_a_set_that_lost_its_names_can_be_given_them(image_folder, tmp_path):
+    data = from_directory(image_folder).map(lambda x, y: (x, y))
     assert open_source(data).outputs == ("0", "1", "2")
     names = ["Scheibe", "Quadrat", "Streifen"]
     run = tlkit.train(
@@ -232,21 +232,23 @@ def test_a_set_that_lost_its_names_can_be_given_them(pictures, tmp_path):
     assert found["examples"] + found["seen_in_training"] + found["seen_in_validation"] == 36
 
 
-def test_names_of_parts_are_those_of_their_own_sets(pictures, tmp_path):
+def test_names_of_parts_are_those_of_their_own_sets(image_folder, tmp_path):
     (tmp_path / "val").mkdir()
     for label in ("square", "stripes"):
-        (tmp_path / "val" / label).symlink_to(pictures / label)
+        (tmp_path / "val" / label).symlink_to(image_folder / label)
     val = from_directory(tmp_path / "val", follow_links=True)
     source = open_source(
-        from_directory(pictures), val=val, targets=named(names=("disc", "square", "stripes"))
+        from_directory(image_folder), val=val, targets=named(names=("disc", "square", "stripes"))
     )
     assert {e.label for e in source.parts["val"]} == {"square", "stripes"}
     examples, *_ = open_labelled(val, source.outputs)
     assert {e.label for e in examples} == {"square", "stripes"}
 
 
-def test_a_set_with_other_names_than_told_is_refused(pictures):
-    spec, arrays = spec_of(from_directory(pictures), None, None, {"class_names": ["a", "b", "c"]})
+def test_a_set_with_other_names_than_told_is_refused(image_folder):
+    spec, arrays = spec_of(
+        from_directory(image_folder), None, None, {"class_names": ["a", "b", "c"]}
+    )
     with pytest.raises(
         DataError, match="are others than class_names. Allowed: a, b, c. Received: disc"
     ):

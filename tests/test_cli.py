@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import CLASSES, PER_CLASS, TINY, reseal, write_pictures
+from conftest import CLASSES, PER_CLASS, TINY, reseal, write_images
 
 from tlkit.backbones.catalog import CATALOG
 from tlkit.cli.main import COMMANDS, main
@@ -107,41 +107,43 @@ def test_empty_folder(here):
     (here / "empty").mkdir()
     said = refusal(here, "train", "empty", *QUICK)
     assert "needs one folder for each class" in said
-    assert "Received: no pictures" in said
+    assert "Received: no images" in said
 
 
 def test_one_class_only(here):
-    write_pictures(here / "roses", labels=CLASSES[:1], count=3)
+    write_images(here / "roses", labels=CLASSES[:1], count=3)
     said = refusal(here, "train", "roses", *QUICK)
     assert "needs at least two classes" in said
     assert "Received: ['disc']" in said
 
 
-def test_a_class_with_one_picture(here):
-    write_pictures(here / "data", labels=CLASSES[:2], count=3)
-    write_pictures(here / "data", labels=CLASSES[2:], count=1)
+def test_a_class_with_one_image(here):
+    write_images(here / "data", labels=CLASSES[:2], count=3)
+    write_images(here / "data", labels=CLASSES[2:], count=1)
     said = refusal(here, "train", "data", *QUICK)
     assert "fewer than 2 usable images" in said
     assert "'stripes' (1). Allowed: more images" in said
 
 
 def test_strict_stops_at_a_broken_file(here):
-    write_pictures(here / "data", count=3)
+    write_images(here / "data", count=3)
     (here / "data" / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     said = refusal(here, "train", "data", "--strict", *QUICK)
     assert "1 files cannot be used (--strict): disc/broken.jpg" in said
 
 
-def test_a_test_folder_with_unknown_classes(here, pictures):
-    write_pictures(here / "test", labels=CLASSES[:1], count=1)
+def test_a_test_folder_with_unknown_classes(here, image_folder):
+    write_images(here / "test", labels=CLASSES[:1], count=1)
     (here / "test" / "disc").rename(here / "test" / "disk")
-    said = refusal(here, "train", pictures, "--test", "test", *QUICK)
+    said = refusal(here, "train", image_folder, "--test", "test", *QUICK)
     assert "the test data has classes that the training data lacks" in said
     assert "Allowed: disc, square, stripes. Received: disk" in said
 
 
-def test_a_validation_folder_that_does_not_exist(here, pictures):
-    assert "data vall: does not exist" in refusal(here, "train", pictures, "--val", "vall", *QUICK)
+def test_a_validation_folder_that_does_not_exist(here, image_folder):
+    assert "data vall: does not exist" in refusal(
+        here, "train", image_folder, "--val", "vall", *QUICK
+    )
 
 
 def test_unknown_example(here):
@@ -184,34 +186,34 @@ def test_bad_options_are_refused_before_anything_is_read(here, command, options,
     assert words in refusal(here, command, "there/is/no/data", *options)
 
 
-def test_unknown_freeze_block(here, pictures):
-    said = refusal(here, "train", pictures, "--freeze", "until=blok_12", *QUICK)
+def test_unknown_freeze_block(here, image_folder):
+    said = refusal(here, "train", image_folder, "--freeze", "until=blok_12", *QUICK)
     assert "freeze rule 'until=blok_12': no block or layer is called 'blok_12'" in said
     assert "Did you mean 'block_12'?" in said
 
 
-def test_a_freeze_rule_that_cannot_be_read(here, pictures):
-    said = refusal(here, "plan", pictures, "--freeze", "", *QUICK)
+def test_a_freeze_rule_that_cannot_be_read(here, image_folder):
+    said = refusal(here, "plan", image_folder, "--freeze", "", *QUICK)
     assert "cannot read ''. Allowed: auto, all, none, until=BLOCK_OR_LAYER" in said
 
 
-def test_a_gpu_that_is_not_there(here, pictures):
-    said = refusal(here, "train", pictures, "--device", "gpu", *QUICK)
+def test_a_gpu_that_is_not_there(here, image_folder):
+    said = refusal(here, "train", image_folder, "--device", "gpu", *QUICK)
     assert "device: this machine has 0 GPUs" in said
     assert "Allowed: auto, cpu. Received: gpu" in said
 
 
-def test_a_device_that_comes_too_late(here, pictures, monkeypatch):
+def test_a_device_that_comes_too_late(here, image_folder, monkeypatch):
     # What TensorFlow answers once it has started on its devices.
     late = fail_with(RuntimeError("Visible devices cannot be modified after being initialized"))
     monkeypatch.setattr("tensorflow.config.set_visible_devices", late)
-    said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
+    said = refusal(here, "train", image_folder, "--device", "cpu", *QUICK)
     assert "device: cpu cannot be set any more, TensorFlow has already started" in said
 
 
-def test_on_torch_there_is_no_choice_of_devices(here, pictures, monkeypatch):
+def test_on_torch_there_is_no_choice_of_devices(here, image_folder, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "torch")
-    said = refusal(here, "train", pictures, "--device", "cpu", *QUICK)
+    said = refusal(here, "train", image_folder, "--device", "cpu", *QUICK)
     assert "on the torch backend there is no choice. Allowed: auto. Received: cpu" in said
 
 
@@ -243,35 +245,35 @@ def test_a_recipe_that_is_none(here, text, words):
         ("words.h5", "words.h5: do not fit or cannot be read"),
     ],
 )
-def test_a_weights_file_that_cannot_be_used(here, pictures, weights, words):
+def test_a_weights_file_that_cannot_be_used(here, image_folder, weights, words):
     (here / "words.h5").write_text("no weights at all")
     options = ("--image-size", "32", "--set", f"backbone.weights={weights}")
-    assert words in refusal(here, "train", pictures, *options)
+    assert words in refusal(here, "train", image_folder, *options)
 
 
 # Bad input: where to write
 
 
-def test_out_below_a_file(here, pictures):
+def test_out_below_a_file(here, image_folder):
     (here / "file").touch()
-    said = refusal(here, "train", pictures, "--out", "file/run", *QUICK)
+    said = refusal(here, "train", image_folder, "--out", "file/run", *QUICK)
     assert "--out file/run: file is a file" in said
 
 
-def test_out_that_is_a_file(here, pictures):
+def test_out_that_is_a_file(here, image_folder):
     (here / "file").touch()
-    assert "--out file: is a file" in refusal(here, "train", pictures, "--out", "file", *QUICK)
+    assert "--out file: is a file" in refusal(here, "train", image_folder, "--out", "file", *QUICK)
 
 
-def test_out_that_is_not_empty(here, pictures):
+def test_out_that_is_not_empty(here, image_folder):
     (here / "run").mkdir()
     (here / "run" / "notes.txt").touch()
-    said = refusal(here, "train", pictures, "--out", "run", *QUICK)
+    said = refusal(here, "train", image_folder, "--out", "run", *QUICK)
     assert "--out run: is not empty. Allowed: a new or empty folder, or --resume run" in said
 
 
-def test_out_with_a_name_that_the_disk_does_not_take(here, pictures):
-    said = refusal(here, "train", pictures, "--out", "x" * 300, *QUICK)
+def test_out_with_a_name_that_the_disk_does_not_take(here, image_folder):
+    said = refusal(here, "train", image_folder, "--out", "x" * 300, *QUICK)
     assert "cannot be made: File name too long" in said
 
 
@@ -390,25 +392,25 @@ def test_slips_of_the_command_line(here, arguments, words):
     assert words in refusal(here, *arguments)
 
 
-def test_out_is_checked_before_tensorflow_is_imported(here, pictures, monkeypatch):
+def test_out_is_checked_before_tensorflow_is_imported(here, image_folder, monkeypatch):
     (here / "file").touch()
     late = fail_with(AssertionError("TensorFlow is imported"))
     monkeypatch.setattr("tlkit.cli.train.import_tensorflow", late)
-    assert "--out file: is a file" in refusal(here, "train", pictures, "--out", "file")
+    assert "--out file: is a file" in refusal(here, "train", image_folder, "--out", "file")
 
 
-def test_a_freeze_rule_is_checked_before_the_data_are_read(here, pictures, monkeypatch):
+def test_a_freeze_rule_is_checked_before_the_data_are_read(here, image_folder, monkeypatch):
     monkeypatch.setattr("tlkit.commands.train.prepare", fail_with(AssertionError("read")))
     for command in ("train", "plan"):
-        said = refusal(here, command, pictures, "--freeze", "until=blok_12", *QUICK)
+        said = refusal(here, command, image_folder, "--freeze", "until=blok_12", *QUICK)
         assert "Did you mean 'block_12'?" in said
 
 
 @pytest.mark.parametrize(
     "rule", ["last=" + "9" * 5000, "layers=:" + "9" * 5000, "re=a{99999999999}"]
 )
-def test_a_freeze_rule_of_too_many_digits(here, pictures, rule):
-    assert "freeze rule" in refusal(here, "plan", pictures, "--freeze", rule, *QUICK)
+def test_a_freeze_rule_of_too_many_digits(here, image_folder, rule):
+    assert "freeze rule" in refusal(here, "plan", image_folder, "--freeze", rule, *QUICK)
 
 
 @pytest.mark.parametrize("arguments", [["predict", "run"], ["predict"], ["evaluate"], ["export"]])
@@ -420,9 +422,9 @@ def test_top_must_be_positive(here):
     assert "--top" in refusal(here, "predict", "run", "a.jpg", "--top", "0")
 
 
-def test_predict_on_a_folder_without_pictures(here, tiny_run):
+def test_predict_on_a_folder_without_images(here, tiny_run):
     (here / "empty").mkdir()
-    assert "empty: holds no pictures" in refusal(here, "predict", tiny_run.folder, "empty")
+    assert "empty: holds no images" in refusal(here, "predict", tiny_run.folder, "empty")
 
 
 def test_unknown_export_format(here, tiny_run):
@@ -442,18 +444,18 @@ def test_export_to_where_something_is(here, tiny_run):
 
 
 def test_evaluate_on_classes_that_the_run_does_not_know(here, tiny_run):
-    write_pictures(here / "data", labels=CLASSES[:1], count=1)
+    write_images(here / "data", labels=CLASSES[:1], count=1)
     (here / "data" / "disc").rename(here / "data" / "circle")
     said = refusal(here, "evaluate", tiny_run.folder, "data")
     assert "the evaluation data has classes that the training data lacks" in said
     assert "Received: circle" in said
 
 
-def test_evaluate_where_no_picture_is_usable(here, tiny_run):
+def test_evaluate_where_no_image_is_usable(here, tiny_run):
     (here / "data" / "disc").mkdir(parents=True)
     (here / "data" / "disc" / "empty.jpg").touch()
     said = refusal(here, "evaluate", tiny_run.folder, "data")
-    assert "no usable pictures. Received: 1 files" in said
+    assert "no usable images. Received: 1 files" in said
 
 
 def copy_of(run, folder: Path, without: str) -> Path:
@@ -464,7 +466,7 @@ def copy_of(run, folder: Path, without: str) -> Path:
 
 def test_runs_that_lack_a_file_say_which(here, tiny_run):
     run = copy_of(tiny_run, here / "run", "labels.json")
-    write_pictures(here / "data", count=1)
+    write_images(here / "data", count=1)
     assert "labels.json is missing or unreadable" in refusal(here, "evaluate", run, "data")
 
 
@@ -475,16 +477,16 @@ def test_a_run_without_model_says_how_to_go_on(here, tiny_run):
     assert f"holds no model yet. Go on with: tlkit train --resume {run}" in said
 
 
-def test_evaluate_when_the_test_pictures_have_gone(here, pictures, tiny_run):
-    data = shutil.copytree(pictures, here / "data")
+def test_evaluate_when_the_test_images_have_gone(here, image_folder, tiny_run):
+    data = shutil.copytree(image_folder, here / "data")
     run = shutil.copytree(tiny_run.folder, here / "run")
-    spec = (run / "spec.yaml").read_text().replace(str(pictures), str(data))
+    spec = (run / "spec.yaml").read_text().replace(str(image_folder), str(data))
     (run / "spec.yaml").write_text(spec)
     reseal(run)
     gone = json.loads((run / "scan.json").read_text())["splits"]["test"][0]
     (data / gone).unlink()
     said = refusal(here, "evaluate", run)
-    assert f"1 of its 6 test pictures are no longer in {data}" in said
+    assert f"1 of its 6 test images are no longer in {data}" in said
 
 
 def test_evaluate_without_test_part_asks_for_data(here, tiny_run):
@@ -495,9 +497,9 @@ def test_evaluate_without_test_part_asks_for_data(here, tiny_run):
     assert "has no test part; say what to evaluate on" in refusal(here, "evaluate", run)
 
 
-def test_a_run_on_arrays_cannot_find_its_data_again(here, pictures, tiny_run):
+def test_a_run_on_arrays_cannot_find_its_data_again(here, image_folder, tiny_run):
     run = shutil.copytree(tiny_run.folder, here / "run")
-    spec = (run / "spec.yaml").read_text().replace(str(pictures), "<arrays>")
+    spec = (run / "spec.yaml").read_text().replace(str(image_folder), "<arrays>")
     (run / "spec.yaml").write_text(spec)
     reseal(run)
     assert "was trained on arrays; say what to evaluate on" in refusal(here, "evaluate", run)
@@ -531,15 +533,15 @@ def test_unknown_quickstart_data(here):
 # What else can end a command
 
 
-def test_an_interruption_exits_with_130(here, pictures, monkeypatch):
+def test_an_interruption_exits_with_130(here, image_folder, monkeypatch):
     monkeypatch.setattr("tlkit.commands.train.plan", fail_with(KeyboardInterrupt()))
-    result = call("plan", pictures)
+    result = call("plan", image_folder)
     assert (result.exit_code, result.stderr) == (130, "tlkit: interrupted; nothing was written\n")
 
 
-def test_a_bug_is_no_user_error(here, pictures, monkeypatch):
+def test_a_bug_is_no_user_error(here, image_folder, monkeypatch):
     monkeypatch.setattr("tlkit.commands.train.plan", fail_with(ZeroDivisionError("oh")))
-    result = call("plan", pictures)
+    result = call("plan", image_folder)
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -556,11 +558,11 @@ def start(folder: Path, *arguments: object, **env: str) -> subprocess.CompletedP
     )
 
 
-def test_weights_that_cannot_be_had(here, pictures):
+def test_weights_that_cannot_be_had(here, image_folder):
     nowhere = "http://127.0.0.1:9"  # the discard port: refused at once, no download is tried
     home = here / "keras_home"
     done = start(
-        *(here, "train", pictures, "--backbone", "MobileNetV2", "--out", "run"),
+        *(here, "train", image_folder, "--backbone", "MobileNetV2", "--out", "run"),
         **{"KERAS_HOME": str(home), "https_proxy": nowhere, "http_proxy": nowhere},
     )
     assert done.returncode == 2, done.stderr
@@ -638,7 +640,7 @@ def test_backbones_of_one_lists_blocks_and_layers(here):
 
 @pytest.fixture
 def messy(here) -> Path:
-    folder = write_pictures(here / "messy", count=3)
+    folder = write_images(here / "messy", count=3)
     (folder / "disc" / "empty.jpg").touch()
     shutil.copy(folder / "disc" / "disc00.png", folder / "disc" / "again.png")
     return folder
@@ -665,8 +667,10 @@ def test_data_scan_as_text(here, messy):
     assert " 5 " in line
 
 
-def test_plan_json(here, pictures):
-    result = call("plan", pictures, "--json", "--freeze", "until=block_5", "--epochs", 2, *QUICK)
+def test_plan_json(here, image_folder):
+    result = call(
+        "plan", image_folder, "--json", "--freeze", "until=block_5", "--epochs", 2, *QUICK
+    )
     assert result.exit_code == 0
     plan = json.loads(result.stdout)
     assert list(plan) == ["regime", "reason", "examples", "classes", "phases", "estimate"]
@@ -681,8 +685,8 @@ def test_plan_json(here, pictures):
     assert contents(here) == {}
 
 
-def test_plan_as_text(here, pictures):
-    result = call("plan", pictures, "--regime", "small", *QUICK)
+def test_plan_as_text(here, image_folder):
+    result = call("plan", image_folder, "--regime", "small", *QUICK)
     assert result.exit_code == 0
     assert "24 train, 6 validation, 6 test, 3 classes" in result.stdout
     assert "regime    small (as asked for" in result.stdout
@@ -691,29 +695,29 @@ def test_plan_as_text(here, pictures):
     assert contents(here) == {}
 
 
-def test_options_win_over_the_recipe_and_settings_over_both(here, pictures):
+def test_options_win_over_the_recipe_and_settings_over_both(here, image_folder):
     recipe = "backbone: {name: MobileNet, weights: none}\nregime: medium\nepochs: 7\nval: 0.5\n"
     (here / "recipe.yaml").write_text(recipe)
     options = ("--recipe", "recipe.yaml", "--regime", "large", "--image-size", 32)
-    result = call("plan", pictures, *options, "--set", "val=0.25", "--json")
+    result = call("plan", image_folder, *options, "--set", "val=0.25", "--json")
     plan = json.loads(result.stdout)
     assert plan["regime"] == "large"
     assert plan["phases"][0]["epochs"] == 7
     assert plan["examples"] == PER_CLASS * 3 - 3 * 3 - 3 * 2
 
 
-def test_standard_output_carries_the_json_alone(here, pictures):
-    done = start(here, "plan", pictures, "--json", *QUICK)
+def test_standard_output_carries_the_json_alone(here, image_folder):
+    done = start(here, "plan", image_folder, "--json", *QUICK)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert json.loads(done.stdout)["classes"] == 3
     assert "24 train" in done.stderr
 
 
-def test_predict_answers_in_the_order_given_and_names_what_is_broken(here, pictures, tiny_run):
+def test_predict_answers_in_the_order_given_and_names_what_is_broken(here, image_folder, tiny_run):
     (here / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    files = [pictures / "stripes" / "stripes00.png", "broken.jpg", "absent.jpg"]
-    files.append(pictures / "disc" / "disc00.png")
+    files = [image_folder / "stripes" / "stripes00.png", "broken.jpg", "absent.jpg"]
+    files.append(image_folder / "disc" / "disc00.png")
     result = call("predict", tiny_run.folder, *files, "--json")
     assert result.exit_code == 0
     rows = json.loads(result.stdout)
@@ -807,19 +811,19 @@ def test_a_full_disk_under_standard_output_is_not_taken_for_that_of_a_run(
     assert "Traceback" not in done.stderr
 
 
-def test_paths_are_not_folded_where_nobody_looks_on(here, pictures, tiny_run, monkeypatch):
+def test_paths_are_not_folded_where_nobody_looks_on(here, image_folder, tiny_run, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     deep = here.joinpath(*["a-long-name-of-a-folder"] * 6)
     deep.mkdir(parents=True)
-    picture = shutil.copy(pictures / "disc" / "disc00.png", deep / "disc.png")
-    result = call("predict", tiny_run.folder, picture)
+    image = shutil.copy(image_folder / "disc" / "disc00.png", deep / "disc.png")
+    result = call("predict", tiny_run.folder, image)
     (line,) = [line for line in result.stdout.splitlines() if "disc.png" in line]
-    assert str(picture) in line
+    assert str(image) in line
     assert " disc " in line
 
 
 def test_a_run_made_under_another_locale_is_found_again(here, tmp_path):
-    data = write_pictures(tmp_path / "bilder", labels=("disc", "square"), count=6)
+    data = write_images(tmp_path / "bilder", labels=("disc", "square"), count=6)
     (data / "disc").rename(data / "grün")
     (data / "square").rename(data / "日本")
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
@@ -844,13 +848,13 @@ def test_evaluate_json_and_text_say_the_same(here, tiny_run):
 
 
 @pytest.fixture(scope="module")
-def trained(pictures, tmp_path_factory) -> tuple[Path, Result]:
+def trained(image_folder, tmp_path_factory) -> tuple[Path, Result]:
     """A working folder in which `tlkit train --out run` was called, and what it printed."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("TLKIT_CACHE", str(folder / "cache"))
-        return folder, call("train", pictures, "--regime", "small", "--out", "run", *QUICK)
+        return folder, call("train", image_folder, "--regime", "small", "--out", "run", *QUICK)
 
 
 def test_train_prints_what_a_person_needs(trained):
@@ -864,7 +868,7 @@ def test_the_cache_is_listed_and_cleared(here, trained):
     assert "0.0 MiB" in call("cache", "list").stdout
     shutil.copytree(trained[0] / "cache", here.parent / "cache", dirs_exist_ok=True)
     listed = call("cache", "list").stdout
-    assert " 36 " in listed  # 24 training, 6 validation and 6 test pictures
+    assert " 36 " in listed  # 24 training, 6 validation and 6 test images
     assert str(here.parent / "cache" / "features") in listed
     assert "MiB removed" in call("cache", "clear").stdout
     assert " 36 " not in call("cache", "list").stdout

@@ -144,10 +144,10 @@ def weights():
 
 
 @pytest.fixture(scope="module")
-def compared(pictures, weights, tmp_path_factory):
+def compared(image_folder, weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("compared") / "new"
     fields = {**weights, "epochs": 2, "regime": "medium", "progress": False}
-    return tlkit.compare(pictures, [SMALL, WIDER], budget="5m", out=out, **fields), out
+    return tlkit.compare(image_folder, [SMALL, WIDER], budget="5m", out=out, **fields), out
 
 
 def test_each_is_probed_and_the_better_half_fine_tuned(compared):
@@ -175,15 +175,15 @@ def test_the_files_say_what_was_found(compared):
     assert {row["probe"] for row in found.to_json()["backbones"]} == {
         float(row["probe_on_validation"]) for row in rows
     }
-    with Image.open(out / "pareto.png") as picture:
-        assert picture.format == "PNG"
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+    with Image.open(out / "pareto.png") as image:
+        assert image.format == "PNG"
+        assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
-def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path, monkeypatch):
+def test_the_numbers_are_those_of_training(image_folder, tiny_weights, tmp_path, monkeypatch):
     """One backbone compared and trained: the same head, the same fine-tuning."""
     monkeypatch.setattr("tlkit.planning.rules.RANKED_BY_FOLDS", 0)
-    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    data = Path(shutil.copytree(image_folder, tmp_path / "data"))
     for label in ("square", "stripes"):  # for weights to be told from none
         for file in sorted((data / label).iterdir())[5:]:
             file.unlink()
@@ -207,31 +207,31 @@ def test_the_numbers_are_those_of_training(pictures, tiny_weights, tmp_path, mon
     assert found.test["accuracy"] == medium.metrics["test"]["accuracy"]
 
 
-def test_few_validation_pictures_rank_by_folds_and_enough_by_themselves(
-    pictures, tiny_weights, tmp_path, monkeypatch
+def test_few_validation_images_rank_by_folds_and_enough_by_themselves(
+    image_folder, tiny_weights, tmp_path, monkeypatch
 ):
-    asked = pictures, f"MobileNet:alpha=0.25,weights={tiny_weights}"
+    asked = image_folder, f"MobileNet:alpha=0.25,weights={tiny_weights}"
     fields = {"image_size": 32, "epochs": 2, "progress": False}
     found = tlkit.compare(*asked, **fields)
-    best, parts = found.best, count_parts(tmp_path, pictures, tiny_weights)
+    best, parts = found.best, count_parts(tmp_path, image_folder, tiny_weights)
     assert found.ranked_on == parts["train"] + parts["val"]
     assert 0 <= best.folded <= 1
     gained = best.folded + best.finetuned - best.probe
     assert best.score[0] == pytest.approx(gained)
     assert best.value == pytest.approx(min(1, gained))
-    assert found.pictures == f"{found.ranked_on} pictures, by folds"
+    assert found.images == f"{found.ranked_on} images, by folds"
     monkeypatch.setattr("tlkit.planning.rules.RANKED_BY_FOLDS", parts["val"])
     found = tlkit.compare(*asked, **fields)
     assert found.ranked_on == parts["val"]
     assert found.best.folded is None
     assert found.best.value == found.best.finetuned == found.best.score[0]
-    assert found.pictures == f"{found.ranked_on} validation pictures"
+    assert found.images == f"{found.ranked_on} validation images"
 
 
-def count_parts(folder, pictures, weights):
+def count_parts(folder, image_folder, weights):
     backbone = {**TINY["backbone"], "weights": weights}
     run = tlkit.train(
-        pictures,
+        image_folder,
         backbone=backbone,
         image_size=32,
         regime="small",
@@ -241,27 +241,27 @@ def count_parts(folder, pictures, weights):
     return run.metrics["examples"]
 
 
-def test_what_does_not_fit_in_the_budget_is_left_out_and_said(pictures, weights):
-    command = ["compare", str(pictures), "--backbones", SMALL, "--budget", "0.01s"]
+def test_what_does_not_fit_in_the_budget_is_left_out_and_said(image_folder, weights):
+    command = ["compare", str(image_folder), "--backbones", SMALL, "--budget", "0.01s"]
     done = CliRunner().invoke(main, [*command, "--set", "backbone.weights=none"])
     assert done.exit_code == 2
     assert "none could be measured: the budget was spent" in done.stderr
 
 
-def test_without_time_nothing_is_fine_tuned_and_that_is_said(pictures, weights, monkeypatch):
+def test_without_time_nothing_is_fine_tuned_and_that_is_said(image_folder, weights, monkeypatch):
     monkeypatch.setattr("tlkit.commands.compare.compare.START_SECONDS", 1e6)
-    found = tlkit.compare(pictures, SMALL, progress=False, **weights, regime="medium")
+    found = tlkit.compare(image_folder, SMALL, progress=False, **weights, regime="medium")
     assert found.best.finetuned is None
     assert found.notes == [f"{SMALL} was not fine-tuned: the budget left no time for it"]
 
 
-def test_the_command_prints_a_table_and_what_to_type_next(pictures):
-    command = ["compare", str(pictures), "--backbones", SMALL, "--regime", "small"]
+def test_the_command_prints_a_table_and_what_to_type_next(image_folder):
+    command = ["compare", str(image_folder), "--backbones", SMALL, "--regime", "small"]
     done = CliRunner().invoke(main, [*command, "--set", "backbone.weights=none"])
     assert done.exit_code == 0, done.stderr
     assert "LogME" in done.stdout
     assert "best      MobileNet:alpha=0.25,image_size=32: accuracy" in done.stdout
-    typed = f"tlkit train {pictures} --regime small --set backbone.weights=none"
+    typed = f"tlkit train {image_folder} --regime small --set backbone.weights=none"
     last = f"{typed} --backbone MobileNet --set backbone.alpha=0.25 --set image_size=32"
     assert " ".join(done.stdout.split()).endswith(last)
     said = " ".join(done.stdout.split())
@@ -300,21 +300,21 @@ def test_options_of_a_candidate_can_be_typed():
         (["--backbones", SMALL, "--set", "head.hidden=[8]"], "compare solves linear heads"),
     ],
 )
-def test_wrong_input_is_one_message(pictures, more, said):
-    done = CliRunner().invoke(main, ["compare", str(pictures), *more])
+def test_wrong_input_is_one_message(image_folder, more, said):
+    done = CliRunner().invoke(main, ["compare", str(image_folder), *more])
     assert done.exit_code == 2
     assert said in done.stderr
 
 
-def test_a_folder_in_use_is_refused(pictures, tmp_path):
+def test_a_folder_in_use_is_refused(image_folder, tmp_path):
     (tmp_path / "mine").write_text("")
     with pytest.raises(RunFolderError, match="is not empty"):
-        tlkit.compare(pictures, SMALL, out=tmp_path, progress=False)
+        tlkit.compare(image_folder, SMALL, out=tmp_path, progress=False)
 
 
 @needs_shared("data/flowers12", "keras_home/models")
 def test_pretrained_weights_win_over_random_ones(tmp_path):
-    """Real weights, on a few real pictures of three flowers."""
+    """Real weights, on a few real images of three flowers."""
     for label in sorted((SHARED / "data/flowers12/train").iterdir())[:3]:
         (tmp_path / "data" / label.name).mkdir(parents=True)
         for file in sorted(label.iterdir())[:20]:

@@ -105,11 +105,11 @@ def test_a_damaged_state_is_named(tmp_path, damage):
     ],
 )
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
-def test_commands_end_in_one_message(copied, pictures, name, commands, damage):
+def test_commands_end_in_one_message(copied, image_folder, name, commands, damage):
     DAMAGES[damage](copied / name)
-    picture = str(next(pictures.rglob("*.png")))
+    image = str(next(image_folder.rglob("*.png")))
     for words in commands:
-        words = [{"RUN": str(copied), "x.png": picture}.get(word, word) for word in words]
+        words = [{"RUN": str(copied), "x.png": image}.get(word, word) for word in words]
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 2, (words, done.output, done.exception)
         assert name in done.stderr
@@ -153,22 +153,22 @@ def test_a_model_that_is_damaged_names_its_copy(copied):
         tlkit.open_run(copied).model  # noqa: B018
 
 
-def test_the_export_of_a_run_whose_pictures_were_damaged_says_so(
-    pictures, tiny_weights, tmp_path, capsys
+def test_the_export_of_a_run_whose_images_were_damaged_says_so(
+    image_folder, tiny_weights, tmp_path, capsys
 ):
     data = tmp_path / "data"
-    shutil.copytree(pictures, data)
+    shutil.copytree(image_folder, data)
     backbone = {**TINY["backbone"], "weights": tiny_weights}
     fields = {**TINY, "backbone": backbone, "regime": "small", "progress": False}
     run = tlkit.train(data, out=tmp_path / "run", **fields)
     first, second, *_ = run.files.read_json("scan.json")["splits"]["test"]
-    (data / first).write_bytes(b"no picture at all")
+    (data / first).write_bytes(b"no image at all")
     (data / second).write_bytes((data / second).read_bytes()[:200])
     run.export(tmp_path / "served")
     said = capsys.readouterr().out
     assert f"left out  {first}: " in said
     assert f"left out  {second}: " in said
-    assert "pictures answered alike" in said
+    assert "images answered alike" in said
 
 
 @pytest.fixture
@@ -179,10 +179,10 @@ def file_for_a_cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_unusable_cache_is_told_and_not_needed(file_for_a_cache, pictures, tiny_weights):
+def test_an_unusable_cache_is_told_and_not_needed(file_for_a_cache, image_folder, tiny_weights):
     out = file_for_a_cache / "run"
     spec = json.dumps({**TINY["backbone"], "weights": tiny_weights})
-    words = ["train", str(pictures), f"--set=backbone={spec}", "--image-size=32"]
+    words = ["train", str(image_folder), f"--set=backbone={spec}", "--image-size=32"]
     words += ["--regime=small", f"--out={out}"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2, (done.output, done.exception)
@@ -217,7 +217,7 @@ def test_unfinished_entries_are_listed_and_cleared_and_others_left_alone(tmp_pat
         (folder / "a.rows").write_bytes(bytes(100))
     (foreign / "title").write_text("somebody's")
     (entry,) = list_entries(features_folder())
-    assert (entry.title, entry.bytes, entry.pictures) == (UNFINISHED, 100, 0)
+    assert (entry.title, entry.bytes, entry.images) == (UNFINISHED, 100, 0)
     assert "(unfinished)" in CliRunner().invoke(main, ["cache", "list"]).output
     assert clear(features_folder()) == 100
     assert not killed.exists()

@@ -1,4 +1,4 @@
-"""The decoder against Pillow, on generated pictures and on a folder of difficult files."""
+"""The decoder against Pillow, on generated images and on a folder of difficult files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NASTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasty"
 NASTY_FILES = sorted(NASTY.iterdir()) if NASTY.is_dir() else [NASTY]
 needs_nasty = pytest.mark.skipif(not NASTY.is_dir(), reason=f"{NASTY} is not there")
 
-# One trace for all calls: eager mode would build the branches anew for each picture.
+# One trace for all calls: eager mode would build the branches anew for each image.
 decode = tf.function(decoding.decode, input_signature=[tf.TensorSpec((), tf.string)])
 orientation = tf.function(decoding.orientation, input_signature=[tf.TensorSpec((), tf.string)])
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> Image.Image:
-    """A smooth picture without symmetry: a horizontal, a vertical and a diagonal ramp."""
+def drawn(mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> Image.Image:
+    """A smooth image without symmetry: a horizontal, a vertical and a diagonal ramp."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
     ramps = [255 * x / width, 255 * y / height, 255 * (x + y) / (width + height)]
@@ -79,7 +79,7 @@ def chunk(kind: bytes, payload: bytes) -> bytes:
 
 
 def jpeg_with(*segments: bytes) -> bytes:
-    plain = encode(picture(), "JPEG")
+    plain = encode(drawn(), "JPEG")
     return plain[:2] + b"".join(segments) + plain[2:]
 
 
@@ -97,7 +97,7 @@ def app1(block: bytes) -> bytes:
 def test_every_orientation_is_applied_as_pillow_does(form, options, value):
     tags = Image.Exif()
     tags[exif.ORIENTATION_TAG] = value
-    encoded = encode(picture(), form, exif=tags, **options)
+    encoded = encode(drawn(), form, exif=tags, **options)
     assert int(orientation(encoded)) == value
     assert difference(decode(encoded).numpy(), as_pillow(encoded)) < 0.5
 
@@ -142,7 +142,7 @@ def test_jpeg_exif_is_found_as_pillow_finds_it(encoded):
 
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
 def test_png_exif_is_found_before_and_after_the_pixels(before):
-    plain = encode(picture(), "PNG")
+    plain = encode(drawn(), "PNG")
     at = plain.index(before) - 4
     encoded = plain[:at] + chunk(b"eXIf", tiff()) + plain[at:]
     assert int(orientation(encoded)) == 6
@@ -151,7 +151,7 @@ def test_png_exif_is_found_before_and_after_the_pixels(before):
 
 @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
 def test_webp_exif_is_read_with_and_without_the_jpeg_identifier(prefix):
-    whole = encode(picture(), "WEBP", lossless=True, exif=tiff(value=1))
+    whole = encode(drawn(), "WEBP", lossless=True, exif=tiff(value=1))
     payload = prefix + tiff(value=6)
     body = whole[12 : whole.index(b"EXIF")] + b"EXIF" + struct.pack("<I", len(payload)) + payload
     encoded = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
@@ -178,7 +178,7 @@ def test_webp_exif_is_read_with_and_without_the_jpeg_identifier(prefix):
         jpeg_with(app1(b"II*\0" + b"\xff" * 4)),
         jpeg_with(app1(b"MM\0*" + b"\0\0\0\x08" + b"\xff\xff")),
         jpeg_with(segment(0xFFFE, app1(tiff()))),
-        encode(picture(), "PNG")[:33] + b"\xff\xff\xff\xffeXIf",
+        encode(drawn(), "PNG")[:33] + b"\xff\xff\xff\xffeXIf",
         b"\xff\xd8\xff\xe1\x00\x00Exif\0\0",
         b"\xff\xd8\xff\xe1\xff\xffExif\0",
         b"\xff\xd8\xff",
@@ -200,50 +200,48 @@ def sixteen_bit_png() -> bytes:
 
 
 def animation(mode: str, form: str, **options) -> bytes:
-    first = picture(mode)
+    first = drawn(mode)
     frames = [ImageOps.mirror(first)]
     return encode(first, form, save_all=True, append_images=frames, **options)
 
 
-PICTURES = {
-    **{
-        f"PNG {mode}": encode(picture(mode), "PNG") for mode in ("RGB", "RGBA", "L", "LA", "P", "1")
-    },
+IMAGES = {
+    **{f"PNG {mode}": encode(drawn(mode), "PNG") for mode in ("RGB", "RGBA", "L", "LA", "P", "1")},
     "PNG 16 bit": sixteen_bit_png(),
-    "PNG palette, transparent": encode(picture("P"), "PNG", transparency=3),
-    **{f"BMP {mode}": encode(picture(mode), "BMP") for mode in ("RGB", "RGBA", "L", "P", "1")},
-    **{f"BMP width {n}": encode(picture("RGB", (n, 5)), "BMP") for n in (1, 2, 3)},
-    "BMP, bytes behind the pixels": encode(picture(), "BMP") + b"\0\0",
-    "GIF": encode(picture("P"), "GIF"),
+    "PNG palette, transparent": encode(drawn("P"), "PNG", transparency=3),
+    **{f"BMP {mode}": encode(drawn(mode), "BMP") for mode in ("RGB", "RGBA", "L", "P", "1")},
+    **{f"BMP width {n}": encode(drawn("RGB", (n, 5)), "BMP") for n in (1, 2, 3)},
+    "BMP, bytes behind the pixels": encode(drawn(), "BMP") + b"\0\0",
+    "GIF": encode(drawn("P"), "GIF"),
     "GIF animation": animation("P", "GIF"),
-    "WebP lossy": encode(picture(), "WEBP"),
-    "WebP lossless": encode(picture(), "WEBP", lossless=True),
-    "WebP alpha": encode(picture("RGBA"), "WEBP", lossless=True),
+    "WebP lossy": encode(drawn(), "WEBP"),
+    "WebP lossless": encode(drawn(), "WEBP", lossless=True),
+    "WebP alpha": encode(drawn("RGBA"), "WEBP", lossless=True),
     "WebP animation": animation("RGB", "WEBP", lossless=True),
     "WebP animation, alpha": animation("RGBA", "WEBP", lossless=True),
-    **{f"JPEG {mode}": encode(picture(mode), "JPEG") for mode in ("RGB", "L", "CMYK")},
-    "JPEG progressive": encode(picture(), "JPEG", progressive=True),
-    "JPEG stored as RGB": encode(picture(), "JPEG", keep_rgb=True),
+    **{f"JPEG {mode}": encode(drawn(mode), "JPEG") for mode in ("RGB", "L", "CMYK")},
+    "JPEG progressive": encode(drawn(), "JPEG", progressive=True),
+    "JPEG stored as RGB": encode(drawn(), "JPEG", keep_rgb=True),
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_formats_give_the_pixels_that_pillow_gives(name):
-    image = decode(PICTURES[name])
+    image = decode(IMAGES[name])
     assert image.dtype == tf.uint8
-    assert difference(image.numpy(), as_pillow(PICTURES[name])) < 0.5
-    assert decoding.why_undecodable(PICTURES[name]) is None
+    assert difference(image.numpy(), as_pillow(IMAGES[name])) < 0.5
+    assert decoding.why_undecodable(IMAGES[name]) is None
 
 
 def test_bmp_rows_from_the_top_are_not_turned():
-    bottom_up = encode(picture(), "BMP")
+    bottom_up = encode(drawn(), "BMP")
     rows = np.frombuffer(bottom_up[54:], np.uint8).reshape(24, -1)[::-1].tobytes()
     top_down = bottom_up[:22] + struct.pack("<i", -24) + bottom_up[26:54] + rows
     np.testing.assert_array_equal(decode(top_down), decode(bottom_up))
 
 
 def test_first_gif_frame_keeps_its_place_on_the_canvas():
-    frame = encode(picture("P", (4, 3)), "GIF")
+    frame = encode(drawn("P", (4, 3)), "GIF")
     at = frame.index(b"\x2c")
     placed = struct.pack("<HHHH", 2, 1, 4, 3)
     encoded = frame[:6] + struct.pack("<HH", 9, 7) + frame[10 : at + 1] + placed + frame[at + 9 :]
@@ -256,14 +254,14 @@ def test_first_gif_frame_keeps_its_place_on_the_canvas():
 
 def test_format_is_told_by_the_bytes_and_others_raise_in_the_graph():
     with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG, PNG, GIF, BMP, WebP"):
-        decode(encode(picture(), "TIFF"))
+        decode(encode(drawn(), "TIFF"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="BMP"):
-        decode(encode(picture(), "BMP")[:-1])
+        decode(encode(drawn(), "BMP")[:-1])
 
 
-@pytest.mark.parametrize("name", [name for name in PICTURES if "BMP" in name or "GIF" in name])
+@pytest.mark.parametrize("name", [name for name in IMAGES if "BMP" in name or "GIF" in name])
 def test_a_cut_file_raises_what_python_can_read(name):
-    encoded = PICTURES[name].replace(PICTURES[name][2:4], b"\xff\xfe", 1)
+    encoded = IMAGES[name].replace(IMAGES[name][2:4], b"\xff\xfe", 1)
     for length in (3, 15, 30, 60, len(encoded) // 2):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode(encoded[:length])
@@ -279,7 +277,7 @@ def png_bomb(width: int, height: int) -> bytes:
 
 
 def bmp_bomb() -> bytes:
-    plain = encode(picture(), "BMP")
+    plain = encode(drawn(), "BMP")
     return plain[:18] + struct.pack("<ii", 2**31 - 1, 2**31 - 1) + plain[26:]
 
 
@@ -287,16 +285,16 @@ def bmp_bomb() -> bytes:
     ("encoded", "reason"),
     [
         (b"", "empty file"),
-        (b"no picture", "not an image: starts with b'no pictu'"),
+        (b"no image", "not an image: starts with b'no pictu'"),
         (b"\x89PN", "not an image: starts with b'\\x89PN'"),
-        (encode(picture(), "TIFF"), "TIFF is not supported (allowed: JPEG, PNG, GIF, BMP, WebP)"),
-        (encode(picture(), "TGA"), "TGA is not supported"),
+        (encode(drawn(), "TIFF"), "TIFF is not supported (allowed: JPEG, PNG, GIF, BMP, WebP)"),
+        (encode(drawn(), "TGA"), "TGA is not supported"),
         (b"\0\0\0\x20ftypheic", "HEIC is not supported"),
-        (PICTURES["JPEG RGB"][:400], "truncated or corrupt JPEG"),
-        (PICTURES["PNG RGB"][:-20], "truncated or corrupt PNG"),
-        (PICTURES["GIF"][:400], "truncated or corrupt GIF"),
-        (PICTURES["BMP RGB"][:-1], "truncated or corrupt BMP"),
-        (PICTURES["WebP lossless"][:-9], "truncated or corrupt WebP"),
+        (IMAGES["JPEG RGB"][:400], "truncated or corrupt JPEG"),
+        (IMAGES["PNG RGB"][:-20], "truncated or corrupt PNG"),
+        (IMAGES["GIF"][:400], "truncated or corrupt GIF"),
+        (IMAGES["BMP RGB"][:-1], "truncated or corrupt BMP"),
+        (IMAGES["WebP lossless"][:-9], "truncated or corrupt WebP"),
         (b"BM", "truncated or corrupt BMP"),
         (b"GIF89a", "truncated or corrupt GIF"),
         (b"RIFF\4\0\0\0WEBP", "truncated or corrupt WebP"),
@@ -320,7 +318,7 @@ def test_bmp_bomb_is_refused_in_the_graph_too():
 
 
 def test_reasons_may_be_asked_from_several_threads():
-    files = [PICTURES["JPEG RGB"], b"", PICTURES["PNG P"], b"no picture"] * 8
+    files = [IMAGES["JPEG RGB"], b"", IMAGES["PNG P"], b"no image"] * 8
     with ThreadPoolExecutor(4) as pool:
         reasons = list(pool.map(decoding.why_undecodable, files))
     assert [reason is None for reason in reasons] == [True, False] * 16
@@ -331,7 +329,7 @@ def test_reasons_may_be_asked_from_several_threads():
 
 @pytest.mark.parametrize("size", [(40, 24), (16, 16), (7, 50)])
 def test_resize_stretches_to_a_float_square(size):
-    image = tf.constant(np.asarray(picture("RGB", size)))
+    image = tf.constant(np.asarray(drawn("RGB", size)))
     resized = decoding.resize(image, 16)
     assert resized.shape == (16, 16, 3)
     assert resized.dtype == tf.float32
@@ -351,7 +349,7 @@ def test_decode_and_resize_is_decode_then_resize(value):
 
 
 def test_pipeline_and_map_fn_answer_as_eager_mode():
-    encoded = [PICTURES[name] for name in ("JPEG RGB", "PNG P", "GIF", "BMP P", "WebP animation")]
+    encoded = [IMAGES[name] for name in ("JPEG RGB", "PNG P", "GIF", "BMP P", "WebP animation")]
     encoded.append(jpeg_with(app1(tiff())))
 
     def prepare(item):
@@ -383,13 +381,13 @@ class Decoder(tf.Module):
 def test_reloaded_saved_model_answers_the_same_pixels(tmp_path):
     tf.saved_model.save(Decoder(), str(tmp_path))
     reloaded = tf.saved_model.load(str(tmp_path))
-    encoded = [*PICTURES.values(), jpeg_with(app1(tiff(">", value=7)))]
+    encoded = [*IMAGES.values(), jpeg_with(app1(tiff(">", value=7)))]
     for item in encoded:
         np.testing.assert_array_equal(reloaded.pixels(item), decoding.decode(item))
     squares = np.stack([decoding.decode_and_resize(item, 16) for item in encoded])
     np.testing.assert_array_equal(reloaded.squares(tf.constant(encoded)), squares)
     with pytest.raises(tf.errors.InvalidArgumentError, match="allowed"):
-        reloaded.pixels(b"no picture")
+        reloaded.pixels(b"no image")
 
 
 # ---------------------------------------------------------------------------- difficult files

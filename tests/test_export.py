@@ -16,7 +16,7 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.readers.open import picture_files
+from tlkit.data.readers.open import image_files
 from tlkit.errors import ExportError, ParityError, SpecError
 from tlkit.export import exporter, savedmodel
 from tlkit.export import foreign as foreign_graph
@@ -38,7 +38,7 @@ print(json.dumps({
     }
     for name in signatures
 }))
-encoded = [path.read_bytes() for path in sorted(folder.glob("picture*"))]
+encoded = [path.read_bytes() for path in sorted(folder.glob("image*"))]
 answers = {
     "bytes": signatures["serving_default"](image_bytes=tf.constant(encoded)),
     "pixels": signatures["serve_pixels"](images=tf.constant(np.load(folder / "pixels.npy"))),
@@ -67,17 +67,17 @@ def exported(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def files(pictures, tmp_path_factory):
+def files(image_folder, tmp_path_factory):
     """The kinds of files that a client may send, and uint8 pixels of another size."""
     folder = tmp_path_factory.mktemp("client")
-    sources = [Image.open(file) for file in picture_files(pictures)[::8]]
+    sources = [Image.open(file) for file in image_files(image_folder)[::8]]
     rotated = Image.Exif()
     rotated[0x0112] = 6  # orientation: turn by 90 degrees
-    sources[0].save(folder / "picture0.jpg", exif=rotated)
-    sources[1].convert("L").save(folder / "picture1.png")
-    sources[2].convert("CMYK").save(folder / "picture2.jpg")
-    sources[3].save(folder / "picture3.webp")
-    sources[4].save(folder / "picture4.png")
+    sources[0].save(folder / "image0.jpg", exif=rotated)
+    sources[1].convert("L").save(folder / "image1.png")
+    sources[2].convert("CMYK").save(folder / "image2.jpg")
+    sources[3].save(folder / "image3.webp")
+    sources[4].save(folder / "image4.png")
     pixels = np.stack([np.asarray(source.resize((50, 70))) for source in sources])
     np.save(folder / "pixels.npy", pixels)
     return folder
@@ -108,7 +108,7 @@ def test_signatures_are_those_promised(client):
 
 
 def test_a_client_without_tlkit_gets_the_runs_answers_for_files(client, run, files):
-    expected = run.predict(sorted(files.glob("picture*")))
+    expected = run.predict(sorted(files.glob("image*")))
     assert [row["error"] for row in expected] == [None] * 5
     assert_answers(client[1], expected)
 
@@ -128,24 +128,24 @@ def assert_answers(got, expected):
 
 def test_the_orientation_tag_is_obeyed(run, files, tmp_path):
     """The rotated file answers as its pixels turned upright do, and not as they lie."""
-    upright = Image.open(files / "picture0.jpg").transpose(Image.Transpose.ROTATE_270)
+    upright = Image.open(files / "image0.jpg").transpose(Image.Transpose.ROTATE_270)
     got, expected, lying = run.predict(
         [
-            files / "picture0.jpg",
+            files / "image0.jpg",
             np.asarray(upright),
-            np.asarray(Image.open(files / "picture0.jpg")),
+            np.asarray(Image.open(files / "image0.jpg")),
         ]
     )
     assert got["score"] == pytest.approx(expected["score"], abs=1e-3)
     assert got["score"] != pytest.approx(lying["score"], abs=1e-3)
 
 
-# Views of a picture
+# Views of an image
 
 
 @pytest.fixture(scope="module")
 def halves(run, files):
-    """Pixels of pictures, and what the run answers for them and for their mirror images."""
+    """Pixels of images, and what the run answers for them and for their mirror images."""
     pixels = np.load(files / "pixels.npy")
     parts = [run.predict(seen) for seen in (pixels, pixels[:, :, ::-1])]
     plain, mirrored = ([list(row["probabilities"].values()) for row in part] for part in parts)
@@ -153,7 +153,7 @@ def halves(run, files):
     return pixels, np.mean([plain, mirrored], axis=0)
 
 
-def test_two_views_answer_by_the_mean_over_a_picture_and_its_mirror_image(run, halves):
+def test_two_views_answer_by_the_mean_over_an_image_and_its_mirror_image(run, halves):
     pixels, expected = halves
     got = [list(row["probabilities"].values()) for row in run.predict(pixels, views=2)]
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -171,10 +171,10 @@ def test_an_export_has_its_views_in_the_graph(run, halves, tmp_path):
 
 
 def test_the_command_line_has_views_too(run, files, tmp_path):
-    picture = sorted(files.glob("picture*"))[0]
-    expected = run.predict(picture, views=2)[0]["probabilities"]
+    image = sorted(files.glob("image*"))[0]
+    expected = run.predict(image, views=2)[0]["probabilities"]
     done = CliRunner().invoke(
-        main, ["predict", str(run.folder), str(picture), "--json", "--views", "2"]
+        main, ["predict", str(run.folder), str(image), "--json", "--views", "2"]
     )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)[0]["probabilities"] == pytest.approx(expected, abs=1e-5)
@@ -182,7 +182,7 @@ def test_the_command_line_has_views_too(run, files, tmp_path):
     done = CliRunner().invoke(main, ["export", str(run.folder), "--views", "2", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "answered alike" in done.output
-    got = savedmodel.SavedModel(out).predict_bytes([picture.read_bytes()])
+    got = savedmodel.SavedModel(out).predict_bytes([image.read_bytes()])
     np.testing.assert_allclose(got[0], list(expected.values()), atol=1e-4)
 
 
@@ -275,7 +275,7 @@ def test_an_unknown_format_is_named_with_those_allowed(run, tmp_path):
 
 
 def test_predict_answers_the_same_from_the_export_as_from_the_run(exported, run, files):
-    chosen = [str(path) for path in sorted(files.glob("picture*"))]
+    chosen = [str(path) for path in sorted(files.glob("image*"))]
     both = []
     for model in (run.folder, exported):
         result = CliRunner().invoke(main, ["predict", str(model), *chosen, "--json"])
@@ -288,8 +288,8 @@ def test_predict_answers_the_same_from_the_export_as_from_the_run(exported, run,
 
 
 def test_predict_from_an_export_as_csv_and_table(exported, files, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    chosen = [str(files / "picture4.png"), str(tmp_path / "broken.jpg")]
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    chosen = [str(files / "image4.png"), str(tmp_path / "broken.jpg")]
     table = tmp_path / "labels.csv"
     result = CliRunner().invoke(main, ["predict", str(exported), *chosen, "--csv", str(table)])
     assert result.exit_code == 0, result.stderr
@@ -315,7 +315,7 @@ def test_a_folder_that_is_neither_run_nor_export_is_refused(tmp_path):
 
 
 class Served(tf.Module):
-    """A module that answers as an export does, and first calls `effect` on the pictures."""
+    """A module that answers as an export does, and first calls `effect` on the images."""
 
     def __init__(self, effect):
         super().__init__()
@@ -389,7 +389,7 @@ def test_a_graph_that_reaches_outside_is_not_loaded(operation, deep, foreign, fi
     effect = EFFECTS[operation]
     export = foreign(inside(lambda x: as_number(effect(x))) if deep else effect)
     monkeypatch.setattr(tf.saved_model, "load", None)
-    done = CliRunner().invoke(main, ["predict", str(export), str(files / "picture1.png")])
+    done = CliRunner().invoke(main, ["predict", str(export), str(files / "image1.png")])
     assert done.exit_code == 2, done.output
     assert "saved_model.pb: is not loaded" in done.output
     assert f"the operation {operation}" in done.output or "Dataset" in done.output
@@ -408,7 +408,7 @@ def test_a_function_that_no_list_names_is_called_all_the_same(foreign):
 
 def test_a_graph_that_only_computes_is_loaded(foreign, files):
     export = foreign(inside(lambda x: tf.strings.length(x[0])))
-    done = CliRunner().invoke(main, ["predict", str(export), str(files / "picture1.png"), "--json"])
+    done = CliRunner().invoke(main, ["predict", str(export), str(files / "image1.png"), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)[0]["score"] == pytest.approx(0.5)
 

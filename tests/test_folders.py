@@ -10,12 +10,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from conftest import CLASSES, TINY, write_pictures
+from conftest import CLASSES, TINY, write_images
 
 import tlkit
 from tlkit.data.readers.folder_names import part_of, parts_of, says_masks, says_nothing
 from tlkit.data.readers.labelled import open_labelled
-from tlkit.data.readers.open import open_source, picture_files
+from tlkit.data.readers.open import image_files, open_source
 from tlkit.data.scan.summary import scan_source
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
@@ -226,7 +226,7 @@ def test_parts_without_class_folders_are_refused(tmp_path, others):
     text = refused(tmp_path)
     assert f"data {tmp_path / 'train'}: needs one folder for each class" in text
     assert str(tmp_path / "train" / "labels.csv") in text
-    assert "Received: 1 pictures outside class folders" in text
+    assert "Received: 1 images outside class folders" in text
 
 
 @pytest.mark.parametrize("names", [("valid", "invalid"), ("training", "resting"), ("dev", "ops")])
@@ -442,7 +442,7 @@ def test_images_beside_masks_are_no_classes(tmp_path, files):
 def test_the_layouts_of_yolo_are_no_classes(tmp_path, files):
     text = refused(tmp_path, *files)
     assert "needs one folder for each class" in text
-    assert "Received: 1 pictures outside class folders" in text
+    assert "Received: 1 images outside class folders" in text
 
 
 def test_masks_inside_classes_are_left_out(tmp_path):
@@ -525,7 +525,7 @@ def test_archives_beside_class_folders_are_named(tmp_path):
 def test_images_without_classes_beside_a_table(tmp_path, above):
     table = tmp_path / ("labels.csv" if above else "imgs/labels.csv")
     text = refused(tmp_path, "imgs/1.jpg", "imgs/2.jpg", str(table.relative_to(tmp_path)))
-    assert f"for labels in a table {table}. Received: 2 pictures outside class folders" in text
+    assert f"for labels in a table {table}. Received: 2 images outside class folders" in text
 
 
 def test_numbers_are_names_of_classes(tmp_path):
@@ -596,7 +596,7 @@ def test_a_file_without_a_known_ending_is_told_by_its_first_bytes(tmp_path, head
     (tmp_path / "b" / name).write_bytes(head)
     found, notes = listed(tmp_path)
     assert (found["train"]["b"], notes) == ([f"b/{name}"], "")
-    assert picture_files(tmp_path / "b") == [tmp_path / "b" / name]
+    assert image_files(tmp_path / "b") == [tmp_path / "b" / name]
 
 
 @pytest.mark.parametrize("head", [b"", b"BMW is no bitmap", b"RIFF....WAVE", b"\xff\xd8", b"x" * 9])
@@ -611,7 +611,7 @@ def test_other_files_are_counted(tmp_path, head):
     assert set(said.split(", ", 3)) == {
         *("1 without an ending", "2 .dcm", "1 .mp4", "2 companions (.txt, .xml)")
     }
-    assert picture_files(tmp_path) == [tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"]
+    assert image_files(tmp_path) == [tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"]
 
 
 @pytest.mark.parametrize("name", ["1.jpg~", "1.jpg.bak", "1.JPG_original", "1.jpg.orig", "1.jpg 2"])
@@ -674,7 +674,7 @@ def test_what_systems_leave_behind_is_skipped_at_every_level(tmp_path, name):
     )
     assert found["train"] == {"a": ["train/a/1.jpg"], "b": ["train/b/1.jpg"]}
     assert notes == ""
-    assert len(picture_files(tmp_path)) == 4
+    assert len(image_files(tmp_path)) == 4
 
 
 def test_hidden_folders_with_images_are_named(tmp_path):
@@ -761,9 +761,9 @@ def test_forms_of_unicode_meet_across_parts_and_readers(tmp_path):
 # Where the notes go
 
 
-def test_notes_of_validation_and_test_data_are_said(tmp_path, pictures):
-    own = write_pictures(tmp_path / "own" / "wrapped", count=1, seed=5).parent
-    source = open_source(pictures, val=own, test=own)
+def test_notes_of_validation_and_test_data_are_said(tmp_path, image_folder):
+    own = write_images(tmp_path / "own" / "wrapped", count=1, seed=5).parent
+    source = open_source(image_folder, val=own, test=own)
     assert source.notes == tuple(
         f"{part}: the folder holds its data in wrapped: read from there" for part in ("val", "test")
     )
@@ -772,7 +772,7 @@ def test_notes_of_validation_and_test_data_are_said(tmp_path, pictures):
 
 
 def test_an_evaluation_prints_the_notes(tmp_path, tiny_run, capsys):
-    own = write_pictures(tmp_path / "own" / "wrapped", count=1, seed=5).parent
+    own = write_images(tmp_path / "own" / "wrapped", count=1, seed=5).parent
     tiny_run.evaluate(own)
     assert "note      the folder holds its data in wrapped" in capsys.readouterr().out
 
@@ -801,7 +801,7 @@ def test_listing_thousands_is_quick(tmp_path):
 def said(tmp_path_factory) -> str:
     """What `plan` prints of a folder with much in it."""
     root = tmp_path_factory.mktemp("said")
-    write_pictures(root / "data" / "training", count=8)
+    write_images(root / "data" / "training", count=8)
     square = root / "data" / "training" / "square"
     for i in range(6):
         (root / "data" / "training" / "stripes" / f"stripes0{i}.png").unlink()
@@ -829,7 +829,7 @@ def test_what_is_suspicious_is_said_before_training(said):
 
 
 def test_scan_counts_files_without_an_ending(tmp_path):
-    root = write_pictures(tmp_path / "data", count=2)
+    root = write_images(tmp_path / "data", count=2)
     for file in (root / "disc").iterdir():
         file.rename(file.with_suffix(""))
     (root / "square" / "scan.dcm").write_bytes(b"DICM")
@@ -841,7 +841,7 @@ def test_scan_counts_files_without_an_ending(tmp_path):
 
 def test_many_classes_are_not_all_named(tmp_path):
     root = tmp_path / "data"
-    source = write_pictures(tmp_path / "few", count=6)
+    source = write_images(tmp_path / "few", count=6)
     for label in CLASSES:
         for name in ("x", "y"):
             (root / f"{label}{name}").mkdir(parents=True)

@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import CLASSES, TINY, write_pictures
+from conftest import CLASSES, TINY, write_images
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.data.feed.examples import joint_groups
-from tlkit.data.feed.prepare import prepare
 from tlkit.data.readers.open import open_source
 from tlkit.errors import DataError, SpecError
 from tlkit.progress import Progress
@@ -37,7 +37,7 @@ def patients(tmp_path_factory):
     """48 images of three classes; `who`: four images of a patient, of whom some have two classes;
     the last four are of nobody."""
     folder = tmp_path_factory.mktemp("patients")
-    write_pictures(folder / "images", count=16)
+    write_images(folder / "images", count=16)
     files = sorted((folder / "images").rglob("*.png"))
     rows = [
         (f"images/{f.parent.name}/{f.name}", f.parent.name, i // 3) for i, f in enumerate(files)
@@ -55,7 +55,7 @@ def patients(tmp_path_factory):
 
 
 def made(data, **fields):
-    return prepare(make_spec({"data": str(data), **TINY, **fields}), {}, QUIET)
+    return load_dataset(make_spec({"data": str(data), **TINY, **fields}), {}, QUIET)
 
 
 def sides(prepared) -> dict[str, set[str]]:
@@ -117,7 +117,7 @@ def test_training_on_groups_from_the_command_line(patients, tmp_path):
     assert json.loads((out / "scan.json").read_text())["groups"]["count"] == 20
     assert run.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
     # What is evaluated on needs no such column, and a class that is not there is not missed.
-    one = write_pictures(tmp_path / "one", labels=CLASSES[:1], count=3, seed=9)
+    one = write_images(tmp_path / "one", labels=CLASSES[:1], count=3, seed=9)
     assert run.evaluate(one, progress=False)["examples"] == 3
     found = run.evaluate(patients / "images", progress=False)
     assert found["examples"] + found["seen_in_training"] + found["seen_in_validation"] == 48
@@ -177,9 +177,9 @@ def test_a_column_that_is_not_there(patients):
 
 
 @pytest.mark.parametrize("kind", ["folder", "arrays"])
-def test_a_column_without_a_table_is_an_error(pictures, kind):
+def test_a_column_without_a_table_is_an_error(image_folder, kind):
     images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
-    data = str(pictures) if kind == "folder" else (images, np.arange(8) % 2)
+    data = str(image_folder) if kind == "folder" else (images, np.arange(8) % 2)
     with pytest.raises(
         DataError, match="table.group: says how a table is read, and the data is none"
     ):
@@ -216,12 +216,12 @@ def test_groups_in_two_stated_parts(patients, tmp_path):
         (r"(x)|1\d", set()),  # another alternative than the group's
     ],
 )
-def test_a_pattern_names_groups_in_folders(pictures, pattern, groups):
+def test_a_pattern_names_groups_in_folders(image_folder, pattern, groups):
     if not groups:
         with pytest.raises(DataError, match="group: matches no image"):
-            made(pictures, group=pattern)
+            made(image_folder, group=pattern)
         return
-    prepared = made(pictures, group=pattern, rare="train")
+    prepared = made(image_folder, group=pattern, rare="train")
     examples = [e for part in prepared.source.parts.values() for e in part]
     assert {e.group for e in examples} - {None} == groups
     assert all(len(parts) == 1 for parts in sides(prepared).values())
@@ -232,18 +232,18 @@ def test_a_pattern_names_groups_in_folders(pictures, pattern, groups):
         assert notes[0].startswith(f"{alone} images match no group={pattern}; each stands alone: ")
 
 
-def test_a_pattern_is_searched_below_the_validation_data_too(pictures, tmp_path):
-    write_pictures(tmp_path / "more", count=2, seed=7)
+def test_a_pattern_is_searched_below_the_validation_data_too(image_folder, tmp_path):
+    write_images(tmp_path / "more", count=2, seed=7)
     for file in sorted((tmp_path / "more").rglob("*.png")):
         file.rename(file.with_name(f"new{file.name}"))
-    prepared = made(pictures, val=str(tmp_path / "more"), group=r"^\w+/\w+?\d", rare="train")
+    prepared = made(image_folder, val=str(tmp_path / "more"), group=r"^\w+/\w+?\d", rare="train")
     groups = {e.group for e in prepared.split.val}
     assert "disc/newdisc0" in groups
     assert all(e.id.startswith("val/") for e in prepared.split.val)
 
 
-def test_a_pattern_from_the_command_line_is_taken_as_written(pictures):
-    arguments = ["plan", str(pictures), *QUICK, "--set", r"group=[a-z]+(\d\d) *(?#: a number)"]
+def test_a_pattern_from_the_command_line_is_taken_as_written(image_folder):
+    arguments = ["plan", str(image_folder), *QUICK, "--set", r"group=[a-z]+(\d\d) *(?#: a number)"]
     found = CliRunner().invoke(main, arguments)
     assert found.exit_code == 0, found.output
     said = " ".join(found.output.split())
@@ -270,21 +270,21 @@ def test_a_pattern_from_the_command_line_is_taken_as_written(pictures):
         ),
     ],
 )
-def test_patterns_that_do_not_group(pictures, pattern, message):
-    said = refusal("plan", pictures, *QUICK, "--set", f"group={pattern}")
+def test_patterns_that_do_not_group(image_folder, pattern, message):
+    said = refusal("plan", image_folder, *QUICK, "--set", f"group={pattern}")
     assert message in said
 
 
 @pytest.mark.parametrize(("pattern", "told"), [(r"(\w+)\.png", True), (r"(\d)\.png", False)])
-def test_groups_of_one_image_each_change_nothing(pictures, pattern, told):
-    notes = open_source(pictures, group=pattern).notes
+def test_groups_of_one_image_each_change_nothing(image_folder, pattern, told):
+    notes = open_source(image_folder, group=pattern).notes
     note = f"group={pattern}: no two images are in one group; it changes nothing"
     assert notes == ((note,) if told else ())
 
 
-def test_a_pattern_that_matches_nothing_shows_ids(pictures):
+def test_a_pattern_that_matches_nothing_shows_ids(image_folder):
     with pytest.raises(DataError, match=r"such as disc/disc00\.png, disc/disc01\.png, disc/disc02"):
-        made(pictures, group="patient")
+        made(image_folder, group="patient")
 
 
 def test_a_pattern_and_a_column_are_one_too_many():
@@ -292,8 +292,8 @@ def test_a_pattern_and_a_column_are_one_too_many():
         make_spec({"data": "x.csv", "group": "a", "table": {"group": "who"}})
 
 
-def test_images_of_one_content_are_one_group_in_folds(pictures, tmp_path):
-    write_pictures(tmp_path / "data", labels=CLASSES[:2], count=4)
+def test_images_of_one_content_are_one_group_in_folds(image_folder, tmp_path):
+    write_images(tmp_path / "data", labels=CLASSES[:2], count=4)
     for i in range(3):
         twin = tmp_path / "data" / "disc" / f"twin{i}.png"
         twin.write_bytes((tmp_path / "data" / "disc" / "disc00.png").read_bytes())
@@ -301,7 +301,7 @@ def test_images_of_one_content_are_one_group_in_folds(pictures, tmp_path):
     encode = Classification(prepared.source.outputs).encode
     parts = [prepared.examples(part, encode) for part in ("train", "val", "test")]
     assert len(np.unique(joint_groups(*parts))) == 8
-    alone = made(pictures)
+    alone = made(image_folder)
     parts = [
         alone.examples(p, Classification(alone.source.outputs).encode) for p in ("train", "val")
     ]
@@ -313,8 +313,8 @@ def test_images_of_one_content_are_one_group_in_folds(pictures, tmp_path):
 
 @pytest.fixture
 def rare(tmp_path):
-    write_pictures(tmp_path / "data", labels=CLASSES[:2], count=8)
-    write_pictures(tmp_path / "data", labels=CLASSES[2:], count=1)
+    write_images(tmp_path / "data", labels=CLASSES[:2], count=8)
+    write_images(tmp_path / "data", labels=CLASSES[2:], count=1)
     return tmp_path / "data"
 
 
@@ -349,7 +349,7 @@ def test_rare_classes_are_dropped_or_trained_on(rare, choice, classes, tmp_path)
 
 
 def test_a_dropped_label_is_no_output(tmp_path):
-    write_pictures(tmp_path / "images", labels=CLASSES[:2], count=8)
+    write_images(tmp_path / "images", labels=CLASSES[:2], count=8)
     files = sorted((tmp_path / "images").rglob("*.png"))
     rows = [f"images/{f.parent.name}/{f.name},{f.parent.name}" for f in files]
     rows[3] += "|odd"
@@ -373,7 +373,7 @@ def test_numbers_are_never_rare():
 
 def test_all_right_on_a_single_class_is_a_macro_f1_of_one(tiny_run, tmp_path):
     # Those that the run gets right, so that the others occur in neither truth nor prediction.
-    folder = write_pictures(tmp_path / "one", labels=CLASSES[:1], count=12)
+    folder = write_images(tmp_path / "one", labels=CLASSES[:1], count=12)
     for row in tiny_run.predict(sorted(folder.rglob("*.png"))):
         if row["label"] != CLASSES[0]:
             (folder / CLASSES[0] / row["path"].rsplit("/", 1)[-1]).unlink()

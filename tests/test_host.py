@@ -150,13 +150,13 @@ def host(calls, data, folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pictures, tmp_path_factory):
-    return host((), pictures, tmp_path_factory.mktemp("host"))
+def undisturbed(image_folder, tmp_path_factory):
+    return host((), image_folder, tmp_path_factory.mktemp("host"))
 
 
 @pytest.mark.parametrize("calls", CALLS)
-def test_a_host_goes_on_as_if_nothing_had_been_between(calls, undisturbed, pictures, tmp_path):
-    assert host(CALLS[calls], pictures, tmp_path) == undisturbed
+def test_a_host_goes_on_as_if_nothing_had_been_between(calls, undisturbed, image_folder, tmp_path):
+    assert host(CALLS[calls], image_folder, tmp_path) == undisturbed
 
 
 def test_importing_tlkit_chooses_no_backend_of_matplotlib():

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, reseal, write_pictures
+from conftest import TINY, reseal, write_images
 from test_decode import png_bomb
 
 import tlkit
@@ -52,13 +52,13 @@ def reasons(data: Path) -> dict[str, str]:
     return {item["id"]: item["reason"] for item in scanned(data)["left_out"]}
 
 
-# Files that are no pictures, or too large a picture
+# Files that are no images, or too large an image
 
 
 @pytest.fixture(scope="module")
 def traps(tmp_path_factory) -> Path:
     """Two good classes, and in the first what no decoder may touch."""
-    folder = write_pictures(tmp_path_factory.mktemp("traps") / "traps", count=4)
+    folder = write_images(tmp_path_factory.mktemp("traps") / "traps", count=4)
     disc = folder / "disc"
     (disc / "bomb.png").write_bytes(png_bomb(60_000, 60_000))
     os.mkfifo(disc / "pipe.jpg")
@@ -110,8 +110,8 @@ def test_prediction_names_traps_and_answers_the_rest(traps, tiny_run):
     assert len(tiny_run.predict(traps / "disc")) == len(TRAPS) + 4
 
 
-def test_a_damaged_picture_does_not_spoil_its_batch(pictures, tiny_run, tmp_path):
-    good = sorted((pictures / "disc").iterdir())[:3]
+def test_a_damaged_image_does_not_spoil_its_batch(image_folder, tiny_run, tmp_path):
+    good = sorted((image_folder / "disc").iterdir())[:3]
     cut = tmp_path / "cut.png"
     cut.write_bytes(good[0].read_bytes()[:-40])
     rows = tiny_run.predict([good[0], cut, *good[1:], "a\0b.png"])
@@ -121,7 +121,7 @@ def test_a_damaged_picture_does_not_spoil_its_batch(pictures, tiny_run, tmp_path
     assert rows[4]["path"] == "a\\x00b.png"
 
 
-def test_large_pictures_do_not_wait_in_one_batch(pictures, tiny_run, monkeypatch):
+def test_large_images_do_not_wait_in_one_batch(image_folder, tiny_run, monkeypatch):
     from tlkit.evaluate import predictor
 
     sizes = []
@@ -130,7 +130,7 @@ def test_large_pictures_do_not_wait_in_one_batch(pictures, tiny_run, monkeypatch
     monkeypatch.setattr(
         predictor, "_answer_usable", lambda f, x: sizes.append(len(x)) or real(f, x)
     )
-    rows = tiny_run.predict(pictures / "disc")
+    rows = tiny_run.predict(image_folder / "disc")
     assert {row["label"] for row in rows} == {"disc"}
     assert sum(sizes) == 12
     assert max(sizes) <= 3
@@ -150,8 +150,8 @@ def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch, tiny_run, form):
         assert (tmp_path / "rows.csv").read_text().count("\n") == 3
 
 
-def test_one_large_picture_at_a_time_is_looked_at(pictures, monkeypatch):
-    """Several threads on pictures at the limit would take half a gigabyte each."""
+def test_one_large_image_at_a_time_is_looked_at(image_folder, monkeypatch):
+    """Several threads on images at the limit would take half a gigabyte each."""
     from tlkit.data.scan import inspect as look
 
     inside, most = [], []
@@ -168,20 +168,20 @@ def test_one_large_picture_at_a_time_is_looked_at(pictures, monkeypatch):
     monkeypatch.setattr(look, "LARGE", 100)
     monkeypatch.setattr(scan, "CORES", 8)
     monkeypatch.setattr(scan.Verdicts, "get", lambda *_: None)
-    scanned(pictures)
+    scanned(image_folder)
     assert max(most) == 1
 
 
 # Links
 
 
-def test_links_to_files_and_class_folders_are_followed(pictures, tmp_path):
+def test_links_to_files_and_class_folders_are_followed(image_folder, tmp_path):
     """Splits and subsets are often made of links; nothing is ever written through one."""
     data = tmp_path / "links"
     data.mkdir()
-    (data / "disc").symlink_to(pictures / "disc", target_is_directory=True)
+    (data / "disc").symlink_to(image_folder / "disc", target_is_directory=True)
     (data / "square").mkdir()
-    for file in (pictures / "square").iterdir():
+    for file in (image_folder / "square").iterdir():
         (data / "square" / file.name).symlink_to(file)
     summary = scanned(data)
     assert summary["left_out"] == []
@@ -189,7 +189,7 @@ def test_links_to_files_and_class_folders_are_followed(pictures, tmp_path):
 
 
 def test_a_loop_of_links_ends(tmp_path):
-    data = write_pictures(tmp_path / "loop", count=2)
+    data = write_images(tmp_path / "loop", count=2)
     (data / "again").symlink_to(data, target_is_directory=True)
     (data / "disc" / "up").symlink_to("..", target_is_directory=True)
     with pytest.raises(DataError, match="again is a copy of the folders beside it"):
@@ -201,7 +201,7 @@ def test_a_loop_of_links_ends(tmp_path):
 
 
 def test_an_unreadable_folder_is_said(tmp_path, monkeypatch):
-    data = write_pictures(tmp_path / "shut", count=1)
+    data = write_images(tmp_path / "shut", count=1)
     real = os.scandir
 
     def refuse(path):
@@ -219,10 +219,10 @@ def test_an_unreadable_folder_is_said(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory) -> Path:
-    """Pictures whose folders and files are called what no terminal or spreadsheet should see."""
+    """Images whose folders and files are called what no terminal or spreadsheet should see."""
     folder = tmp_path_factory.mktemp("evil") / f"data{EVIL}"
     names = (EVIL, "=HYPERLINK(1)", "[b]$x^$ :cat:")
-    write_pictures(folder, count=5)
+    write_images(folder, count=5)
     for old, new in zip(("disc", "square", "stripes"), names, strict=True):
         (folder / old).rename(folder / new)
         for i, file in enumerate(sorted((folder / new).iterdir())):
@@ -305,7 +305,7 @@ def test_what_counts_as_a_formula(cell, written):
     ids=["files", "classes"],
 )
 def test_names_that_become_one_are_refused(tmp_path, names):
-    data = write_pictures(tmp_path / "data", count=2)
+    data = write_images(tmp_path / "data", count=2)
     for name in names:
         (data / name).parent.mkdir(exist_ok=True)
         (data / name).write_bytes((data / "disc" / "disc00.png").read_bytes())
@@ -322,7 +322,7 @@ def test_a_long_name_of_the_data_gives_a_name_that_a_folder_may_have():
 
 def test_thousands_of_empty_files_are_answered_in_seconds(tmp_path):
     """100,000 take 5 s to look at, and about 3 kB of memory each (measured by hand)."""
-    data = write_pictures(tmp_path / "many", labels=("disc",), count=2)
+    data = write_images(tmp_path / "many", labels=("disc",), count=2)
     (data / "empty").mkdir()
     for i in range(5_000):
         (data / "empty" / f"{i}.jpg").touch()
@@ -346,11 +346,11 @@ LABELS = ("../x", "/etc/x", "..", "a/../../b", "[/b]", "x" * 255)
 
 
 @pytest.fixture(scope="module")
-def labelled(pictures, tiny_weights, tmp_path_factory):
+def labelled(image_folder, tiny_weights, tmp_path_factory):
     """A run on a table with labels that would be paths or markup; exported."""
     home = tmp_path_factory.mktemp("labelled")
     lines = []
-    for i, file in enumerate(sorted(pictures.rglob("*.png"))):
+    for i, file in enumerate(sorted(image_folder.rglob("*.png"))):
         (home / file.name).write_bytes(file.read_bytes())
         lines.append(f"{file.name},{LABELS[i % 6]}")
     backbone = {**TINY["backbone"], "weights": tiny_weights}
@@ -371,11 +371,11 @@ def test_a_label_never_becomes_a_path(labelled):
     assert "[/b]" in shown.stdout
 
 
-def test_an_export_names_a_damaged_picture_and_answers_the_rest(labelled, pictures, tmp_path):
+def test_an_export_names_a_damaged_image_and_answers_the_rest(labelled, image_folder, tmp_path):
     cut = tmp_path / "cut.png"
-    cut.write_bytes((pictures / "disc" / "disc00.png").read_bytes()[:-40])
+    cut.write_bytes((image_folder / "disc" / "disc00.png").read_bytes()[:-40])
     exported = labelled.folder / "export" / "savedmodel"
-    result = call("predict", exported, cut, pictures / "disc" / "disc01.png", "--json")
+    result = call("predict", exported, cut, image_folder / "disc" / "disc01.png", "--json")
     rows = json.loads(result.stdout)
     assert result.exit_code == 0
     assert rows[0]["error"] == "truncated or corrupt PNG"
@@ -418,17 +418,17 @@ def test_a_header_with_escape_sequences_is_printed_harmlessly(tmp_path):
     assert "Received: \\x1b[2Jfile, label" in result.stderr
 
 
-def test_paths_outside_are_taken_where_they_are_allowed(pictures, tmp_path):
-    lines = [f"{file},{file.parent.name}" for file in sorted(pictures.rglob("*.png"))]
+def test_paths_outside_are_taken_where_they_are_allowed(image_folder, tmp_path):
+    lines = [f"{file},{file.parent.name}" for file in sorted(image_folder.rglob("*.png"))]
     data = table(tmp_path, *lines)
     result = call("data", "scan", data, "--set", "table.outside=true", "--json")
     assert json.loads(result.stdout)["files"]["usable"] == 36
     assert call("data", "scan", data).exit_code == 2
 
 
-def test_links_in_the_folder_of_a_table_are_followed(pictures, tmp_path):
+def test_links_in_the_folder_of_a_table_are_followed(image_folder, tmp_path):
     lines = []
-    for i, file in enumerate(sorted(pictures.rglob("*.png"))):
+    for i, file in enumerate(sorted(image_folder.rglob("*.png"))):
         (tmp_path / f"{i}.png").symlink_to(file)
         lines.append(f"{i}.png,{file.parent.name}")
     assert scanned(table(tmp_path, *lines))["files"]["usable"] == 36
@@ -491,7 +491,7 @@ def small_model() -> keras.Model:
     return keras.Model(inputs, keras.layers.Conv2D(4, 3, name="conv")(inputs))
 
 
-def test_a_run_whose_model_holds_a_lambda_is_refused(tiny_run, pictures, tmp_path):
+def test_a_run_whose_model_holds_a_lambda_is_refused(tiny_run, image_folder, tmp_path):
     import shutil
 
     folder = tmp_path / "run"
@@ -500,7 +500,7 @@ def test_a_run_whose_model_holds_a_lambda_is_refused(tiny_run, pictures, tmp_pat
     keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs)).save(folder / "model.keras")
     reseal(folder)
     with pytest.raises(RunFolderError, match="model.keras .*holds a Lambda layer") as caught:
-        tlkit.open_run(folder).predict(pictures / "disc")
+        tlkit.open_run(folder).predict(image_folder / "disc")
     assert str(caught.value).count(". ") <= 1
 
 
@@ -541,7 +541,7 @@ def test_a_zip_bomb_in_a_model_file_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
-def test_weights_that_point_into_other_files_are_refused(pictures, tmp_path):
+def test_weights_that_point_into_other_files_are_refused(image_folder, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(10_000))
     weights = tmp_path / "evil.weights.h5"
@@ -559,6 +559,6 @@ def test_weights_that_point_into_other_files_are_refused(pictures, tmp_path):
         file.create_dataset(name, shape, "float32", external=[(str(secret), 0, size)])
     fields = {**FIELDS, "backbone": {**TINY["backbone"], "weights": str(weights)}}
     with pytest.raises((WeightsError, BackboneError), match="external") as caught:
-        tlkit.train(pictures, out=tmp_path / "run", **fields)
+        tlkit.train(image_folder, out=tmp_path / "run", **fields)
     assert len(str(caught.value)) < 1000
     assert not (tmp_path / "run").exists()

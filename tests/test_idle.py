@@ -130,14 +130,14 @@ def test_train_and_plan_refuse_it_before_data_are_read():
         tlkit.train("nowhere", head={"activation": "tanh"})
 
 
-def test_what_only_the_data_tell_is_noted_beside_the_plan(pictures, capsys):
+def test_what_only_the_data_tell_is_noted_beside_the_plan(image_folder, capsys):
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": "imagenet"}, "image_size": 128}
-    plan = tlkit.plan(pictures, optimizer={"learning_rate": 0.1}, batchnorm="train", **fields)
+    plan = tlkit.plan(image_folder, optimizer={"learning_rate": 0.1}, batchnorm="train", **fields)
     assert plan.regime.value == "small"
     said = capsys.readouterr().out
     assert "note      batchnorm: has no effect: the whole backbone is frozen." in said
     assert "note      optimizer.learning_rate: has no effect: the head is all" in said
-    tlkit.plan(pictures, epochs=2, optimizer={"learning_rate": 0.1}, **fields)
+    tlkit.plan(image_folder, epochs=2, optimizer={"learning_rate": 0.1}, **fields)
     assert "note" not in capsys.readouterr().out
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import CLASSES, TINY, reseal, write_pictures
+from conftest import CLASSES, TINY, reseal, write_images
 from PIL import Image
 
 import tlkit
@@ -46,8 +46,8 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLKIT_CACHE", str(folder / "cache"))
         for seed, (part, count) in enumerate({"train": 5, "val": 3, "test": 3}.items()):
-            write_pictures(folder / "data" / part, count=count, seed=seed)
-        write_pictures(folder / "others", count=5, seed=9)
+            write_images(folder / "data" / part, count=count, seed=seed)
+        write_images(folder / "others", count=5, seed=9)
         for old, new in zip(CLASSES, ("ant", "bee", "cat"), strict=True):
             (folder / "others" / old).rename(folder / "others" / new)
         tlkit.train(folder / "data", out=folder / "run", **QUICK)
@@ -468,7 +468,7 @@ CHANGES = {
         "1 gone (train/disc/disc00.png); 1 new (train/square/x.png)",
     ),
     "gone": (lambda: Path(TEST).unlink(), "1 gone (test/disc/disc00.png)"),
-    "new": (lambda: write_pictures(Path("data/val/new"), ("disc",), 1), ""),
+    "new": (lambda: write_images(Path("data/val/new"), ("disc",), 1), ""),
     "edited": (
         lambda: Image.new("RGB", (40, 48)).save("data/val/disc/disc00.png"),
         "1 of other content (val/disc/disc00.png)",
@@ -492,7 +492,7 @@ def test_a_run_does_not_go_on_with_other_data(here, change):
 def test_the_own_test_part_must_be_what_it_was(here, change):
     CHANGES[change][0]()
     said = refused("evaluate", "run")
-    assert ("1 of its 9 test pictures are no longer" if change == "gone" else "1 of other") in said
+    assert ("1 of its 9 test images are no longer" if change == "gone" else "1 of other") in said
     assert change == "gone" or "its test part is no longer what it was" in said
 
 
@@ -559,7 +559,7 @@ def test_100_000_images_take_few_bytes():
 
 
 def test_images_that_the_run_has_seen_are_left_out_whatever_they_are_called(here):
-    new = write_pictures(here / "new", count=2, seed=21)
+    new = write_images(here / "new", count=2, seed=21)
     shutil.copy(TRAIN, new / "disc" / "a.png")
     shutil.copy("data/val/square/square01.png", new / "square" / "b.png")
     shutil.copy(TEST, new / "disc" / "c.png")
@@ -587,7 +587,7 @@ def test_what_the_run_has_seen_is_no_test(here, part):
 def test_a_training_part_is_not_taken_unasked(here, without):
     fresh = here / "fresh"
     for seed, part in enumerate(("train", "val", "test")):
-        write_pictures(fresh / part, count=1, seed=30 + seed)
+        write_images(fresh / part, count=1, seed=30 + seed)
     for part in without:
         shutil.rmtree(fresh / part)
     said = refused("evaluate", "run", "fresh")
@@ -598,8 +598,8 @@ def test_a_training_part_is_not_taken_unasked(here, without):
 
 
 def test_the_part_that_is_measured_is_said_and_json_stays_alone(here):
-    write_pictures(here / "new" / "test", count=2, seed=7)
-    write_pictures(here / "new" / "train", count=1, seed=8)
+    write_images(here / "new" / "test", count=2, seed=7)
+    write_images(here / "new" / "train", count=1, seed=8)
     line = "of new its test part is measured, 6 images; not measured: train 3"
     assert line in " ".join(call("evaluate", "run", "new").stdout.split())
     done = call("evaluate", "run", "new", "--json", "--out", "measured")
@@ -621,7 +621,7 @@ def test_a_table_with_parts_and_none_for_testing_is_refused(here):
 
 @pytest.mark.parametrize("labels", [CLASSES[::-1], CLASSES[:2], CLASSES[:1]])
 def test_some_classes_in_any_order_are_measured(here, labels):
-    write_pictures(here / "some", labels, count=2, seed=40)
+    write_images(here / "some", labels, count=2, seed=40)
     got = tlkit.open_run("run").evaluate("some", progress=False)
     assert got["examples"] == 2 * len(labels)
     assert (got["seen_in_training"], got["seen_in_validation"], got["left_out"]) == (0, 0, [])
@@ -682,7 +682,7 @@ def made(place):
         patch.chdir(place)
         for run in ("run", "other"):
             assert call("export", run, "--out", f"served-{run}").exit_code == 0
-        for name, data in (("one", "data"), ("two", write_pictures(place / "more", seed=50))):
+        for name, data in (("one", "data"), ("two", write_images(place / "more", seed=50))):
             tlkit.prepare_data(data, name, progress=False)
     return place
 

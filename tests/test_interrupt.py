@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import tlkit
-from tlkit.data.readers.open import picture_files
+from tlkit.data.readers.open import image_files
 
 TRAIN = [sys.executable, "-m", "tlkit", "train"]
 OPTIONS = {
@@ -28,9 +28,9 @@ OPTIONS = {
 PATIENCE = 120
 
 
-def start(pictures, out):
+def start(image_folder, out):
     settings = [part for key, value in OPTIONS.items() for part in ("--set", f"{key}={value}")]
-    command = [*TRAIN, str(pictures), "--out", str(out), *settings]
+    command = [*TRAIN, str(image_folder), "--out", str(out), *settings]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -63,10 +63,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def started(pictures, tmp_path_factory):
+def started(image_folder, tmp_path_factory):
     """Two processes that train side by side, one for each signal, with their run folders."""
     folder = tmp_path_factory.mktemp("stopped")
-    processes = {sign: start(pictures, folder / sign.name) for sign in SIGNALS}
+    processes = {sign: start(image_folder, folder / sign.name) for sign in SIGNALS}
     yield {sign: (process, folder / sign.name) for sign, process in processes.items()}
     for process in processes.values():
         process.kill()
@@ -88,10 +88,10 @@ def test_a_stopped_training_says_how_to_go_on(stopped):
     assert not (out / "metrics.json").exists()
 
 
-def test_a_stopped_training_keeps_its_best_model(stopped, pictures):
+def test_a_stopped_training_keeps_its_best_model(stopped, image_folder):
     _, _, out = stopped
     assert keras.models.load_model(out / "checkpoints" / "best.keras").output_shape == (None, 3)
-    (row,) = tlkit.open_run(out).predict(picture_files(pictures)[0])
+    (row,) = tlkit.open_run(out).predict(image_files(image_folder)[0])
     assert row["error"] is None
 
 

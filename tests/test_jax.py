@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="the package jax is not installed"
 )
 
-# Six pictures divide all parts, so that each step is compiled for one shape.
+# Six images divide all parts, so that each step is compiled for one shape.
 OPTIONS = ("--regime", "medium", "--epochs", "2", "--batch-size", "6", "--set", "head.dropout=0")
 
 
@@ -30,12 +30,12 @@ def tlkit_with_jax(*arguments):
 
 
 @pytest.fixture(scope="module")
-def trained(pictures, tiny_weights, tmp_path_factory):
+def trained(image_folder, tiny_weights, tmp_path_factory):
     """A run with a solved head and fine-tuning: its folder and metrics."""
     out = tmp_path_factory.mktemp("jax") / "run"
     tiny = ("backbone.name=MobileNet", "backbone.alpha=0.25", f"backbone.weights={tiny_weights}")
     settings = [part for setting in (*tiny, "image_size=32") for part in ("--set", setting)]
-    done = tlkit_with_jax("train", pictures, "--out", out, "--json", *settings, *OPTIONS)
+    done = tlkit_with_jax("train", image_folder, "--out", out, "--json", *settings, *OPTIONS)
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import write_pictures
+from conftest import write_images
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="the package jax is not installed"
@@ -85,12 +85,12 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def told(tiny_weights, tmp_path_factory):
-    """What the script says. In batches of 8 there are 3 pictures in the last one of the 27 to
+    """What the script says. In batches of 8 there are 3 images in the last one of the 27 to
     train on, and one in that of the 9 to validate on.
     """
     folder = tmp_path_factory.mktemp("devices")
-    train = write_pictures(folder / "train", count=9, seed=1)
-    val = write_pictures(folder / "val", count=3, seed=2)
+    train = write_images(folder / "train", count=9, seed=1)
+    val = write_images(folder / "val", count=3, seed=2)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(str, (train, val, tiny_weights, folder))],
         env={

@@ -31,11 +31,11 @@ PATIENCE = 300
 
 
 @pytest.fixture(scope="module")
-def data(pictures, tmp_path_factory):
-    """A few real flowers as class folders; generated pictures where there are none."""
+def data(image_folder, tmp_path_factory):
+    """A few real flowers as class folders; generated images where there are none."""
     flowers = SHARED / "data" / "flowers12" / "train"
     if not flowers.is_dir():
-        return pictures, "none", 32
+        return image_folder, "none", 32
     folder = tmp_path_factory.mktemp("data") / "flowers"
     for label in sorted(path for path in flowers.iterdir() if path.is_dir())[:3]:
         (folder / label.name).mkdir(parents=True)

@@ -90,19 +90,19 @@ def test_a_range_that_is_none_is_named(range_, said):
         rising(*range_)
 
 
-def test_the_command_suggests_a_rate_and_draws_the_curve(pictures, tiny_weights, tmp_path):
+def test_the_command_suggests_a_rate_and_draws_the_curve(image_folder, tiny_weights, tmp_path):
     curve = tmp_path / "rates.png"
     options = [f"--set=backbone={json.dumps({**TINY['backbone'], 'weights': tiny_weights})}"]
     options += ["--image-size=32", "--freeze=last=2", "--steps=30", f"--out={curve}", "--json"]
-    done = CliRunner().invoke(main, ["lr-find", str(pictures), *options])
+    done = CliRunner().invoke(main, ["lr-find", str(image_folder), *options])
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["phase"] == "finetune"
     assert found["rates"][0] == pytest.approx(1e-6)
     assert len(found["rates"]) == len(found["losses"]) == len(found["smoothed"]) <= 30
     assert 1e-7 <= found["suggestion"] <= 0.1
-    with Image.open(curve) as picture:
-        assert picture.format == "PNG"
+    with Image.open(curve) as image:
+        assert image.format == "PNG"
     assert sorted(tmp_path.iterdir()) == [curve]
 
 
@@ -114,24 +114,26 @@ def test_the_command_suggests_a_rate_and_draws_the_curve(pictures, tiny_weights,
     ],
     ids=["streamed", "kept"],
 )
-def test_whatever_is_asked_of_training_is_found_a_rate_for(pictures, asked):
+def test_whatever_is_asked_of_training_is_found_a_rate_for(image_folder, asked):
     """Augmented and mixed, balanced, with smoothing, rates by block and averages."""
     options = {"block_decay": 0.5, "label_smoothing": 0.1, "ema": 0.5}
-    found = tlkit.lr_find(pictures, steps=10, progress=False, **TINY, **asked, optimizer=options)
+    found = tlkit.lr_find(
+        image_folder, steps=10, progress=False, **TINY, **asked, optimizer=options
+    )
     assert len(found.losses) >= 3
     assert found.suggestion > 0
 
 
-def test_a_budget_has_no_rate(pictures):
+def test_a_budget_has_no_rate(image_folder):
     with pytest.raises(SpecError, match="budget: lr-find is for one phase.*Received: 60"):
-        tlkit.lr_find(pictures, budget="1m", progress=False, backbone="MobileNet")
+        tlkit.lr_find(image_folder, budget="1m", progress=False, backbone="MobileNet")
 
 
-def test_a_run_without_a_fitted_phase_has_no_rate(pictures):
+def test_a_run_without_a_fitted_phase_has_no_rate(image_folder):
     with pytest.raises(SpecError, match="solves the head, which has no learning rate"):
-        tlkit.lr_find(pictures, regime="small", progress=False, **TINY)
+        tlkit.lr_find(image_folder, regime="small", progress=False, **TINY)
 
 
-def test_the_curve_must_be_a_png_in_a_folder(pictures, tmp_path):
+def test_the_curve_must_be_a_png_in_a_folder(image_folder, tmp_path):
     with pytest.raises(SpecError, match="--out: must be a PNG file in a folder that exists"):
-        tlkit.lr_find(pictures, out=tmp_path / "none" / "a.png", progress=False)
+        tlkit.lr_find(image_folder, out=tmp_path / "none" / "a.png", progress=False)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from conftest import TINY, write_pictures
+from conftest import TINY, write_images
 
 import tlkit
 from tlkit.cli.main import main
@@ -207,9 +207,9 @@ def exhausted(monkeypatch):
     return numbers
 
 
-def test_the_epoch_is_begun_again_with_half_the_batch(pictures, tmp_path, exhausted, capsys):
-    exhausted.add(1)  # 24 training pictures: 3 steps an epoch of 8
-    run = tlkit.train(pictures, out=tmp_path / "run", **FIELDS)
+def test_the_epoch_is_begun_again_with_half_the_batch(image_folder, tmp_path, exhausted, capsys):
+    exhausted.add(1)  # 24 training images: 3 steps an epoch of 8
+    run = tlkit.train(image_folder, out=tmp_path / "run", **FIELDS)
     said = " ".join(capsys.readouterr().out.split())
     assert (
         "scratch out of memory with 8 images of 32 px a step: goes on with 4, from the start of "
@@ -225,14 +225,14 @@ def test_the_epoch_is_begun_again_with_half_the_batch(pictures, tmp_path, exhaus
 
 
 def test_halved_before_its_first_epoch_it_is_the_run_that_asked_for_the_half(
-    pictures, tmp_path, exhausted, tiny_weights
+    image_folder, tmp_path, exhausted, tiny_weights
 ):
     """The state is that of the start, and order, schedule and rate are those of the smaller."""
     fields = {**FIELDS, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     fields |= {"progress": False, "optimizer": {"name": "sgd", "schedule": "cosine"}}
-    asked = tlkit.train(pictures, out=tmp_path / "asked", **{**fields, "batch_size": 4})
+    asked = tlkit.train(image_folder, out=tmp_path / "asked", **{**fields, "batch_size": 4})
     exhausted.add(6 * 2 + 2)
-    halved = tlkit.train(pictures, out=tmp_path / "halved", **fields)
+    halved = tlkit.train(image_folder, out=tmp_path / "halved", **fields)
     assert halved.metrics["phases"][-1]["batch_size"] == 4
     for name in ("val", "test"):
         assert halved.metrics[name] == asked.metrics[name]
@@ -242,9 +242,9 @@ def test_halved_before_its_first_epoch_it_is_the_run_that_asked_for_the_half(
     assert change["learning_rate"] == asked.plan["phases"][-1]["learning_rate"]
 
 
-def test_in_a_later_epoch_the_state_of_the_last_ones_end_goes_on(pictures, tmp_path, exhausted):
+def test_in_a_later_epoch_the_state_of_the_last_ones_end_goes_on(image_folder, tmp_path, exhausted):
     exhausted |= {4, 7}  # in epoch 2, and again with half
-    run = tlkit.train(pictures, out=tmp_path / "run", progress=False, **{**FIELDS, "epochs": 3})
+    run = tlkit.train(image_folder, out=tmp_path / "run", progress=False, **{**FIELDS, "epochs": 3})
     assert [c["batch_size"] for c in batches_of(run)] == [4, 2]
     assert [c["epoch"] for c in batches_of(run)] == [2, 2]
     assert [r["epoch"] for r in run.files.read_log()] == ["1", "2", "3"]
@@ -255,28 +255,30 @@ def test_in_a_later_epoch_the_state_of_the_last_ones_end_goes_on(pictures, tmp_p
     [{"name": "adam", "ema": 0.5}, {"name": "sgd", "block_decay": 0.5, "schedule": "plateau"}],
     ids=str,
 )
-def test_every_optimizer_goes_on(pictures, tmp_path, exhausted, optimizer):
+def test_every_optimizer_goes_on(image_folder, tmp_path, exhausted, optimizer):
     exhausted.add(4)
-    run = tlkit.train(pictures, out=tmp_path / "run", progress=False, **FIELDS, optimizer=optimizer)
+    run = tlkit.train(
+        image_folder, out=tmp_path / "run", progress=False, **FIELDS, optimizer=optimizer
+    )
     assert run.metrics["phases"][-1]["batch_size"] == 4
 
 
 def test_plan_says_as_train_does_that_memory_may_not_hold_it(
-    pictures, tmp_path, monkeypatch, capsys
+    image_folder, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("tlkit.commands.plan.free_bytes", lambda: 2**20)
     monkeypatch.setattr("tlkit.commands.plan.resident_bytes", lambda: 0)
     fields = {**FIELDS, "epochs": 1}
-    tlkit.plan(pictures, **fields)
+    tlkit.plan(image_folder, **fields)
     planned = [x for x in capsys.readouterr().out.splitlines() if x.startswith("memory ")]
     assert len(planned) == 1
     assert "GiB by a rule for batches of 8, there are 0.0: it may not fit" in planned[0]
     monkeypatch.setattr("tlkit.commands.train._start", raise_(OutOfMemoryError("enough")))
     with pytest.raises(OutOfMemoryError):  # stopped once it has said it
-        tlkit.train(pictures, out=tmp_path / "run", **fields)
+        tlkit.train(image_folder, out=tmp_path / "run", **fields)
     assert planned[0] in capsys.readouterr().out.splitlines()
     monkeypatch.setattr("tlkit.commands.plan.free_bytes", lambda: 2**40)
-    tlkit.plan(pictures, **fields)
+    tlkit.plan(image_folder, **fields)
     assert "memory " not in capsys.readouterr().out
 
 
@@ -287,10 +289,12 @@ def raise_(error):
     return fail
 
 
-def test_one_image_that_does_not_fit_ends_in_one_message(pictures, tmp_path, exhausted):
+def test_one_image_that_does_not_fit_ends_in_one_message(image_folder, tmp_path, exhausted):
     exhausted.add("all")
     options = [LAST, "--image-size=32", "--freeze=last=2", "--batch-size=4", "--epochs=1"]
-    done = CliRunner().invoke(main, ["train", str(pictures), *options, f"--out={tmp_path / 'run'}"])
+    done = CliRunner().invoke(
+        main, ["train", str(image_folder), *options, f"--out={tmp_path / 'run'}"]
+    )
     assert done.exit_code == 2
     assert "out of memory in phase scratch with 1 image of 32 px a step" in done.stderr
     assert "--image-size" in done.stderr
@@ -306,7 +310,9 @@ def test_one_image_that_does_not_fit_ends_in_one_message(pictures, tmp_path, exh
     assert batches_of(run)[-1]["reason"] == "asked for at --resume"
 
 
-def test_a_stopped_run_goes_on_with_the_batch_that_it_had_come_to(pictures, tmp_path, exhausted):
+def test_a_stopped_run_goes_on_with_the_batch_that_it_had_come_to(
+    image_folder, tmp_path, exhausted
+):
     exhausted.add(4)
 
     class Stop(keras.callbacks.Callback):
@@ -316,7 +322,7 @@ def test_a_stopped_run_goes_on_with_the_batch_that_it_had_come_to(pictures, tmp_
 
     with pytest.raises(tlkit.errors.Interrupted):
         tlkit.train(
-            pictures,
+            image_folder,
             out=tmp_path / "run",
             progress=False,
             callbacks=[Stop()],
@@ -335,21 +341,21 @@ def test_a_stopped_run_goes_on_with_the_batch_that_it_had_come_to(pictures, tmp_
 
 
 @pytest.mark.parametrize("size", [0, -3, "many"])
-def test_a_resumed_batch_is_a_number_of_images(tmp_path, pictures, size):
+def test_a_resumed_batch_is_a_number_of_images(tmp_path, image_folder, size):
     done = CliRunner().invoke(main, ["train", "--resume", "run", "--set", f"batch_size={size}"])
     assert done.exit_code == 2
     assert "batch_size: " in done.stderr
 
 
 def test_features_answers_and_measures_take_smaller_batches(
-    pictures, tiny_weights, tmp_path, monkeypatch, capsys
+    image_folder, tiny_weights, tmp_path, monkeypatch, capsys
 ):
     """None of them depends on its batches: same numbers, a line for each."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}, "engine": "keras"}
     fields |= {"regime": "small", "batch_size": 16}
-    before = tlkit.train(pictures, out=tmp_path / "before", progress=False, **fields)
-    expected = before.evaluate(progress=False), before.predict([pictures / "disc"])
+    before = tlkit.train(image_folder, out=tmp_path / "before", progress=False, **fields)
+    expected = before.evaluate(progress=False), before.predict([image_folder / "disc"])
     tlkit.features.cache.clear(tlkit.features.cache.features_folder())
     predict = keras.Model.predict_on_batch
 
@@ -360,11 +366,11 @@ def test_features_answers_and_measures_take_smaller_batches(
 
     monkeypatch.setattr(keras.Model, "predict_on_batch", limited)
     monkeypatch.setattr(engines, "reference", lambda model, x: [limited(model, x)])
-    run = tlkit.train(pictures, out=tmp_path / "run", **fields)
+    run = tlkit.train(image_folder, out=tmp_path / "run", **fields)
     said = " ".join(capsys.readouterr().out.split())
     assert "features: out of memory with 16 images at a time: goes on with 8" in said
     assert run.metrics["test"]["accuracy"] == before.metrics["test"]["accuracy"]
-    again = run.evaluate(), run.predict([pictures / "disc"])
+    again = run.evaluate(), run.predict([image_folder / "disc"])
     assert "evaluate: out of memory with 8 images at a time: goes on with 4" in " ".join(
         capsys.readouterr().out.split()
     )
@@ -372,17 +378,17 @@ def test_features_answers_and_measures_take_smaller_batches(
     assert [r["label"] for r in again[1]] == [r["label"] for r in expected[1]]
 
 
-def test_a_command_that_runs_out_of_memory_says_so(pictures, monkeypatch):
-    monkeypatch.setattr("tlkit.data.feed.prepare.scan", lambda *args: bytes(2**62))
-    done = CliRunner().invoke(main, ["plan", str(pictures)])
+def test_a_command_that_runs_out_of_memory_says_so(image_folder, monkeypatch):
+    monkeypatch.setattr("tlkit.data.feed.dataset.scan", lambda *args: bytes(2**62))
+    done = CliRunner().invoke(main, ["plan", str(image_folder)])
     assert done.exit_code == 2
-    assert "out of memory in plan. Try fewer or smaller pictures" in done.stderr
+    assert "out of memory in plan. Try fewer or smaller images" in done.stderr
 
 
 @pytest.mark.full
 def test_a_run_in_an_address_space_that_is_too_small(tmp_path):
     """The real thing: TensorFlow's own error, in a process that may not grow."""
-    data = write_pictures(tmp_path / "data", ("disc", "square"), 60)
+    data = write_images(tmp_path / "data", ("disc", "square"), 60)
     words = ["train", str(data), "--set=backbone.weights=none", "--backbone=MobileNet"]
     words += ["--set=backbone.alpha=0.25", "--image-size=384", "--freeze=none", "--epochs=1"]
     words += ["--batch-size=84", "--set=augment=none", f"--out={tmp_path / 'run'}"]

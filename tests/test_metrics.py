@@ -230,10 +230,10 @@ def test_predictions_csv_needs_as_many_of_everything(answers):
 
 
 def colours(path) -> int:
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert min(picture.size) > 200
-        return len(picture.convert("RGB").getcolors(picture.width * picture.height))
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 200
+        return len(image.convert("RGB").getcolors(image.width * image.height))
 
 
 @pytest.mark.parametrize("classes", [2, 40])
@@ -251,7 +251,7 @@ def test_confusion_matrices_that_differ_look_different(tmp_path):
     assert (one != other).any()
 
 
-def test_a_class_without_pictures_is_drawn_too(tmp_path):
+def test_a_class_without_images_is_drawn_too(tmp_path):
     draw_confusion([[3, 1], [0, 0]], ["a", "b"], tmp_path / "c.png")
     assert colours(tmp_path / "c.png") > 2
 

@@ -147,13 +147,13 @@ def test_batchnorm_policy(fields, policy):
         ({"freeze": "until=block_0"}, False),
     ],
 )
-def test_pictures_are_changed_at_random_where_nothing_frozen_is_lost(fields, augment):
+def test_images_are_changed_at_random_where_nothing_frozen_is_lost(fields, augment):
     plan = planned(5_000, **fields)
     assert plan.phases[-1].augment is augment
     assert not plan.phases[0].augment
 
 
-def test_a_solved_head_never_sees_augmented_pictures():
+def test_a_solved_head_never_sees_augmented_images():
     plan = planned(500, head={"solver": "lbfgs"}, augment="light")
     assert not plan.phases[0].augment
 

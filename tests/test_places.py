@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import write_pictures
+from conftest import write_images
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -34,7 +34,7 @@ def link(path: Path) -> None:
 
 
 OTHERS = {
-    "a picture": lambda path: draw(path, None),
+    "an image": lambda path: draw(path, None),
     "of another program": lambda path: draw(path, "Matplotlib version 3.10"),
     "of a like name": lambda path: draw(path, "tlkit2"),
     "a jpeg": lambda path: Image.new("RGB", (8, 8)).save(path, "JPEG"),
@@ -104,7 +104,7 @@ def test_a_table_may_be_written_again(tmp_path, content):
 )
 def test_no_image_of_the_data_is_replaced(tmp_path, monkeypatch, tiny_run, command):
     monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "data", count=2)
+    write_images(tmp_path / "data", count=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     words = [str(tiny_run.folder) if word == "RUN" else word for word in command]
     done = call(*words, "data/disc/disc00.png")
@@ -115,10 +115,10 @@ def test_no_image_of_the_data_is_replaced(tmp_path, monkeypatch, tiny_run, comma
 
 def test_what_was_drawn_is_drawn_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "data", count=2)
+    write_images(tmp_path / "data", count=2)
     for _ in range(2):
         assert call("data", "scan", "data", "--sheet", "odd.png").exit_code == 0
-        seen = ["data", "preview", "data", "--set", "image_size=32", "--draws=1", "--pictures=1"]
+        seen = ["data", "preview", "data", "--set", "image_size=32", "--draws=1", "--images=1"]
         assert call(*seen).exit_code == 0
     # One is as good as the other.
     assert call("data", "scan", "data", "--sheet", "preview.png").exit_code == 0

@@ -10,7 +10,7 @@ from keras import layers
 
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.catalog import CATALOG
-from tlkit.backbones.own.given import build_given, open_given
+from tlkit.backbones.own.user_model import build_user_model, open_user_model
 from tlkit.data.feed.examples import Examples
 from tlkit.features.cache import list_entries
 from tlkit.features.cut import cut_of, split_at
@@ -90,13 +90,13 @@ def test_levels_below_a_cut_are_kept_in_one_pass(network, tmp_path, frozen):
     else:
         assert {id(level) for level in levels if level is not built.features} <= kept
 
-    def pictures(chosen):
+    def batches(chosen):
         chosen = list(chosen)
         passes.append(chosen)
         return [(images[i : i + 2], np.zeros(2)) for i in chosen[::2]]
 
     names = [f"{row.name}{i}" for i in range(4)]
-    part = Examples(names, np.zeros(4), pictures, lambda _: pictures(range(4)))
+    part = Examples(names, np.zeros(4), batches, lambda _: batches(range(4)))
     store = FeatureStore(model, tmp_path, 2**30, part, Progress(quiet=True))
     assert store.keeps(cut)
     passes.clear()  # of the trial of engines
@@ -112,7 +112,7 @@ def test_levels_below_a_cut_are_kept_in_one_pass(network, tmp_path, frozen):
 
 
 def own(model, size=None):
-    return build_given(open_given("<model>", model, size))
+    return build_user_model(open_user_model("<model>", model, size))
 
 
 def test_an_application_in_a_model_of_ones_own_has_its_levels():

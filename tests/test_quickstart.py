@@ -1,4 +1,4 @@
-"""`tlkit quickstart`, with the real pretrained network on embedded pictures."""
+"""`tlkit quickstart`, with the real pretrained network on embedded images."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ def test_quickstart_learns_digits_and_exports(tmp_path, monkeypatch):
     assert (run / "export" / "savedmodel" / "saved_model.pb").is_file()
     assert "licence" not in result.output
     said = result.stdout
-    for command in ("tlkit train my_pictures/", "tlkit predict runs/", "tlkit export runs/"):
+    for command in ("tlkit train my_images/", "tlkit predict runs/", "tlkit export runs/"):
         assert command in said
     assert said.count("\nnext ") == 1
     there = sorted(path.name for path in (tmp_path / "cache" / "examples").iterdir())

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, write_pictures
+from conftest import TINY, write_images
 
 import tlkit
 from tlkit.cli.main import main
@@ -34,23 +34,23 @@ QUICK += ("--set", "backbone.weights=none", "--set", "backbone.alpha=0.25", "--s
 def data(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    return write_pictures(tmp_path / "data", count=6)
+    return write_images(tmp_path / "data", count=6)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Test metrics and kept features of a run on the same data that nothing changed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    pictures = write_pictures(folder / "data", count=6)
+    images = write_images(folder / "data", count=6)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLKIT_CACHE", str(folder / "cache"))
         out = folder / "run"
-        run = tlkit.train(pictures, progress=False, out=out, regime="small", **TINY)
+        run = tlkit.train(images, progress=False, out=out, regime="small", **TINY)
     return run.metrics["test"], kept_features(folder / "cache")
 
 
 def swap(data: Path) -> None:
-    """Let two pictures of different classes change names, times and all."""
+    """Let two images of different classes change names, times and all."""
     one, other, aside = data / "disc/disc00.png", data / "square/square00.png", data / "aside"
     one.rename(aside)
     other.rename(one)
@@ -58,7 +58,7 @@ def swap(data: Path) -> None:
 
 
 def overwrite(data: Path) -> None:
-    """Put another picture into the same inode, and set mtime back."""
+    """Put another image into the same inode, and set mtime back."""
     file = data / "disc/disc00.png"
     before = file.stat()
     file.write_bytes((data / "stripes/stripes00.png").read_bytes())
@@ -131,7 +131,7 @@ def test_a_change_after_the_scan_is_named_and_not_kept(
 
 
 def kept_features(cache: Path) -> dict[str, bytes]:
-    """Return the features of each picture, by its content hash."""
+    """Return the features of each image, by its content hash."""
     found = {}
     for sidecar in (cache / "features").glob("*/*.json"):
         digests = json.loads(sidecar.read_text())["digests"]

@@ -1,4 +1,4 @@
-"""Real weights on real pictures, through the command as a person gives it."""
+"""Real weights on real images, through the command as a person gives it."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def flowers(tmp_path_factory):
     return out, done.stdout
 
 
-def test_flowers_are_learnt_from_few_pictures(flowers):
+def test_flowers_are_learnt_from_few_images(flowers):
     out, _ = flowers
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["regime"] == "small"

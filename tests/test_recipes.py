@@ -51,13 +51,20 @@ def test_the_head_comment_tells_result_time_and_hardware(recipe):
     assert "TODO" not in text
 
 
-def test_the_recipe_runs_to_its_end(recipe, pictures, tmp_path):
-    """Shortened: random weights, tiny pictures, two epochs."""
+def test_the_recipe_runs_to_its_end(recipe, image_folder, tmp_path):
+    """Shortened: random weights, tiny images, two epochs."""
     backbone = make_spec(read_recipe(recipe)).backbone.name
     settings = ["backbone.weights=none", "image_size=32", "batch_size=36", "epochs=2"]
     if "alpha" in CATALOG[backbone].arguments:
         settings.append("backbone.alpha=0.35")
-    arguments = ["train", str(pictures), "--recipe", str(recipe), "--out", str(tmp_path / "run")]
+    arguments = [
+        "train",
+        str(image_folder),
+        "--recipe",
+        str(recipe),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     for setting in settings:
         arguments += ["--set", setting]
     result = CliRunner().invoke(main, [*arguments, "--test", "0", "--json"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from conftest import TINY, write_pictures
+from conftest import TINY, write_images
 from PIL import Image, ImageDraw
-from test_decode import animation, as_pillow, chunk, encode, picture
+from test_decode import animation, as_pillow, chunk, encode, image
 
 import tlkit
 from tlkit.cli.main import main
@@ -32,7 +32,7 @@ def shown(encoded: bytes, **fields) -> np.ndarray:
 
 
 def on(ground: str, encoded: bytes) -> np.ndarray:
-    """What Pillow's `alpha_composite` makes of a picture."""
+    """What Pillow's `alpha_composite` makes of an image."""
     import io
 
     layer = Image.open(io.BytesIO(encoded)).convert("RGBA")
@@ -48,25 +48,25 @@ def offset_gif(encoded: bytes) -> bytes:
 
 
 def holed(mode: str = "P") -> Image.Image:
-    """A picture of 8 colours, the third of which can be made transparent."""
-    return picture().quantize(8).convert(mode) if mode != "P" else picture().quantize(8)
+    """An image of 8 colours, the third of which can be made transparent."""
+    return image().quantize(8).convert(mode) if mode != "P" else image().quantize(8)
 
 
 LAYERED = {
-    "PNG RGBA": encode(picture("RGBA"), "PNG"),
-    "PNG LA": encode(picture("LA"), "PNG"),
+    "PNG RGBA": encode(image("RGBA"), "PNG"),
+    "PNG LA": encode(image("LA"), "PNG"),
     "PNG palette, one index": encode(holed(), "PNG", transparency=2),
     "PNG palette, alpha of each": encode(holed(), "PNG", transparency=bytes([0, 90, 180, 255])),
     "PNG grey, one level": encode(holed("L"), "PNG", transparency=holed("L").getpixel((5, 5))),
     "PNG RGB, one colour": encode(holed("RGB"), "PNG", transparency=holed("RGB").getpixel((5, 5))),
-    "PNG of one bit": encode(picture("1"), "PNG", transparency=0),
+    "PNG of one bit": encode(image("1"), "PNG", transparency=0),
     "GIF": encode(holed(), "GIF", transparency=2),
     "GIF, interlaced": encode(holed(), "GIF", transparency=2, interlace=1),
     "GIF, first of three": encode(
-        holed(), "GIF", transparency=2, save_all=True, append_images=[picture("P")] * 2
+        holed(), "GIF", transparency=2, save_all=True, append_images=[image("P")] * 2
     ),
-    "WebP lossy": encode(picture("RGBA"), "WEBP"),
-    "WebP lossless": encode(picture("RGBA"), "WEBP", lossless=True),
+    "WebP lossy": encode(image("RGBA"), "WEBP"),
+    "WebP lossless": encode(image("RGBA"), "WEBP", lossless=True),
     "WebP animation": animation("RGBA", "WEBP", lossless=True),
 }
 
@@ -100,18 +100,18 @@ def test_a_transparent_index_past_the_palette_is_the_ground():
 
 
 def test_drop_shows_the_colours_under_alpha():
-    pixels = np.asarray(picture("RGBA"))
+    pixels = np.asarray(image("RGBA"))
     np.testing.assert_array_equal(shown(LAYERED["PNG RGBA"], alpha="drop"), pixels[..., :3])
 
 
 def test_the_fourth_byte_of_a_bmp_is_no_alpha():
-    clear = np.asarray(picture("RGBA")).copy()
+    clear = np.asarray(image("RGBA")).copy()
     clear[..., 3] = 0
     encoded = encode(Image.fromarray(clear), "BMP")
     np.testing.assert_array_equal(shown(encoded), clear[..., :3])
 
 
-def test_large_pictures_are_blended_row_by_row(monkeypatch):
+def test_large_images_are_blended_row_by_row(monkeypatch):
     from tlkit.data.pictures import rendering
 
     whole = shown(LAYERED["PNG RGBA"])
@@ -121,7 +121,7 @@ def test_large_pictures_are_blended_row_by_row(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_arrays_are_blended_likewise(dtype):
-    pixels = np.asarray(picture("RGBA"))
+    pixels = np.asarray(image("RGBA"))
     got = blend_array(pixels.astype(dtype), PLAIN)
     assert got.dtype == dtype
     assert np.abs(got.astype(float) - shown(LAYERED["PNG RGBA"])).max() <= 1
@@ -178,7 +178,7 @@ def test_alpha_of_16_bits_is_blended(bits):
 
 
 def test_8_bit_files_do_not_care():
-    encoded = encode(picture(), "PNG")
+    encoded = encode(image(), "PNG")
     np.testing.assert_array_equal(shown(encoded, bits=8), shown(encoded))
 
 
@@ -202,16 +202,16 @@ def test_transparency_is_found(name, tmp_path):
 @pytest.mark.parametrize(
     "encoded",
     [
-        encode(picture(), "PNG"),
-        encode(picture().convert("RGBA"), "PNG"),
-        encode(picture("P"), "GIF"),
-        encode(picture(), "WEBP"),
-        encode(picture(), "JPEG"),
-        encode(picture("RGBA"), "BMP"),
+        encode(image(), "PNG"),
+        encode(image().convert("RGBA"), "PNG"),
+        encode(image("P"), "GIF"),
+        encode(image(), "WEBP"),
+        encode(image(), "JPEG"),
+        encode(image("RGBA"), "BMP"),
     ],
     ids=["PNG", "opaque RGBA", "GIF", "WebP", "JPEG", "BMP"],
 )
-def test_opaque_pictures_are_not_called_transparent(encoded, tmp_path):
+def test_opaque_images_are_not_called_transparent(encoded, tmp_path):
     finding = found(encoded, tmp_path)
     assert (finding.transparent, finding.alpha, finding.flat) == (False, None, False)
     assert finding.variant(PLAIN) == finding.digest
@@ -223,7 +223,7 @@ def test_the_largest_sample_is_found_where_it_can_be_seen(tmp_path):
     finding = found(deep_png(levels), tmp_path, bits=None)
     assert (finding.largest, finding.bits) == (4095, 12)
     assert found(deep_png(RAMP), tmp_path, bits=16).largest == 4095
-    assert found(encode(picture(), "PNG"), tmp_path).largest == 0
+    assert found(encode(image(), "PNG"), tmp_path).largest == 0
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
@@ -251,7 +251,7 @@ def test_black_on_transparent_is_flat_only_where_alpha_is_dropped(tmp_path):
 
 def write_logos(folder, top: int = 0):
     """Black shapes on nothing; of 16 bits where `top` is above 0, without alpha."""
-    write_pictures(folder, labels=("disc", "square"), count=8)
+    write_images(folder, labels=("disc", "square"), count=8)
     for file in folder.rglob("*.png"):
         random = np.random.default_rng(int(file.stem[-2:]))
         drawn = Image.new("L", (32, 32))
@@ -371,16 +371,16 @@ def test_a_range_that_is_too_wide_is_said(deep, deep_run, tmp_path, capsys):
     assert "8 images, values up to 200: read as 12 bits" in said(capsys.readouterr().out)
 
 
-def test_options_without_effect_are_said(pictures, capsys):
-    tlkit.plan(pictures, alpha="black", bits=12, **FIELDS)
+def test_options_without_effect_are_said(image_folder, capsys):
+    tlkit.plan(image_folder, alpha="black", bits=12, **FIELDS)
     text = said(capsys.readouterr().out)
     assert "alpha black: no image has transparent pixels; it changes nothing" in text
     assert "16-bit bits=12: no image has 16 bits; it changes nothing" in text
 
 
 @pytest.mark.parametrize("setting", ["alpha=grey", "bits=9", "bits=24", "alpha=", "bits=full"])
-def test_other_values_are_refused(pictures, setting):
-    result = CliRunner().invoke(main, ["plan", str(pictures), "--set", setting])
+def test_other_values_are_refused(image_folder, setting):
+    result = CliRunner().invoke(main, ["plan", str(image_folder), "--set", setting])
     assert result.exit_code == 2
     assert setting.partition("=")[0] in result.stderr
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tlkit.data.readers.open import picture_files
+from tlkit.data.readers.open import image_files
 
 TRAIN = [sys.executable, "-m", "tlkit", "train"]
 SETTINGS = (
@@ -26,9 +26,9 @@ SETTINGS = (
 PATIENCE = 300
 
 
-def command(pictures, out, *more):
+def command(image_folder, out, *more):
     settings = [part for text in (*SETTINGS, *more) for part in ("--set", text)]
-    return [*TRAIN, str(pictures), "--out", str(out), *settings]
+    return [*TRAIN, str(image_folder), "--out", str(out), *settings]
 
 
 def run(words, cache, monkeypatch, limit=None):
@@ -54,23 +54,23 @@ def outcome(out):
 
 
 @pytest.fixture(scope="module")
-def whole(pictures, tmp_path_factory):
+def whole(image_folder, tmp_path_factory):
     """The folder of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        done = run(command(pictures, folder / "run"), folder / "cache", patch)
+        done = run(command(image_folder, folder / "run"), folder / "cache", patch)
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
 @pytest.mark.parametrize("full", [pytest.param("cache", marks=pytest.mark.full), "model"])
 def test_a_full_disk_is_told_in_one_message_and_the_run_goes_on(
-    full, whole, pictures, tmp_path, monkeypatch
+    full, whole, image_folder, tmp_path, monkeypatch
 ):
     out, cache = tmp_path / "run", tmp_path / "cache"
-    # Texts are below 16 KiB, kept features of these pictures above; a model takes 900 KiB.
+    # Texts are below 16 KiB, kept features of these images above; a model takes 900 KiB.
     limit = {"cache": 16 * 2**10, "model": 300 * 2**10}[full]
-    failed = run(command(pictures, out), cache, monkeypatch, limit)
+    failed = run(command(image_folder, out), cache, monkeypatch, limit)
     assert failed.returncode == 2, failed.stderr
     last = failed.stderr.strip().splitlines()[-1]
     assert "cannot be written" in last
@@ -88,11 +88,11 @@ def test_a_full_disk_is_told_in_one_message_and_the_run_goes_on(
     ids=["in scan", "in features"],
 )
 def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
-    reached, whole, pictures, tmp_path, monkeypatch
+    reached, whole, image_folder, tmp_path, monkeypatch
 ):
     out, cache = tmp_path / "run", tmp_path / "cache"
     monkeypatch.setenv("TLKIT_CACHE", str(cache))
-    process = subprocess.Popen(command(pictures, out), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(image_folder, out), stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + PATIENCE
     while not (out / reached).exists():
         assert process.poll() is None, process.communicate()[1]
@@ -107,16 +107,16 @@ def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
     assert outcome(out) == outcome(whole)
 
 
-def test_the_seed_decides(whole, pictures, tmp_path, monkeypatch):
+def test_the_seed_decides(whole, image_folder, tmp_path, monkeypatch):
     out, cache = tmp_path / "run", tmp_path / "cache"
-    assert run(command(pictures, out, "seed=1"), cache, monkeypatch).returncode == 0
+    assert run(command(image_folder, out, "seed=1"), cache, monkeypatch).returncode == 0
     assert outcome(out)[2] != outcome(whole)[2]
     one, other = (json.loads((folder / "env.json").read_text()) for folder in (out, whole))
     assert one["weights"] != other["weights"]
     assert one["data"] == other["data"]
 
 
-def test_env_json_says_what_a_run_started_from(whole, pictures, tmp_path, monkeypatch):
+def test_env_json_says_what_a_run_started_from(whole, image_folder, tmp_path, monkeypatch):
     env = json.loads((whole / "env.json").read_text())
     assert env["hardware"]["cores"] >= 1
     assert env["hardware"]["memory"] > 2**30
@@ -124,8 +124,8 @@ def test_env_json_says_what_a_run_started_from(whole, pictures, tmp_path, monkey
     assert env["deterministic"] is True
     assert set(env["git"] or {"commit": "", "dirty": False}) == {"commit", "dirty"}
     changed = tmp_path / "changed"
-    shutil.copytree(pictures, changed)
-    picture_files(changed)[0].unlink()
+    shutil.copytree(image_folder, changed)
+    image_files(changed)[0].unlink()
     out = tmp_path / "run"
     assert run(command(changed, out), tmp_path / "cache", monkeypatch).returncode == 0
     other = json.loads((out / "env.json").read_text())

@@ -9,13 +9,13 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import CLASSES, PER_CLASS, TINY, draw_picture, write_pictures
+from conftest import CLASSES, PER_CLASS, TINY, draw_image, write_images
 from PIL import Image, ImageEnhance
 
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.example import Example
-from tlkit.data.feed.prepare import prepare
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.data.pictures.decode import decode
 from tlkit.data.readers.open import open_source
 from tlkit.data.scan import summary as summary_module
@@ -31,10 +31,10 @@ QUIET = Progress(quiet=True)
 
 @pytest.fixture
 def messy(tmp_path):
-    """Five good pictures a class; three files that are none, and one picture twice."""
-    folder = write_pictures(tmp_path / "messy", count=5)
+    """Five good images a class; three files that are none, and one image twice."""
+    folder = write_images(tmp_path / "messy", count=5)
     (folder / "disc" / "empty.jpg").touch()
-    (folder / "disc" / "words.png").write_text("no picture at all")
+    (folder / "disc" / "words.png").write_text("no image at all")
     whole = (folder / "square" / "square00.png").read_bytes()
     (folder / "square" / "cut.png").write_bytes(whole[: len(whole) // 2])
     shutil.copy(folder / "stripes" / "stripes01.png", folder / "stripes" / "again.png")
@@ -45,8 +45,8 @@ def scanned(folder, **options):
     return scan(open_source(folder).parts["train"], QUIET, **options)
 
 
-def test_good_pictures_all_have_a_digest(pictures):
-    found = scanned(pictures)
+def test_good_images_all_have_a_digest(image_folder):
+    found = scanned(image_folder)
     assert len(set(found.digests.values())) == PER_CLASS * len(CLASSES)
     assert found.left_out == {}
     assert found.duplicates() == []
@@ -68,7 +68,7 @@ def test_strict_stops_and_names_them(messy):
 
 
 def test_strict_names_the_first_five(tmp_path):
-    folder = write_pictures(tmp_path / "bad", count=2)
+    folder = write_images(tmp_path / "bad", count=2)
     for i in range(7):
         (folder / "disc" / f"bad{i}.jpg").touch()
     with pytest.raises(DataError) as caught:
@@ -77,8 +77,8 @@ def test_strict_names_the_first_five(tmp_path):
     assert str(caught.value).endswith("; and 2 more")
 
 
-def test_strict_passes_where_all_is_well(pictures):
-    assert scanned(pictures, strict=True).left_out == {}
+def test_strict_passes_where_all_is_well(image_folder):
+    assert scanned(image_folder, strict=True).left_out == {}
 
 
 def test_duplicates_are_found_by_content(messy):
@@ -117,10 +117,10 @@ def test_the_summary_says_all_of_it(messy):
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """Given parts, and of everything that a scan remarks on at least one."""
+    """UserModel parts, and of everything that a scan remarks on at least one."""
     folder = tmp_path_factory.mktemp("odd") / "odd"
-    write_pictures(folder / "train", count=5)
-    write_pictures(folder / "test", count=1, seed=9)
+    write_images(folder / "train", count=5)
+    write_images(folder / "test", count=1, seed=9)
     train = folder / "train"
     one = train / "disc" / "disc00.png"
     shutil.copy(one, folder / "test" / "disc" / "again.png")  # across parts
@@ -130,16 +130,16 @@ def odd(tmp_path_factory):
     (train / "disc" / "empty.jpg").touch()
     random = np.random.default_rng(7)
     for i in range(20):
-        draw_picture("stripes", random).save(train / "stripes" / f"more{i:02d}.bmp")
-    picture = draw_picture("square", random)
-    picture.save(folder / "test" / "square" / "alike.png")
-    ImageEnhance.Brightness(picture).enhance(1.1).save(train / "square" / "alike.jpg", quality=80)
-    frames = [draw_picture("disc", random).convert("P") for _ in range(3)]
+        draw_image("stripes", random).save(train / "stripes" / f"more{i:02d}.bmp")
+    image = draw_image("square", random)
+    image.save(folder / "test" / "square" / "alike.png")
+    ImageEnhance.Brightness(image).enhance(1.1).save(train / "square" / "alike.jpg", quality=80)
+    frames = [draw_image("disc", random).convert("P") for _ in range(3)]
     frames[0].save(train / "disc" / "moving.gif", save_all=True, append_images=frames[1:])
     for mode in ("L", "CMYK"):
-        draw_picture("disc", random).convert(mode).save(train / "disc" / f"{mode}.jpg")
+        draw_image("disc", random).convert(mode).save(train / "disc" / f"{mode}.jpg")
     for mode in ("P", "RGBA"):
-        draw_picture("disc", random).convert(mode).save(train / "disc" / f"{mode}.png")
+        draw_image("disc", random).convert(mode).save(train / "disc" / f"{mode}.png")
     deep = random.integers(0, 2**16, (9, 8), dtype=np.uint16)
     Image.fromarray(deep).save(train / "disc" / "deep.png")
     return folder
@@ -182,7 +182,7 @@ def test_files_that_are_not_what_they_seem(odd_summary):
     }
 
 
-def test_pictures_smaller_than_the_input(odd_summary, odd):
+def test_images_smaller_than_the_input(odd_summary, odd):
     assert odd_summary["small"]["count"] == 49  # 40 pixels wide
     assert odd_summary["small"]["smallest"][0] == "train/disc/deep.png"
     assert scan_source(str(odd), QUIET)[0]["small"] == {"input": None, "count": 0, "smallest": []}
@@ -232,7 +232,7 @@ def test_the_table_names_all_of_it(odd):
         "train/square/disc01.png, with two labels",
         "misnamed  train/disc/named.jpg: is PNG, its name says JPEG",
         "animated  the first frame counts: train/disc/moving.gif",
-        "small     1 pictures have a side below the model's input of 32 pixels",
+        "small     1 images have a side below the model's input of 32 pixels",
     ):
         assert line in result.stdout
     assert "imbalance" not in result.stdout
@@ -248,17 +248,17 @@ def test_json_carries_the_summary_and_nothing_else(odd):
 
 
 def test_an_unbalanced_set_is_told_the_remedy(tmp_path):
-    folder = write_pictures(tmp_path / "two", labels=("disc", "square"), count=2)
+    folder = write_images(tmp_path / "two", labels=("disc", "square"), count=2)
     random = np.random.default_rng(3)
     for i in range(8):
-        draw_picture("disc", random).save(folder / "disc" / f"more{i}.png")
+        draw_image("disc", random).save(folder / "disc" / f"more{i}.png")
     result = CliRunner().invoke(main, ["data", "scan", str(folder)])
     assert "imbalance disc has 5 times as many as square (10 and 2)" in result.stdout
     assert "--set balance=weights" in result.stdout
 
 
 def test_many_files_of_one_fault_take_one_line(tmp_path):
-    folder = write_pictures(tmp_path / "holes", count=2)
+    folder = write_images(tmp_path / "holes", count=2)
     for i in range(30):
         (folder / "disc" / f"hole{i:02d}.jpg").touch()
     result = CliRunner().invoke(main, ["data", "scan", str(folder)])
@@ -276,44 +276,44 @@ def test_the_sheet_shows_what_is_suspicious(odd, tmp_path):
     result = CliRunner().invoke(main, ["data", "scan", str(odd), "--sheet", str(sheet)])
     assert result.exit_code == 0
     assert f"sheet     {sheet}: " in result.stdout
-    with Image.open(sheet) as picture:
-        colours = picture.convert("RGB").getcolors(2**24)
-    assert picture.width > 1000
-    assert len(colours) > 500  # pictures, not names alone
+    with Image.open(sheet) as image:
+        colours = image.convert("RGB").getcolors(2**24)
+    assert image.width > 1000
+    assert len(colours) > 500  # images, not names alone
 
 
-def test_a_sheet_of_a_clean_set_says_so(pictures, tmp_path):
+def test_a_sheet_of_a_clean_set_says_so(image_folder, tmp_path):
     sheet = tmp_path / "clean.PNG"
-    arguments = ["data", "scan", str(pictures), "--sheet", str(sheet), "--set", "image_size=32"]
+    arguments = ["data", "scan", str(image_folder), "--sheet", str(sheet), "--set", "image_size=32"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
     assert Image.open(sheet).height > 10
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "absent/sheet.png", "folder.png"])
-def test_a_sheet_that_cannot_be_is_refused_before_work(pictures, tmp_path, name):
+def test_a_sheet_that_cannot_be_is_refused_before_work(image_folder, tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     result = CliRunner().invoke(
-        main, ["data", "scan", str(pictures), "--sheet", str(tmp_path / name)]
+        main, ["data", "scan", str(image_folder), "--sheet", str(tmp_path / name)]
     )
     assert result.exit_code == 2
     assert "--sheet: must be a PNG file in a folder that exists. Allowed: such as" in result.stderr
     assert result.stdout == ""
 
 
-def test_a_sheet_on_a_full_disk_is_said(pictures):
+def test_a_sheet_on_a_full_disk_is_said(image_folder):
     from tlkit.data.scan.contact_sheet import write_sheet
 
-    summary, examples, shown = scan_source(str(pictures), QUIET)
+    summary, examples, shown = scan_source(str(image_folder), QUIET)
     with pytest.raises(DataError, match=r"--sheet .*: cannot be written: "):
-        write_sheet(summary, examples, pictures / "disc" / "disc00.png" / "sheet.png", shown)
+        write_sheet(summary, examples, image_folder / "disc" / "disc00.png" / "sheet.png", shown)
 
 
 # Near-duplicates
 
 
-def hashed(picture: bytes) -> int:
-    return perceptual_hash(decode(picture).numpy())
+def hashed(image: bytes) -> int:
+    return perceptual_hash(decode(image).numpy())
 
 
 def encoded(image, form="PNG", **options) -> bytes:
@@ -355,7 +355,7 @@ def test_a_turned_copy_with_its_exif_tag_is_near():
     assert near_pairs([hashed(encoded(scene(1))), hashed(turned)])
 
 
-def test_flat_and_unreadable_pictures_are_near_to_nothing():
+def test_flat_and_unreadable_images_are_near_to_nothing():
     flat = [hashed(encoded(Image.new("RGB", (64, 64), c))) for c in ("red", "red")]
     assert flat == [NO_HASH, NO_HASH]
     assert near_pairs([*flat, 5]) == []
@@ -369,14 +369,14 @@ def test_pairs_are_found_across_blocks_and_sorted():
     assert near_pairs(hashes) == [(299, 300, 1), (2, 599, 3)]
 
 
-def test_too_many_pictures_for_all_pairs_are_told(odd, monkeypatch):
+def test_too_many_images_for_all_pairs_are_told(odd, monkeypatch):
     monkeypatch.setattr(summary_module, "MOST", 5)
     result = CliRunner().invoke(main, ["data", "scan", str(odd)])
-    assert "alike     near-duplicates were not searched: more than 5 pictures" in result.stdout
+    assert "alike     near-duplicates were not searched: more than 5 images" in result.stdout
 
 
 def test_training_says_near_duplicates_across_its_own_parts_if_asked(tmp_path, capsys):
-    folder = write_pictures(tmp_path / "alike", count=6)
+    folder = write_images(tmp_path / "alike", count=6)
     for file in sorted(folder.rglob("*.png")):
         Image.open(file).save(file.with_suffix(".jpg"), quality=90)
     fields = {**TINY, "near_duplicates": True, "regime": "small"}
@@ -437,10 +437,10 @@ REPEATS = {
 @pytest.mark.parametrize("case", REPEATS)
 def test_images_that_are_used_twice_are_counted_and_one_is_named(tmp_path, capsys, case):
     copies, words = REPEATS[case]
-    folder = write_pictures(tmp_path / "data", count=5)
+    folder = write_images(tmp_path / "data", count=5)
     for one, other in copies:
         shutil.copy(folder / one, folder / other)
-    made = prepare(make_spec({"data": str(folder), "image_size": 32}), {}, Progress())
+    made = load_dataset(make_spec({"data": str(folder), "image_size": 32}), {}, Progress())
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("twice ")]
     assert len(said) == bool(words)
     if words:
@@ -452,9 +452,9 @@ def test_images_that_are_used_twice_are_counted_and_one_is_named(tmp_path, capsy
 def test_images_of_a_part_that_another_has_too_are_named_with_the_reason(tmp_path, capsys):
     folder = tmp_path / "data"
     for seed, part in enumerate(("train", "test")):
-        write_pictures(folder / part, count=4, seed=seed)
+        write_images(folder / part, count=4, seed=seed)
     shutil.copy(folder / "test" / "disc" / "disc00.png", folder / "train" / "disc" / "disc03.png")
-    prepare(make_spec({"data": str(folder), "image_size": 32}), {}, Progress())
+    load_dataset(make_spec({"data": str(folder), "image_size": 32}), {}, Progress())
     said = capsys.readouterr().out
     assert "; 1 file left out (scan.json)" in said
     assert "left out  train/disc/disc03.png: same content as test/disc/disc00.png\n" in said
@@ -477,9 +477,11 @@ def test_images_of_a_part_that_another_has_too_are_named_with_the_reason(tmp_pat
 def test_a_part_that_is_asked_for_and_there_already_is_said(tmp_path, capsys, asked, said):
     for seed, part in enumerate(("train", "val", "test", "own")):
         folder = tmp_path / "own" if part == "own" else tmp_path / "data" / part
-        write_pictures(folder, count=2, seed=seed)
+        write_images(folder, count=2, seed=seed)
     fields = {k: str(tmp_path / "own") if v == "OWN" else v for k, v in asked.items()}
-    prepare(make_spec({"data": str(tmp_path / "data"), "image_size": 32, **fields}), {}, Progress())
+    load_dataset(
+        make_spec({"data": str(tmp_path / "data"), "image_size": 32, **fields}), {}, Progress()
+    )
     notes = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note ")]
     assert len(notes) == len(said)
     assert all(any(text in note for note in notes) for text in said)

@@ -21,7 +21,7 @@ from tlkit.commands.lr_find import lr_find
 from tlkit.commands.train import resume
 from tlkit.data.example import Example, FileLabel
 from tlkit.data.feed.augment import augmenter
-from tlkit.data.feed.prepare import prepare
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.data.readers.open import READERS, open_source
 from tlkit.data.scan.scan import scan
 from tlkit.errors import DataError, Interrupted, RunFolderError, SpecError
@@ -239,7 +239,7 @@ def test_data_are_scanned_and_previewed_and_rates_are_tried(shapes, net, tmp_pat
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["files"]["usable"] == 24
     how = {"task": "toy", "image_size": SIZE, "augment": "light", "progress": False}
-    seen = tlkit.preview(shapes, tmp_path / "seen.png", pictures=2, draws=2, **how)
+    seen = tlkit.preview(shapes, tmp_path / "seen.png", images=2, draws=2, **how)
     assert seen.stat().st_size > 1000
     how = {k: v for k, v in fields(net, regime="small").items() if k != "epochs"}
     del how["optimizer"]
@@ -295,14 +295,14 @@ def test_an_image_whose_mask_cannot_be_used_is_left_out_with_the_reason(case, re
 def test_a_mask_that_changes_while_it_is_read_is_told_and_not_used(shapes, net, tmp_path):
     data = shutil.copytree(shapes, tmp_path / "shapes")
     spec = make_spec({"data": str(data), "task": "toy", "image_size": SIZE})
-    prepared = prepare(spec, {}, Progress(quiet=True))
+    prepared = load_dataset(spec, {}, Progress(quiet=True))
     train = prepared.examples("train", task_of(spec, ("shape",)).encode)
     assert train.targets[:2].shape == (2, SIZE, SIZE, 1)
     first = prepared.split.train[0].id
     Image.new("L", (48, 40)).save(data / "masks" / first)
     told = pytest.raises(DataError, match="changed while tlkit was reading")
     with told, prepared.reading.told():
-        list(train.pictures(range(len(train))))
+        list(train.batches(range(len(train))))
     with told, prepared.reading.told():
         train.targets[:1]
 

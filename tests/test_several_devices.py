@@ -31,9 +31,9 @@ print(json.dumps({"devices": used, "losses": found.losses}))
 
 
 @pytest.mark.full
-def test_two_devices_share_lr_find_and_compare(pictures, tiny_weights, tmp_path):
+def test_two_devices_share_lr_find_and_compare(image_folder, tiny_weights, tmp_path):
     backbone = {**TINY["backbone"], "weights": tiny_weights}
-    words = [sys.executable, "-c", SCRIPT, str(pictures), str(tmp_path / "out")]
+    words = [sys.executable, "-c", SCRIPT, str(image_folder), str(tmp_path / "out")]
     done = subprocess.run(
         [*words, json.dumps(backbone)], capture_output=True, text=True, timeout=300
     )
@@ -44,6 +44,6 @@ def test_two_devices_share_lr_find_and_compare(pictures, tiny_weights, tmp_path)
 
     fields = {"image_size": 32, "progress": False, "batch_size": 6, "freeze": "last=2"}
     fields["head"] = {"dropout": 0.0}
-    alone = tlkit.lr_find(pictures, backbone=backbone, steps=10, **fields)
+    alone = tlkit.lr_find(image_folder, backbone=backbone, steps=10, **fields)
     # Each device is given the whole batch of a single step: the same losses as on one.
     assert abs(alone.losses[0] - said["losses"][0]) < 1e-4

@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from tlkit.planning import rules
 from tlkit.solver import rotation, strength
 from tlkit.solver import solve as solver
+from tlkit.solver.l2_selection import Selection, solve_head
 from tlkit.solver.solve import Solution, solve
-from tlkit.solver.strength import Selection, solve_head
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.regression import Regression
@@ -239,14 +239,14 @@ def test_a_tiny_validation_part_leaves_the_choice_to_folds():
     x, y = features(240, 30, 3)
     few, many = slice(0, 9), slice(0, rules.TINY_VALIDATION)
     by_folds = solve_head(x, y, x[few], y[few], classification(3))
-    assert "5-fold cross-validation (9 validation pictures: fewer than" in by_folds.reason
+    assert "5-fold cross-validation (9 validation images: fewer than" in by_folds.reason
     by_loss = solve_head(x, y, x[many], y[many], classification(3))
     assert "by validation loss" in by_loss.reason
     assert by_loss.solution.l2 == solve(x, y, x[many], y[many], classification(3)).l2
 
 
 def test_folds_do_not_follow_one_odd_validation_part():
-    """Validation pictures with wrong labels ask for the strongest penalty; folds outvote them."""
+    """Validation images with wrong labels ask for the strongest penalty; folds outvote them."""
     x, y = features(300, 20, 3, apart=1.0)
     val_x, val_y = x[:6], (y[:6] + 1) % 3
     misled = solve_head(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASSES, PER_CLASS, write_pictures
+from conftest import CLASSES, PER_CLASS, write_images
 from PIL import Image
 
 from tlkit.data.readers import samples as embedded
@@ -40,9 +40,9 @@ def ids(examples) -> list[str]:
 # Folders
 
 
-def test_a_folder_of_class_folders(pictures):
-    source = open_source(pictures)
-    assert source.name == pictures.name
+def test_a_folder_of_class_folders(image_folder):
+    source = open_source(image_folder)
+    assert source.name == image_folder.name
     assert source.outputs == tuple(sorted(CLASSES))
     assert list(source.parts) == ["train"]
     assert Counter(e.label for e in source.parts["train"]) == dict.fromkeys(CLASSES, PER_CLASS)
@@ -79,7 +79,7 @@ def test_class_folders_called_test_and_val_are_classes_where_there_is_no_train(t
     assert open_source(tmp_path).outputs == ("test", "val")
 
 
-def test_hidden_files_and_folders_are_no_pictures(tmp_path):
+def test_hidden_files_and_folders_are_no_images(tmp_path):
     touch(
         tmp_path,
         "a/1.jpg",
@@ -118,18 +118,18 @@ def test_order_of_labels(labels, order):
     assert sorted_labels(labels) == order
 
 
-def test_validation_and_test_folders_of_their_own(tmp_path, pictures):
-    val = write_pictures(tmp_path / "val", count=2, seed=1)
-    test = write_pictures(tmp_path / "test", labels=CLASSES[:1], count=3, seed=2)
-    source = open_source(pictures, val=val, test=str(test))
+def test_validation_and_test_folders_of_their_own(tmp_path, image_folder):
+    val = write_images(tmp_path / "val", count=2, seed=1)
+    test = write_images(tmp_path / "test", labels=CLASSES[:1], count=3, seed=2)
+    source = open_source(image_folder, val=val, test=str(test))
     assert len(source.parts["train"]) == PER_CLASS * len(CLASSES)
     assert all(id_.startswith("val/") for id_ in ids(source.parts["val"]))
     assert ids(source.parts["test"]) == [f"test/disc/disc0{i}.png" for i in range(3)]
 
 
-def test_a_folder_of_parts_given_for_validation_counts_whole(tmp_path, pictures):
+def test_a_folder_of_parts_given_for_validation_counts_whole(tmp_path, image_folder):
     other = touch(tmp_path, "train/disc/1.png", "test/disc/2.png")
-    assert len(open_source(pictures, val=other).parts["val"]) == 2
+    assert len(open_source(image_folder, val=other).parts["val"]) == 2
 
 
 def message_of(*args, **kwargs) -> str:
@@ -151,18 +151,18 @@ def test_a_file_in_the_place_of_a_folder(tmp_path):
 def test_empty_folder(tmp_path):
     text = message_of(tmp_path)
     assert "needs one folder for each class" in text
-    assert text.endswith("Received: no pictures")
+    assert text.endswith("Received: no images")
 
 
-def test_class_folders_without_pictures(tmp_path):
+def test_class_folders_without_images(tmp_path):
     (tmp_path / "a").mkdir()
     touch(tmp_path, "b/notes.txt")
-    assert message_of(tmp_path).endswith("Received: no pictures, but 1 companion (.txt)")
+    assert message_of(tmp_path).endswith("Received: no images, but 1 companion (.txt)")
 
 
-def test_loose_pictures(tmp_path):
+def test_loose_images(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
-    assert message_of(tmp_path).endswith("Received: 2 pictures outside class folders")
+    assert message_of(tmp_path).endswith("Received: 2 images outside class folders")
 
 
 def test_one_class(tmp_path):
@@ -206,8 +206,10 @@ def test_an_evaluation_takes_the_test_part_and_says_so_or_all(tmp_path, names, t
     assert not said or f"of own its test part is measured, {said}" in told[0]
 
 
-def test_of_a_table_with_parts_the_test_part_is_measured_and_it_is_said(tmp_path, pictures):
-    rows = [f"{p},{p.parent.name},{'test' if '00' in p.name else 'train'}" for p in files(pictures)]
+def test_of_a_table_with_parts_the_test_part_is_measured_and_it_is_said(tmp_path, image_folder):
+    rows = [
+        f"{p},{p.parent.name},{'test' if '00' in p.name else 'train'}" for p in files(image_folder)
+    ]
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["image,label,split", *rows]))
     targets = ClassTargets(table=TableSpec(outside=True))
@@ -220,9 +222,9 @@ def files(folder):
     return sorted(folder.rglob("*.png"))
 
 
-def test_an_evaluation_on_unknown_classes_is_an_error(pictures):
+def test_an_evaluation_on_unknown_classes_is_an_error(image_folder):
     with pytest.raises(DataError, match=r"evaluation data has classes.*Allowed: disc.*stripes"):
-        open_labelled(pictures, ("disc", "square"))
+        open_labelled(image_folder, ("disc", "square"))
 
 
 # Arrays
@@ -252,7 +254,7 @@ def test_alpha_is_kept_for_the_pipeline_to_blend():
     np.testing.assert_array_equal(examples[3].pixels, rgba[3])
 
 
-def test_pictures_of_different_sizes():
+def test_images_of_different_sizes():
     images = [np.full((n, n + 1, 3), 50 * n, np.uint8) for n in (2, 3, 4)]
     assert [e.pixels.shape for e in array_examples((images, ["a", "b", "a"]), ONE_CLASS)] == [
         (2, 3, 3),
@@ -469,7 +471,7 @@ def test_elpv_labels_follow_the_defect_probability(cache, tmp_path, monkeypatch)
 @pytest.mark.parametrize("strange", ["val", "tulips"])
 def test_a_folder_called_train_stands_beside_parts_only(tmp_path, strange):
     for part in ("train", "validation", strange):
-        write_pictures(tmp_path / part, count=2)
+        write_images(tmp_path / part, count=2)
     with pytest.raises(DataError, match=f"must hold parts: .*Received: .*{strange}"):
         open_source(tmp_path)
 

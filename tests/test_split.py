@@ -145,15 +145,15 @@ def test_given_parts_share_no_content_and_lose_nothing_unsaid(train, val, test, 
 
 
 def test_neither_the_folders_name_nor_the_order_of_its_listing_matters(
-    pictures, tmp_path, monkeypatch
+    image_folder, tmp_path, monkeypatch
 ):
     def parts_of(folder):
         source = open_source(folder)
         found = scan(source.parts["train"], Progress(quiet=True))
         return split(source.parts, found.digests, SHARES, 0).ids()
 
-    before = parts_of(pictures)
-    moved = shutil.copytree(pictures, tmp_path / "Elsewhere, and later")
+    before = parts_of(image_folder)
+    moved = shutil.copytree(image_folder, tmp_path / "Elsewhere, and later")
     real = os.scandir
 
     @contextlib.contextmanager
@@ -166,7 +166,7 @@ def test_neither_the_folders_name_nor_the_order_of_its_listing_matters(
 
 
 @given(st.integers(5, 40), st.integers(1, 5), seeds)
-def test_new_pictures_do_not_move_most_others(count, more, seed):
+def test_new_images_do_not_move_most_others(count, more, seed):
     examples, digests = plain({"a": count + more, "b": 20})
     fewer = [e for e in examples if not (e.label == "a" and int(e.id[2:]) >= count)]
     one = split({"train": fewer}, digests, SHARES, seed)
@@ -192,7 +192,7 @@ def test_small_classes_are_trained_on_and_validated_with_before_they_are_tested(
 def test_copies_do_not_crowd_a_class_out_of_validation_and_test():
     counts = {"a": 6, "b": 6}
     examples, digests = plain(counts)
-    digests = {id_: f"{id_[0]}{int(id_[2:]) // 2}" for id_ in digests}  # every picture twice
+    digests = {id_: f"{id_[0]}{int(id_[2:]) // 2}" for id_ in digests}  # every image twice
     made = split({"train": examples}, digests, SHARES, 0)
     assert [Counter(e.label for e in getattr(made, p)) for p in PARTS] == [{"a": 2, "b": 2}] * 3
 
@@ -204,7 +204,7 @@ def test_a_share_of_zero_leaves_the_test_part_empty():
 
 
 @pytest.mark.parametrize("usable", [0, 1])
-def test_a_class_with_less_than_two_usable_pictures_is_an_error(usable):
+def test_a_class_with_less_than_two_usable_images_is_an_error(usable):
     examples, digests = plain({"rose": 3, "tulip": 5})
     digests = {
         id_: d for id_, d in digests.items() if not id_.startswith("rose") or int(id_[-1]) < usable
@@ -213,7 +213,7 @@ def test_a_class_with_less_than_two_usable_pictures_is_an_error(usable):
         split({"train": examples}, digests, SHARES, 0)
 
 
-def test_two_copies_of_one_picture_are_not_two_pictures():
+def test_two_copies_of_one_image_are_not_two_images():
     examples, digests = plain({"rose": 2, "tulip": 5})
     digests["rose/001"] = digests["rose/000"]
     made = split({"train": examples}, digests, SHARES, 0)
@@ -229,7 +229,7 @@ def test_one_content_under_two_labels_is_only_trained_on(seed):
     assert {"a/003", "b/007"} <= set(made.ids()["train"])
 
 
-def test_a_given_test_part_keeps_its_pictures_and_train_gives_them_up():
+def test_a_given_test_part_keeps_its_images_and_train_gives_them_up():
     train, digests = plain({"a": 10, "b": 10})
     test = [example("test/x", "a"), example("test/y", "b")]
     digests |= {"test/x": digests["a/004"], "test/y": "something else"}
@@ -261,7 +261,7 @@ def test_a_given_part_is_not_split_off_again():
 
 def test_an_unusable_validation_part_is_an_error():
     train, digests = plain({"a": 5, "b": 5})
-    with pytest.raises(DataError, match="validation data: no usable picture"):
+    with pytest.raises(DataError, match="validation data: no usable image"):
         split({"train": train, "val": [example("val/x", "a")]}, digests, {}, 0)
 
 
@@ -578,7 +578,7 @@ def test_a_rare_label_goes_and_its_images_stay():
         split({"train": examples[3:6]}, digests, SHARES, 0, LabelsTargets(), "drop")
 
 
-def test_two_copies_of_one_picture_are_never_measured_and_that_is_said():
+def test_two_copies_of_one_image_are_never_measured_and_that_is_said():
     examples, digests = plain({"rose": 2, "tulip": 5})
     digests["rose/001"] = digests["rose/000"]
     made = split({"train": examples}, digests, SHARES, 0)

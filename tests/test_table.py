@@ -27,9 +27,9 @@ def write_table(folder, lines):
 
 
 @pytest.fixture
-def table(pictures, tmp_path):
-    """A CSV beside a folder of all pictures, no class folders."""
-    files = sorted(pictures.rglob("*.png"))
+def table(image_folder, tmp_path):
+    """A CSV beside a folder of all images, no class folders."""
+    files = sorted(image_folder.rglob("*.png"))
     lines = ["image,label"]
     (tmp_path / "all").mkdir()
     for file in files:
@@ -38,8 +38,8 @@ def table(pictures, tmp_path):
     return write_table(tmp_path, lines)
 
 
-def test_a_table_gives_the_examples_of_the_folder(table, pictures):
-    source, folders = open_source(str(table)), open_source(str(pictures))
+def test_a_table_gives_the_examples_of_the_folder(table, image_folder):
+    source, folders = open_source(str(table)), open_source(str(image_folder))
     assert source.outputs == folders.outputs
     assert source.name == "labels"
     pairs = {(e.path.name, e.label) for e in source.parts["train"]}

@@ -411,7 +411,7 @@ def test_a_column_without_a_one_is_refused(home):
     )
     path = write(home, "image,scab,rust,mould\na.png,1,0,0\nb.png,0,1,0\n")
     message = refused(path, SEVERAL, "table.targets=[scab, rust, mould]")
-    assert "no training picture is labelled with 'mould'; leave it out of table.targets" in message
+    assert "no training image is labelled with 'mould'; leave it out of table.targets" in message
 
 
 @pytest.mark.parametrize(
@@ -466,19 +466,19 @@ def test_options_that_the_task_ignores_are_refused(home, settings, message):
     "setting",
     ["table.image=x", "table.label=x", "table.folder=x", "table.outside=true", "table.encoding=x"],
 )
-def test_options_of_a_table_are_refused_where_there_is_none(pictures, setting):
-    result = CliRunner().invoke(main, ["plan", str(pictures), "--set", setting])
+def test_options_of_a_table_are_refused_where_there_is_none(image_folder, setting):
+    result = CliRunner().invoke(main, ["plan", str(image_folder), "--set", setting])
     assert result.exit_code == 2
     name = setting.partition("=")[0]
     assert f"{name}: says how a table is read, and the data is none" in result.stderr
 
 
-def test_options_of_a_table_hold_for_the_one_among_the_sources(pictures, tmp_path):
-    for file in pictures.rglob("*0.png"):
+def test_options_of_a_table_hold_for_the_one_among_the_sources(image_folder, tmp_path):
+    for file in image_folder.rglob("*0.png"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     path = write(tmp_path, "image,class\ndisc00.png,disc\nsquare00.png,square\n")
-    spec = make_spec({"data": str(pictures), "test": path, "table": {"label": "class"}})
-    source = open_source(str(pictures), test=path, targets=targets_of(spec))
+    spec = make_spec({"data": str(image_folder), "test": path, "table": {"label": "class"}})
+    source = open_source(str(image_folder), test=path, targets=targets_of(spec))
     assert labels(source, "test") == {"test/disc00.png": "disc", "test/square00.png": "square"}
 
 
@@ -550,10 +550,10 @@ def test_options_of_text_take_text(setting, fields):
 # From the command line
 
 
-def test_a_competition_s_table_goes_through(pictures, tmp_path):
+def test_a_competition_s_table_goes_through(image_folder, tmp_path):
     """Ids without extension, one column a label, semicolons, a folder beside it."""
     rows = ["id;round;edged"]
-    for file in sorted(pictures.rglob("*.png")):
+    for file in sorted(image_folder.rglob("*.png")):
         (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / "images" / file.name).write_bytes(file.read_bytes())
         rows.append(f"{file.stem};{int('disc' in file.stem)};{int('disc' not in file.stem)}")
@@ -577,9 +577,9 @@ def test_a_competition_s_table_goes_through(pictures, tmp_path):
     assert run.evaluate(progress=False)["accuracy"] == run.metrics["test"]["accuracy"]
 
 
-def test_rows_of_one_image_are_one_in_training(pictures, tmp_path):
+def test_rows_of_one_image_are_one_in_training(image_folder, tmp_path):
     rows = ["image,label"]
-    for file in sorted(pictures.rglob("*.png")):
+    for file in sorted(image_folder.rglob("*.png")):
         (tmp_path / file.name).write_bytes(file.read_bytes())
         rows += [f"{file.name},{file.parent.name}", f"{file.name},thing"]
     path = write(tmp_path, "\n".join(rows))
@@ -590,9 +590,9 @@ def test_rows_of_one_image_are_one_in_training(pictures, tmp_path):
     assert run.labels == ("disc", "square", "stripes", "thing")
 
 
-def test_a_class_whose_files_are_gone_is_said_with_that_cause(pictures, tmp_path):
+def test_a_class_whose_files_are_gone_is_said_with_that_cause(image_folder, tmp_path):
     rows = ["image,label", "gone1.png,stripes", "gone2.png,stripes"]
-    for file in sorted(pictures.rglob("*0?.png")):
+    for file in sorted(image_folder.rglob("*0?.png")):
         if file.parent.name != "stripes":
             (tmp_path / file.name).write_bytes(file.read_bytes())
             rows.append(f"{file.name},{file.parent.name}")

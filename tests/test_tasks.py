@@ -31,7 +31,7 @@ from tlkit.tasks.regression import Regression
 
 @pytest.fixture(scope="module")
 def coloured(tmp_path_factory):
-    """A folder of 60 plain pictures with a CSV: labels, and their colour in numbers."""
+    """A folder of 60 plain images with a CSV: labels, and their colour in numbers."""
     folder = tmp_path_factory.mktemp("coloured")
     random = np.random.default_rng(0)
     rows = []
@@ -116,8 +116,8 @@ def test_labels_are_given_from_their_thresholds_on(labels_run, coloured):
 
 def test_numbers_are_predicted_near_the_truth(numbers_run, coloured):
     (row,) = numbers_run.predict(coloured / "00.png")
-    with Image.open(coloured / "00.png") as picture:
-        truth = np.asarray(picture).mean()
+    with Image.open(coloured / "00.png") as image:
+        truth = np.asarray(image).mean()
     assert set(row) == {"path", "values", "error"}
     assert abs(row["values"]["light"] - truth) < 60
 
@@ -155,11 +155,11 @@ print(json.dumps({name: value.numpy()[0].tolist() for name, value in answer.item
 def test_the_export_answers_without_tlkit(name, outputs, request, coloured, tmp_path):
     run = request.getfixturevalue(name)
     out = run.export(tmp_path / "served", progress=False)
-    picture = coloured / "05.png"
-    command = [sys.executable, "-c", PLAIN, str(out), str(picture)]
+    image = coloured / "05.png"
+    command = [sys.executable, "-c", PLAIN, str(out), str(image)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answer = json.loads(printed)
-    (row,) = run.predict(picture)
+    (row,) = run.predict(image)
     assert set(answer) == outputs
     if "values" in outputs:
         np.testing.assert_allclose(answer["values"], list(row["values"].values()), rtol=1e-4)
@@ -184,12 +184,12 @@ def test_a_head_of_every_kind_is_fitted_and_saved(task, coloured, tmp_path):
 
 
 def test_the_command_line_shows_labels_and_numbers(labels_run, numbers_run, coloured, tmp_path):
-    picture, runner = str(coloured / "03.png"), CliRunner()
-    assert "bright" in runner.invoke(main, ["predict", str(labels_run.folder), picture]).output
-    numbers = runner.invoke(main, ["predict", str(numbers_run.folder), picture])
+    image, runner = str(coloured / "03.png"), CliRunner()
+    assert "bright" in runner.invoke(main, ["predict", str(labels_run.folder), image]).output
+    numbers = runner.invoke(main, ["predict", str(numbers_run.folder), image])
     assert "redness" in numbers.output
     file = tmp_path / "p.csv"
-    runner.invoke(main, ["predict", str(numbers_run.folder), picture, "--csv", str(file)])
+    runner.invoke(main, ["predict", str(numbers_run.folder), image, "--csv", str(file)])
     with file.open(newline="") as rows:
         (row,) = csv.DictReader(rows)
     assert float(row["light"]) > 0
@@ -213,7 +213,7 @@ def test_metrics_of_labels_agree_with_scikit_learn():
     assert found["accuracy"] == (truth == given).all(axis=1).mean()
 
 
-def test_a_label_that_no_picture_has_is_not_ranked():
+def test_a_label_that_no_image_has_is_not_ranked():
     task = Multilabel(("a", "b"))
     truth = np.array([[1, 0], [0, 0]], np.float32)
     found = task.metrics(truth, np.array([[0.9, 0.1], [0.2, 0.3]], np.float32))
@@ -303,7 +303,7 @@ def written(tmp_path, lines):
         (["image,label", "a.png,x"], NumberTargets(), "line 2: label: must be a number. .*'x'"),
         (["image,label", "a.png,nan"], NumberTargets(), "must be a number"),
         (["image,label", "a.png,1"], NumberTargets(TableSpec(targets=["x"])), "lacks the column x"),
-        (["image,label", "a.png,", "b.png,|"], LabelsTargets(), "no picture has a label"),
+        (["image,label", "a.png,", "b.png,|"], LabelsTargets(), "no image has a label"),
     ],
 )
 def test_a_table_that_does_not_fit_the_task_says_where(tmp_path, lines, targets, message):
@@ -321,11 +321,18 @@ def test_columns_and_separator_can_be_named(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
-def test_class_folders_are_refused_for_other_tasks(task, pictures, tmp_path):
-    arguments = ["train", str(pictures), "--set", f"task={task}", "--out", str(tmp_path / "run")]
+def test_class_folders_are_refused_for_other_tasks(task, image_folder, tmp_path):
+    arguments = [
+        "train",
+        str(image_folder),
+        "--set",
+        f"task={task}",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
-    assert "gives one class a picture. Allowed for this task: a CSV file or arrays" in result.stderr
+    assert "gives one class an image. Allowed for this task: a CSV file or arrays" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -344,8 +351,8 @@ def test_normalised_colours_have_mean_zero_and_deviation_one(normalize, coloured
     # The first layer of the application sees what the normalisation gives.
     seen = keras.Model(model.input, model.get_layer("conv1").input)
     ids = run.files.read_json("scan.json")["splits"]["train"]
-    pictures = np.stack([decode_and_resize((coloured / i).read_bytes(), 32) for i in ids])
-    colours = seen.predict(pictures, verbose=0).reshape(-1, 3)
+    images = np.stack([decode_and_resize((coloured / i).read_bytes(), 32) for i in ids])
+    colours = seen.predict(images, verbose=0).reshape(-1, 3)
     np.testing.assert_allclose(colours.mean(axis=0), 0, atol=1e-2)
     np.testing.assert_allclose(colours.std(axis=0), 1, atol=1e-2)
     if normalize == "pca":

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from click.testing import CliRunner
-from conftest import CLASSES, TINY, draw_picture, write_pictures
+from conftest import CLASSES, TINY, draw_image, write_images
 from PIL import Image
 
 import tlkit
 from tlkit.cli.main import main
 from tlkit.data.feed import write_tfds as sharded
-from tlkit.data.feed.prepare import prepare
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.data.readers.open import open_source
 from tlkit.data.targets import LabelsTargets, NumberTargets
 from tlkit.errors import DataError
@@ -36,15 +36,15 @@ TURNED = 0x0112
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Class folders with a turned photograph, a picture there twice, and two broken files."""
-    root = write_pictures(tmp_path_factory.mktemp("data") / "shapes")
+    """Class folders with a turned photograph, an image there twice, and two broken files."""
+    root = write_images(tmp_path_factory.mktemp("data") / "shapes")
     exif = Image.Exif()
     exif[TURNED] = 6
-    draw_picture("disc", np.random.default_rng(7)).save(root / "disc" / "turned.jpg", exif=exif)
+    draw_image("disc", np.random.default_rng(7)).save(root / "disc" / "turned.jpg", exif=exif)
     twin = (root / "square" / "square03.png").read_bytes()
     (root / "square" / "twin.png").write_bytes(twin)
     (root / "square" / "empty.png").touch()
-    (root / "disc" / "words.jpg").write_text("no picture")
+    (root / "disc" / "words.jpg").write_text("no image")
     return root
 
 
@@ -84,7 +84,7 @@ def test_the_library_reads_what_was_prepared(folder, prepared):
     assert 0 <= int(label) < 3
 
 
-def test_pictures_go_in_byte_for_byte_under_their_names(folder, prepared):
+def test_images_go_in_byte_for_byte_under_their_names(folder, prepared):
     names = sorted(CLASSES)
     seen = set()
     for split in ("train", "validation", "test"):
@@ -123,7 +123,7 @@ def test_many_shards_are_one_data_set(folder, tmp_path, monkeypatch):
 
 def test_parts_that_are_given_are_kept(tmp_path):
     for i, part in enumerate(("train", "val", "test")):
-        write_pictures(tmp_path / "data" / part, count=3, seed=i)
+        write_images(tmp_path / "data" / part, count=3, seed=i)
     out = tlkit.prepare_data(tmp_path / "data", tmp_path / "out", progress=False)
     parts = open_source(out).parts
     assert {name: {e.id.split("/")[0] for e in group} for name, group in parts.items()} == {
@@ -140,8 +140,8 @@ def test_arrays_are_prepared_without_loss(tmp_path):
     out = tlkit.prepare_data(data, tmp_path / "out", progress=False)
     rows = {e.id: e for part in open_source(out).parts.values() for e in part}
     for i, image in enumerate(images):
-        with Image.open(io.BytesIO(rows[f"array/{i:06d}"].read())) as picture:
-            np.testing.assert_array_equal(np.asarray(picture), image)
+        with Image.open(io.BytesIO(rows[f"array/{i:06d}"].read())) as image:
+            np.testing.assert_array_equal(np.asarray(image), image)
     broken = (images // 2 + 0.5, [0, 1] * 6)
     text = message_of(tlkit.prepare_data, broken, tmp_path / "b", progress=False)
     assert "holds whole numbers from 0 to 255. Received: float32 with fractions" in text
@@ -244,7 +244,7 @@ def fields(tiny_weights):
 
 
 def test_training_on_it_is_training_on_the_files(folder, prepared, fields, tmp_path):
-    """The same pictures, parts, order and features: equal to the last bit."""
+    """The same images, parts, order and features: equal to the last bit."""
     files = tlkit.train(folder, out=tmp_path / "files", regime="small", **fields)
     records = tlkit.train(prepared, out=tmp_path / "records", regime="small", **fields)
     assert records.metrics["examples"] == files.metrics["examples"]
@@ -258,9 +258,9 @@ def test_training_on_it_is_training_on_the_files(folder, prepared, fields, tmp_p
 def test_it_is_streamed_as_the_files_are(folder, prepared):
     def streamed(data):
         spec = make_spec({"data": str(data), "image_size": 32, "batch_size": 8})
-        ready = prepare(spec, {}, Progress(quiet=True))
+        ready = load_dataset(spec, {}, Progress(quiet=True))
         part = ready.training(Classification(CLASSES))
-        return [(x.numpy(), y.numpy()) for x, y in part.stream(True)]
+        return [(x.numpy(), y.numpy()) for x, y in part.epochs(True)]
 
     for (x, y), (other_x, other_y) in zip(streamed(folder), streamed(prepared), strict=True):
         np.testing.assert_array_equal(x, other_x)
@@ -333,7 +333,7 @@ def renumber(file: Path) -> None:
 
 
 def test_an_example_takes_few_bytes(tmp_path):
-    """Of a picture only its name, hash and number are in memory (benchmarks/prepared_memory.py)."""
+    """Of an image only its name, hash and number are in memory (benchmarks/prepared_memory.py)."""
     images = np.random.default_rng(0).integers(0, 256, (2000, 4, 4, 3), dtype=np.uint8)
     data = (images, np.arange(2000) % 4)
     out = tlkit.prepare_data(data, tmp_path / "out", progress=False)
@@ -350,14 +350,14 @@ def test_an_example_takes_few_bytes(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def registered(pictures):
+def registered(image_folder):
     """A data set as the library's users write one; registered under its name."""
 
     class TlkitShapes(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            names = sorted(p.name for p in pictures.iterdir())
+            names = sorted(p.name for p in image_folder.iterdir())
             label = tfds.features.ClassLabel(names=names)
             image = tfds.features.Image(shape=(None, None, 3))
             features = tfds.features.FeaturesDict({"image": image, "label": label})
@@ -367,7 +367,7 @@ def registered(pictures):
             return {"train": self._generate_examples(10, 0), "test": self._generate_examples(2, 10)}
 
         def _generate_examples(self, count, start):
-            for folder in sorted(pictures.iterdir()):
+            for folder in sorted(image_folder.iterdir()):
                 for file in sorted(folder.iterdir())[start : start + count]:
                     pixels = np.asarray(Image.open(file).convert("RGB"))
                     yield file.name, {"image": pixels, "label": folder.name}
@@ -404,8 +404,8 @@ def test_a_split_of_tfds_is_the_whole_source(split, count):
     assert len(parts["train"]) == count
     for example in parts["train"]:
         assert example.pixels is None
-        with Image.open(io.BytesIO(example.read())) as picture:
-            assert picture.size == (40, 48)
+        with Image.open(io.BytesIO(example.read())) as image:
+            assert image.size == (40, 48)
 
 
 @pytest.mark.usefixtures("by_name")
@@ -420,13 +420,15 @@ def test_an_unknown_name_of_tfds_says_which_is_near():
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record", "parquet"])
-def test_a_folder_that_the_library_wrote_is_data(registered, pictures, tmp_path, file_format):
+def test_a_folder_that_the_library_wrote_is_data(registered, image_folder, tmp_path, file_format):
     builder = registered(data_dir=str(tmp_path), file_format=file_format)
     builder.download_and_prepare()
     source = open_source(builder.data_dir)
     assert source.outputs == ("disc", "square", "stripes")
     assert {part: len(group) for part, group in source.parts.items()} == {"train": 30, "test": 6}
-    wanted = {np.asarray(Image.open(f).convert("RGB")).tobytes() for f in pictures.rglob("*.png")}
+    wanted = {
+        np.asarray(Image.open(f).convert("RGB")).tobytes() for f in image_folder.rglob("*.png")
+    }
     for example in (*source.parts["train"], *source.parts["test"]):
         pixels = example.pixels
         if pixels is None:
@@ -458,7 +460,7 @@ def test_a_registered_name_works_under_mock_data(tmp_path):
 
 def test_the_layout_of_image_folder_is_a_folder_of_parts(tmp_path):
     for i, part in enumerate(("train", "test")):
-        write_pictures(tmp_path / "data" / part, count=3, seed=i)
+        write_images(tmp_path / "data" / part, count=3, seed=i)
     library = tfds.ImageFolder(str(tmp_path / "data"))
     source = open_source(tmp_path / "data")
     assert list(source.outputs) == library.info.features["label"].names

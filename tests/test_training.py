@@ -21,7 +21,7 @@ import tlkit
 from tlkit.backbones.build import Built, build_backbone
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.commands.train import resume
-from tlkit.data.readers.open import picture_files
+from tlkit.data.readers.open import image_files
 from tlkit.errors import Interrupted, RunFolderError
 from tlkit.features.batches import computed
 from tlkit.features.cache import features_folder, list_entries
@@ -100,9 +100,9 @@ def relative_difference(got, expected):
 
 
 @pytest.fixture(scope="module")
-def images(pictures):
-    """Pixels (36, 16, 16, 3) and classes (36,) of the generated pictures, classes in turn."""
-    by_class = [picture_files(pictures / label) for label in CLASSES]
+def images(image_folder):
+    """Pixels (36, 16, 16, 3) and classes (36,) of the generated images, classes in turn."""
+    by_class = [image_files(image_folder / label) for label in CLASSES]
     files = [file for group in zip(*by_class, strict=True) for file in group]
     x = [np.asarray(Image.open(file).resize((16, 16)), "float32") for file in files]
     return np.stack(x), np.array([CLASSES.index(file.parent.name) for file in files], "int32")
@@ -139,7 +139,7 @@ def toy_backbone(x, skips=False):
 
 @pytest.fixture
 def trainer(images, tmp_path, monkeypatch):
-    """Make a trainer of a toy: 24 pictures to train on, 8 to validate with; and its plan."""
+    """Make a trainer of a toy: 24 images to train on, 8 to validate with; and its plan."""
 
     def make(callbacks=(), network=toy_backbone, **fields):
         spec = make_spec({"batch_size": 8, **fields})
@@ -163,18 +163,18 @@ def trainer(images, tmp_path, monkeypatch):
 
 
 def part_of(images, rows, size):
-    """The pictures with these indices as training sees them, in batches of `size`."""
+    """The images with these indices as training sees them, in batches of `size`."""
     x, y = (array[rows] for array in images)
 
-    def pictures(chosen):
+    def batches(chosen):
         chosen = list(chosen)
         groups = [chosen[i : i + size] for i in range(0, len(chosen), size)]
         return [(x[group], y[group]) for group in groups]
 
     def stream(augment, epochs=range(1)):
-        return pictures(range(len(y))) * len(epochs)
+        return batches(range(len(y))) * len(epochs)
 
-    return Examples([f"picture{i}" for i in rows], y, pictures, stream)
+    return Examples([f"image{i}" for i in rows], y, batches, stream)
 
 
 # What is trained
@@ -232,7 +232,7 @@ def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, i
     prefix, suffix = split_at(model, cut)
     part = part_of(images, range(36), 12)
     kept = made.session.store.rows([cut], part).take()
-    again = np.concatenate([x for x, _ in computed(prefix.predict_on_batch, part.stream(False))])
+    again = np.concatenate([x for x, _ in computed(prefix.predict_on_batch, part.epochs(False))])
     expected = np.asarray(model(images[0], training=False))
     assert relative_difference(kept, again) < 1e-5
     assert relative_difference(suffix(kept, training=False), expected) < 1e-5
@@ -312,7 +312,7 @@ def test_a_phase_that_makes_it_better_is_delivered(trainer):
     assert rows[best]["phase"] == "finetune"
     kept = made.session.checkpoints.best
     assert (kept["accuracy"], -kept["loss"]) == pytest.approx(scores[best], rel=1e-5)
-    x, y = (np.concatenate(part) for part in zip(*made.session.val.stream(False), strict=True))
+    x, y = (np.concatenate(part) for part in zip(*made.session.val.epochs(False), strict=True))
     p = np.asarray(made.session.model(x, training=False))[np.arange(len(y)), y]
     assert -np.log(p).mean() == pytest.approx(float(rows[best]["val_loss"]), rel=1e-3)
 
@@ -387,11 +387,11 @@ FITTED = {
 
 
 @pytest.fixture(scope="module")
-def fitted_run(pictures, tiny_weights, tmp_path_factory):
+def fitted_run(image_folder, tiny_weights, tmp_path_factory):
     """A finished run with a fitted head and fine-tuning; returns it and its callback."""
     watch = Watch()
     out = tmp_path_factory.mktemp("fitted") / "run"
-    return train(pictures, tiny_weights, out, [watch], **FITTED), watch
+    return train(image_folder, tiny_weights, out, [watch], **FITTED), watch
 
 
 def test_a_run_folder_holds_all_that_it_should(fitted_run):
@@ -480,8 +480,8 @@ def test_predictions_csv_agrees_with_metrics_and_scan(fitted_run):
         assert row["prediction"] == max(p, key=p.get)
 
 
-def test_validation_metrics_are_those_of_the_delivered_model(fitted_run, pictures):
-    assert_validation_told_is_true(fitted_run[0], pictures)
+def test_validation_metrics_are_those_of_the_delivered_model(fitted_run, image_folder):
+    assert_validation_told_is_true(fitted_run[0], image_folder)
 
 
 def assert_validation_told_is_true(run, data):
@@ -520,8 +520,8 @@ def test_both_checkpoints_load(fitted_run):
         assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 3))
 
 
-def test_the_same_seed_gives_the_same_run(fitted_run, pictures, tiny_weights, tmp_path):
-    again = train(pictures, tiny_weights, tmp_path / "again", [Watch()], **FITTED)
+def test_the_same_seed_gives_the_same_run(fitted_run, image_folder, tiny_weights, tmp_path):
+    again = train(image_folder, tiny_weights, tmp_path / "again", [Watch()], **FITTED)
     first, second = (
         [[float(row[name]) for name in ("loss", "val_loss")] for row in run.files.read_log()]
         for run in (fitted_run[0], again)
@@ -535,7 +535,7 @@ def test_the_same_seed_gives_the_same_run(fitted_run, pictures, tiny_weights, tm
 
 @pytest.fixture(scope="module")
 def easy(tmp_path_factory):
-    """Pictures of one colour a class: every epoch lowers the loss."""
+    """Images of one colour a class: every epoch lowers the loss."""
     folder, random = tmp_path_factory.mktemp("data") / "easy", np.random.default_rng(0)
     for label, colour in (("blue", (60, 80, 210)), ("red", (210, 60, 50))):
         (folder / label).mkdir(parents=True)
@@ -618,7 +618,7 @@ def test_a_plan_for_another_backbone_is_not_followed(stopped, tmp_path):
         resume(folder, progress=False)
 
 
-def test_a_run_whose_pictures_changed_is_not_resumed(stopped, tmp_path):
+def test_a_run_whose_images_changed_is_not_resumed(stopped, tmp_path):
     folder = shutil.copytree(stopped[0].folder, tmp_path / "run")
     scanned = json.loads((folder / "scan.json").read_text())
     scanned["splits"]["test"].pop()

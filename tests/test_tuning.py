@@ -302,11 +302,11 @@ def test_refit_is_refused_where_the_size_of_the_data_asks_for_more_phases():
 
 
 @pytest.fixture
-def tiny(pictures, tiny_weights, tmp_path):
+def tiny(image_folder, tiny_weights, tmp_path):
     def run(**fields):
         backbone = {**TINY["backbone"], "weights": tiny_weights}
         fields = {"out": tmp_path / "run", "batch_size": 8, "progress": False, **fields}
-        return tlkit.train(pictures, **{**TINY, **fields, "backbone": backbone})
+        return tlkit.train(image_folder, **{**TINY, **fields, "backbone": backbone})
 
     return run
 
@@ -395,7 +395,7 @@ def test_the_last_of_several_calls_ends_with_the_epoch():
     "cache_size", [pytest.param(1, marks=pytest.mark.full), 0], ids=["kept", "streamed"]
 )
 def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_size):
-    """24 training pictures in batches of 5: five steps an epoch, the second call has one."""
+    """24 training images in batches of 5: five steps an epoch, the second call has one."""
     logs = []
     for steps in (1, 4):
         shown, options = Counted(), {"steps_per_execution": steps}
@@ -417,7 +417,7 @@ def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_s
 
 
 @pytest.mark.parametrize("freeze", ["last=2", pytest.param("none", marks=pytest.mark.full)])
-def test_each_validation_sees_the_same_pictures(tiny, freeze):
+def test_each_validation_sees_the_same_images(tiny, freeze):
     """Several batches, nothing kept, and a rate at which nothing changes."""
     run = tiny(
         freeze=freeze,
@@ -445,13 +445,21 @@ print(json.dumps([rows, run.metrics["phases"][1]["device"], run.metrics["test"][
 """
 
 
-def test_two_devices_train_as_one_does(pictures, tiny_weights, tmp_path):
-    """24 training and 6 validation pictures in batches of 8 and 6: equal halves."""
+def test_two_devices_train_as_one_does(image_folder, tiny_weights, tmp_path):
+    """24 training and 6 validation images in batches of 8 and 6: equal halves."""
     got = []
     devices = ("cpu", "cpu:0,1")
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", TWO, str(pictures), tiny_weights, str(tmp_path / name), device],
+            [
+                sys.executable,
+                "-c",
+                TWO,
+                str(image_folder),
+                tiny_weights,
+                str(tmp_path / name),
+                device,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
-from conftest import write_pictures
+from conftest import write_images
 
 from tlkit.cli.main import main
 from tlkit.data.readers.open import open_source
@@ -24,13 +24,13 @@ QUIET = Progress(quiet=True)
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verdicts, "RACY", 0)  # the pictures of a test are never two seconds old
+    monkeypatch.setattr(verdicts, "RACY", 0)  # the images of a test are never two seconds old
     return tmp_path / "cache" / "scan"
 
 
 @pytest.fixture
 def folder(tmp_path):
-    made = write_pictures(tmp_path / "data", count=3)
+    made = write_images(tmp_path / "data", count=3)
     (made / "disc" / "empty.jpg").touch()
     return made
 
@@ -174,7 +174,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(folder, tmp_path,
 
 
 def test_room_is_bounded_and_the_longest_unused_go_first(tmp_path, monkeypatch, cache):
-    folders = [write_pictures(tmp_path / name, count=1) for name in "abc"]
+    folders = [write_images(tmp_path / name, count=1) for name in "abc"]
     scanned(folders[0])
     size = kept(cache)[0].stat().st_size
     monkeypatch.setattr(verdicts, "LIMIT", int(2.5 * size))

@@ -1,4 +1,4 @@
-"""Kept views: random changes of training pictures whose frozen features are computed once."""
+"""Kept views: random changes of training images whose frozen features are computed once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.data.feed.prepare import Prepared, prepare
+from tlkit.data.feed.dataset import Prepared, load_dataset
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches
 from tlkit.features.cache import features_folder, list_entries
 from tlkit.features.rows import Rows
 from tlkit.planning import rules
 from tlkit.progress import Progress
-from tlkit.solver.strength import Selection, solve_head
+from tlkit.solver.l2_selection import Selection, solve_head
 from tlkit.spec.read import make_spec
 from tlkit.tasks.classification import Classification
 
@@ -30,39 +30,42 @@ NAMED = {"name": "MobileNet", "alpha": 0.25}
 
 
 @pytest.fixture
-def prepared(pictures, tmp_path, monkeypatch):
-    """The generated pictures with three views each, and their task."""
+def prepared(image_folder, tmp_path, monkeypatch):
+    """The generated images with three views each, and their task."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    made = prepare(make_spec({"data": str(pictures), "views": 3, **TINY}), {}, QUIET)
+    made = load_dataset(make_spec({"data": str(image_folder), "views": 3, **TINY}), {}, QUIET)
     return made, Classification(made.source.outputs)
 
 
 def images(part, chosen) -> np.ndarray:
-    return np.concatenate([np.asarray(batch[0]) for batch in part.pictures(chosen)])
+    return np.concatenate([np.asarray(batch[0]) for batch in part.batches(chosen)])
 
 
 # What a view is
 
 
-def test_a_view_hangs_on_its_picture_alone_and_the_first_is_the_picture(prepared):
+def test_a_view_hangs_on_its_image_alone_and_the_first_is_the_image(prepared):
     made, task = prepared
     train = made.training(task)
     n = len(train)
     assert train.views == 3
-    assert len(train.seen) == len(set(train.seen.digests)) == 3 * n
-    np.testing.assert_array_equal(train.seen.targets, np.tile(train.targets, 3))
-    own, seen = images(train, range(n)), images(train.seen, range(3 * n)).reshape(3, n, 32, 32, 3)
+    assert len(train.all_views) == len(set(train.all_views.digests)) == 3 * n
+    np.testing.assert_array_equal(train.all_views.targets, np.tile(train.targets, 3))
+    own, seen = (
+        images(train, range(n)),
+        images(train.all_views, range(3 * n)).reshape(3, n, 32, 32, 3),
+    )
     np.testing.assert_array_equal(seen[0], own)
     assert all(
         np.abs(seen[a][i] - seen[b][i]).max() > 1
         for a, b in ((0, 1), (0, 2), (1, 2))
         for i in range(n)
     )
-    again = images(train.seen, [2 * n + 5, 4, n + 1])
+    again = images(train.all_views, [2 * n + 5, 4, n + 1])
     np.testing.assert_array_equal(again, [seen[2][5], seen[0][4], seen[1][1]])
 
 
-def test_the_whole_has_views_of_training_pictures_alone(prepared):
+def test_the_whole_has_views_of_training_images_alone(prepared):
     made, task = prepared
     parts = {name: made.examples(name, task.encode).digests for name in ("train", "val", "test")}
     n = len(parts["train"])
@@ -77,14 +80,14 @@ def test_other_draws_are_other_features(prepared, change):
     made, task = prepared
     spec = made.spec.model_copy(update=change)
     other = type(made)(spec, made.source, made.scan, made.split, 0.0)
-    seen, changed = (set(m.training(task).seen.digests) for m in (made, other))
+    seen, changed = (set(m.training(task).all_views.digests) for m in (made, other))
     assert seen & changed == set(made.training(task).digests)
 
 
 # What training takes
 
 
-def test_each_epoch_takes_another_view_of_a_picture():
+def test_each_epoch_takes_another_view_of_an_image():
     n, views = 10, 3
     rows = Rows([np.arange(3.0 * n)[:, None]], np.zeros(3 * n, int), np.arange(3 * n))
     batches = FeatureBatches(rows, np.arange(n), 4, 0, epochs=range(6), views=views)
@@ -92,13 +95,13 @@ def test_each_epoch_takes_another_view_of_a_picture():
     for step in range(len(batches)):
         x, y = batches[step]
         np.testing.assert_array_equal(x[:, 0] % n, y)
-        for value, picture in zip(x[:, 0], y, strict=True):
-            taken[int(picture)].append(int(value) // n)
+        for value, image in zip(x[:, 0], y, strict=True):
+            taken[int(image)].append(int(value) // n)
     assert all(sorted(seen) == [0, 0, 1, 1, 2, 2] for seen in taken.values())
     assert {seen[0] for seen in taken.values()} == {0, 1, 2}
 
 
-def test_a_head_is_solved_on_all_views_and_folds_do_not_share_pictures():
+def test_a_head_is_solved_on_all_views_and_folds_do_not_share_images():
     random = np.random.default_rng(0)
     task, y = Classification(("a", "b")), np.arange(40) % 2
     x = random.normal(size=(40, 5)).astype(np.float32)
@@ -115,23 +118,25 @@ def test_a_head_is_solved_on_all_views_and_folds_do_not_share_pictures():
 # Whole runs
 
 
-def test_views_are_kept_and_fewer_of_them_are_there(pictures, tiny_weights, tmp_path, monkeypatch):
+def test_views_are_kept_and_fewer_of_them_are_there(
+    image_folder, tiny_weights, tmp_path, monkeypatch
+):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     fields |= {"freeze": "last=2", "epochs": 2, "progress": False}
-    run = tlkit.train(pictures, out=tmp_path / "many", views=3, **fields)
+    run = tlkit.train(image_folder, out=tmp_path / "many", views=3, **fields)
     counts = run.metrics["examples"]
     kept = 3 * counts["train"] + counts["val"] + counts["test"]
-    assert [entry.pictures for entry in list_entries(features_folder())] == [kept, kept]
-    assert run.plan["estimate"]["disk"] > tlkit.plan(pictures, **fields).estimate["disk"]
+    assert [entry.images for entry in list_entries(features_folder())] == [kept, kept]
+    assert run.plan["estimate"]["disk"] > tlkit.plan(image_folder, **fields).estimate["disk"]
     assert [phase["features_kept"] for phase in run.metrics["phases"]] == [True, True]
-    assert any("3 of each picture are kept" in r for r in run.plan["phases"][1]["reasons"])
-    tlkit.train(pictures, out=tmp_path / "few", views=2, **fields)
-    assert [entry.pictures for entry in list_entries(features_folder())] == [kept, kept]
+    assert any("3 of each image are kept" in r for r in run.plan["phases"][1]["reasons"])
+    tlkit.train(image_folder, out=tmp_path / "few", views=2, **fields)
+    assert [entry.images for entry in list_entries(features_folder())] == [kept, kept]
     assert len(list((tmp_path / "cache").rglob("*.rows"))) == 2, "something was computed again"
 
 
-def test_views_that_cannot_be_kept_are_drawn(pictures, tiny_weights, tmp_path, monkeypatch):
+def test_views_that_cannot_be_kept_are_drawn(image_folder, tiny_weights, tmp_path, monkeypatch):
     drawn = []
     training = Prepared.training
 
@@ -140,14 +145,14 @@ def test_views_that_cannot_be_kept_are_drawn(pictures, tiny_weights, tmp_path, m
 
         def stream(augment, epochs=range(1)):
             drawn.append(augment)
-            return part.stream(augment, epochs)
+            return part.epochs(augment, epochs)
 
         return dataclasses.replace(part, stream=stream)
 
     monkeypatch.setattr(Prepared, "training", noted)
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     fields |= {"freeze": "last=2", "epochs": 1, "progress": False, "cache_size": 0, "views": 2}
-    run = tlkit.train(pictures, out=tmp_path / "run", **fields)
+    run = tlkit.train(image_folder, out=tmp_path / "run", **fields)
     assert drawn == [True]
     assert [phase["features_kept"] for phase in run.metrics["phases"]] == [True, False]
 
@@ -161,14 +166,14 @@ def test_views_that_cannot_be_kept_are_drawn(pictures, tiny_weights, tmp_path, m
     ],
 )
 def test_what_views_do_not_go_with_is_said(fields, words):
-    with pytest.raises(SpecError, match="views: are random changes of single pictures") as raised:
+    with pytest.raises(SpecError, match="views: are random changes of single images") as raised:
         make_spec({"views": 2, **fields})
     assert words in str(raised.value)
 
 
 @pytest.mark.parametrize("value", ["0", "65", "many"])
-def test_a_number_of_views_out_of_range_is_refused(pictures, value):
-    done = CliRunner().invoke(main, ["train", str(pictures), "--set", f"views={value}"])
+def test_a_number_of_views_out_of_range_is_refused(image_folder, value):
+    done = CliRunner().invoke(main, ["train", str(image_folder), "--set", f"views={value}"])
     assert done.exit_code == 2
     assert "views" in done.output
     assert value in done.output
@@ -194,25 +199,25 @@ def test_a_budget_has_time_for_the_views_that_it_keeps(budget, features):
         ({}, 1),
     ],
 )
-def test_the_plan_says_how_many_views_are_kept(pictures, fields, views):
-    plan = tlkit.plan(pictures, progress=False, **{**TINY, "backbone": NAMED}, **fields)
+def test_the_plan_says_how_many_views_are_kept(image_folder, fields, views):
+    plan = tlkit.plan(image_folder, progress=False, **{**TINY, "backbone": NAMED}, **fields)
     said = [reason for reason in plan.phases[0].reasons if reason.startswith("views: ")]
     assert {phase.views for phase in plan.phases[:2]} == {views}
-    assert said == ([f"views: {views} of each picture are kept, light"] if views > 1 else [])
+    assert said == ([f"views: {views} of each image are kept, light"] if views > 1 else [])
 
 
 def test_a_run_under_a_budget_tells_its_views(
-    pictures, tiny_weights, tmp_path, monkeypatch, capsys
+    image_folder, tiny_weights, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(rules, "VIEWS_SHARE", 1e6)
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
-    run = tlkit.train(pictures, out=tmp_path / "run", budget=0.01, **fields)
+    run = tlkit.train(image_folder, out=tmp_path / "run", budget=0.01, **fields)
     said = capsys.readouterr().out
-    assert f"budget    {rules.MOST_VIEWS} view(s) of each picture: one takes about " in said
-    assert f"{rules.MOST_VIEWS} views of each picture, solved" in said
+    assert f"budget    {rules.MOST_VIEWS} view(s) of each image: one takes about " in said
+    assert f"{rules.MOST_VIEWS} views of each image, solved" in said
     assert run.spec.views is tlkit.open_run(tmp_path / "run").spec.views is None, "as asked for"
     assert run.plan["phases"][0]["views"] == rules.MOST_VIEWS
     counts = run.metrics["examples"]
     kept = rules.MOST_VIEWS * counts["train"] + counts["val"] + counts["test"]
-    assert kept in [entry.pictures for entry in list_entries(features_folder())]
+    assert kept in [entry.images for entry in list_entries(features_folder())]

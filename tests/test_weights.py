@@ -171,7 +171,7 @@ def test_models_folder_is_that_of_keras(home):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("own", [False, True])
-def test_weights_that_are_no_numbers_are_refused(pictures, tiny_weights, tmp_path, value, own):
+def test_weights_that_are_no_numbers_are_refused(image_folder, tiny_weights, tmp_path, value, own):
     net = keras.applications.MobileNet(
         input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
     )
@@ -187,16 +187,18 @@ def test_weights_that_are_no_numbers_are_refused(pictures, tiny_weights, tmp_pat
         backbone = {**TINY["backbone"], "weights": str(path)}
     fields = {"backbone": backbone, "image_size": 32, "progress": False}
     with pytest.raises(WeightsError, match=r"conv_pw_3/kernel holds values that are no finite"):
-        tlkit.train(pictures, out=tmp_path / "run", **fields)
+        tlkit.train(image_folder, out=tmp_path / "run", **fields)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_layer_that_a_file_of_weights_lacks_is_told_in_one_line(pictures, tiny_weights, tmp_path):
+def test_a_layer_that_a_file_of_weights_lacks_is_told_in_one_line(
+    image_folder, tiny_weights, tmp_path
+):
     path = tmp_path / "less.weights.h5"
     shutil.copy(tiny_weights, path)
     with h5py.File(path, "r+") as file:
         del file["layers/batch_normalization_3"]
-    words = ["train", pictures, "--set=backbone.name=MobileNet", "--set=backbone.alpha=0.25"]
+    words = ["train", image_folder, "--set=backbone.name=MobileNet", "--set=backbone.alpha=0.25"]
     words += [f"--set=backbone.weights={path}", "--image-size=32", "--out", tmp_path / "run"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from tlkit.data.example import Example, FileLabel, Listing
 from tlkit.data.masks import Masks
-from tlkit.data.readers.open import check_folder, picture_files
+from tlkit.data.readers.open import check_folder, image_files
 from tlkit.data.targets import Targets
 from tlkit.errors import DataError
 from tlkit.spec.parts import HeadSpec
@@ -127,8 +127,8 @@ def read_masks(data: str | Path, targets: MaskTargets) -> Listing:
     """List a folder with the folders `images` and `masks`, whose files have the same names."""
     root = Path(data)
     check_folder(root)
-    images = picture_files(root / "images")
-    masks = {path.stem: path for path in picture_files(root / "masks")}
+    images = image_files(root / "images")
+    masks = {path.stem: path for path in image_files(root / "masks")}
     alone = [path.name for path in images if path.stem not in masks]
     if alone or not images:
         raise DataError(

@@ -1,4 +1,4 @@
-"""tlkit: transfer learning with `keras.applications` on your own pictures.
+"""tlkit: transfer learning with `keras.applications` on your own images.
 
     import tlkit
     run = tlkit.train("flowers/", backbone="MobileNetV2")

@@ -108,7 +108,7 @@ def _drawable(file: str, characters: frozenset[str]) -> set[str]:
         found = {c for c in characters if ord(c) in _glyphs(file)}
         if found:
             font.set_size(10, 100)
-            font.load_char(ord(next(iter(found))))  # emoji in colour are pictures, which it cannot
+            font.load_char(ord(next(iter(found))))  # emoji in colour are images, which it cannot
     except (OSError, RuntimeError):
         return set()
     return found

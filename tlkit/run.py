@@ -95,7 +95,7 @@ class Run:
 
     @property
     def rendering(self) -> Rendering:
-        """How pictures are decoded for this run's model, decided at its start."""
+        """How images are decoded for this run's model, decided at its start."""
         return rendering_of(self.spec)
 
     @property
@@ -133,10 +133,10 @@ class Run:
             )
 
     def answering(self, views: int = 1) -> keras.Model:
-        """Return the delivered model, or one that averages over a picture's views.
+        """Return the delivered model, or one that averages over an image's views.
 
         Args:
-            views: 1: the picture as it is; 2: also its mirror image, in twice the time.
+            views: 1: the image as it is; 2: also its mirror image, in twice the time.
 
         Raises:
             SpecError: other numbers, or 2 for a run with `mirror=False`.
@@ -197,7 +197,7 @@ class Run:
         examples = found.hashed(examples)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:
-            raise DataError(f"evaluation data: no usable pictures. Received: {len(examples)} files")
+            raise DataError(f"evaluation data: no usable images. Received: {len(examples)} files")
         known: Known = {}
         if self.members is None:
             if data is not None:
@@ -214,8 +214,8 @@ class Run:
         how = {"rendering": self.rendering, "reading": found.reading}
 
         def answer(batch: int) -> Evaluator:
-            pictures = batches(usable, targets, size, batch, **how)
-            answers = answered(model, pictures, len(usable), shown, "evaluate")
+            images = batches(usable, targets, size, batch, **how)
+            answers = answered(model, images, len(usable), shown, "evaluate")
             return measured(self.task, usable, targets, answers)
 
         with found.reading.told():
@@ -235,14 +235,14 @@ class Run:
     def predict(
         self, items: Any, *, views: int = 1, progress: bool | Progress = False
     ) -> list[dict[str, Any]]:
-        """Predict pictures, in the order given; a bad one never stops the others.
+        """Predict images, in the order given; a bad one never stops the others.
 
         Args:
             items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
             views: see `answering`.
 
         Returns:
-            For each picture a dict: for classification `{"path", "label", "score",
+            For each image a dict: for classification `{"path", "label", "score",
             "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
             `values: {name: x}` instead; `error` says why the others are None.
         """
@@ -276,20 +276,20 @@ class Run:
         out = Path(out) if out is not None else self.folder / "export" / format
         check_target(out, format)
         shown = as_progress(progress)
-        model, pictures = self._told(shown, views), parity_images(self.files, self.spec, shown)
+        model, images = self._told(shown, views), parity_images(self.files, self.spec, shown)
         answer = self._answerer(model, shown)
-        export_checked(model, self.task, self.rendering, out, pictures, answer, shown)
+        export_checked(model, self.task, self.rendering, out, images, answer, shown)
         return out
 
     def _answerer(
         self, model: keras.Model, progress: Progress
     ) -> Callable[[list[bytes]], np.ndarray]:
-        """Return what answers encoded pictures by `model`, through the pipeline's own decoding."""
+        """Return what answers encoded images by `model`, through the pipeline's own decoding."""
         decode = traced_decode_and_resize(self.spec.size, self.rendering)
 
         def some(encoded: list[bytes]) -> np.ndarray:
-            pictures = [decode(item).numpy() for item in encoded]
-            return np.asarray(model.predict_on_batch(np.stack(pictures)), np.float32)
+            images = [decode(item).numpy() for item in encoded]
+            return np.asarray(model.predict_on_batch(np.stack(images)), np.float32)
 
         def answer(encoded: list[bytes]) -> np.ndarray:
             def pieces(size: int) -> np.ndarray:

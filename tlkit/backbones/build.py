@@ -66,7 +66,7 @@ def build_backbone(
     colours: Colours | None = None,
     whiten: bool = False,
 ) -> Built:
-    """Build the application `name` for pictures of `size` pixels a side.
+    """Build the application `name` for images of `size` pixels a side.
 
     Args:
         weights: `imagenet`, `none`, or the path of a weights file.
@@ -137,7 +137,7 @@ def preprocess(inputs: keras.KerasTensor, mode: str) -> keras.KerasTensor:
 def normalise(inputs: keras.KerasTensor, colours: Colours, whiten: bool) -> keras.KerasTensor:
     """Bring RGB 0-255 to mean 0 and deviation 1, along R, G and B or along the principal axes."""
     mean, covariance = colours.mean, colours.covariance
-    # Pictures of one colour have no spread; a floor of one level keeps the division sane.
+    # Images of one colour have no spread; a floor of one level keeps the division sane.
     if not whiten:
         variance = np.maximum(np.diag(covariance), 1.0)
         return keras.layers.Normalization(

@@ -14,7 +14,7 @@ from tlkit.backbones.graph import calls
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer: its output's shape, such as (None, 7, 7, 1280), and multiply-adds a picture."""
+    """One layer: its output's shape, such as (None, 7, 7, 1280), and multiply-adds an image."""
 
     shape: tuple[int | None, ...]
     multiply_adds: int

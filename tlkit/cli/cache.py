@@ -17,7 +17,7 @@ def cache() -> None:
     """List or clear the frozen features kept on disk.
 
     They lie in the folder `features` of TLKIT_CACHE (default: tlkit in the user's cache folder)
-    and make the next run on the same pictures and backbone start where this one stood.
+    and make the next run on the same images and backbone start where this one stood.
     """
 
 
@@ -30,11 +30,11 @@ def list_() -> None:
 
     progress = Progress()
     entries = list_entries(features_folder())
-    table = Table("features", "pictures", "MiB", "last used")
+    table = Table("features", "images", "MiB", "last used")
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = f"{entry.bytes / 2**20:,.1f}"
-        table.add_row(entry.title, f"{entry.pictures:,}", size, used)
+        table.add_row(entry.title, f"{entry.images:,}", size, used)
     progress.console.print(table)
     total = sum(entry.bytes for entry in entries) / 2**20
     progress.say("cache", f"{features_folder()}: {total:,.1f} MiB")

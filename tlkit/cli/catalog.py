@@ -67,9 +67,9 @@ def _build(name: str, size: int | None, cut: str | None):
 
     if is_given(name):
         import_tensorflow()
-        from tlkit.backbones.own.given import build_given, open_given
+        from tlkit.backbones.own.user_model import build_user_model, open_user_model
 
-        return build_given(open_given(name, None, size), cut)
+        return build_user_model(open_user_model(name, None, size), cut)
     row = lookup(name)
     if cut is not None:
         raise BackboneError(f"--cut: belongs to a model of your own. Received: {cut} with {name}")
@@ -117,7 +117,7 @@ def _show_backbone(name: str, size: int | None, cut: str | None, progress: Progr
     progress.console.print(blocks)
     total = sum(cost.multiply_adds for cost in costs.values())
     progress.say("size", f"{size} pixels a side: {total / 1e6:,.0f} M multiply-adds")
-    progress.say("", "M adds: millions of multiply-adds a picture; below: the share of all that")
+    progress.say("", "M adds: millions of multiply-adds an image; below: the share of all that")
     progress.say("", "--freeze until=BLOCK freezes")
 
 

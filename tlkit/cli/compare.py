@@ -1,4 +1,4 @@
-"""`tlkit compare`: which backbone for these pictures."""
+"""`tlkit compare`: which backbone for these images."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def compare(
 
     Each gets a head solved on its frozen features; the better half is then fine-tuned as with
     --regime medium, with as many epochs as there is time for (--regime small: none is). The
-    validation part ranks; where it has fewer than 500 pictures, folds of it and the training part
-    do, lest a few pictures decide. The test part is measured for the first in rank alone. probe,
-    tuned: the metric that ranks; LogME: log evidence of the features, higher is better; ms: a
-    picture, one at a time, on this device; MB: the saved model; *: no other is both as good and as
+    validation part ranks; where it has fewer than 500 images, folds of it and the training part
+    do, lest a few images decide. The test part is measured for the first in rank alone. probe,
+    tuned: the metric that ranks; LogME: log evidence of the features, higher is better; ms: an
+    image, one at a time, on this device; MB: the saved model; *: no other is both as good and as
     quick.
     """
     from tlkit.commands.compare.candidates import read_candidates, read_seconds
@@ -96,15 +96,15 @@ def _show(found, out: Path | None, typed: str, progress: Progress) -> None:
     progress.say("", found.measured)
     best, error = found.best, found.standard_error
     spread = "" if error is None else f", standard error {error:.3f}"
-    value = f"{found.metric} {best.value:.3f} of {found.pictures}{spread}"
+    value = f"{found.metric} {best.value:.3f} of {found.images}{spread}"
     progress.say("best", f"{best.label}: {value}")
     if found.equals:
         names = ", ".join(entry.label for entry in found.equals)
         progress.say("", f"not told apart from it (one standard error): {names}")
         quick = min([best, *found.equals], key=lambda entry: entry.latency)
-        progress.say("", f"the quickest of these: {quick.label}, {quick.latency:.1f} ms a picture")
+        progress.say("", f"the quickest of these: {quick.label}, {quick.latency:.1f} ms an image")
     if found.test:
-        progress.say("test", f"{best.label}: {found.headline}; ranks nothing")
+        progress.say("test", f"{best.label}: {found.headline}; not used for the ranking")
     progress.say("took", f"{found.seconds:.0f} s of {found.budget:.0f} s")
     if out is not None:
         progress.say("compared", f"{out}: compare.json, compare.csv, pareto.png")

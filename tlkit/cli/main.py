@@ -24,13 +24,13 @@ from tlkit.errors import (
 )
 
 COMMANDS = {
-    "quickstart": ("tlkit.cli.quickstart", "Train on embedded pictures, no questions asked."),
-    "train": ("tlkit.cli.train", "Train on your pictures and test the result."),
+    "quickstart": ("tlkit.cli.quickstart", "Train on embedded images, no questions asked."),
+    "train": ("tlkit.cli.train", "Train on your images and test the result."),
     "plan": ("tlkit.cli.train", "Say what train would do, and why; runs nothing."),
-    "compare": ("tlkit.cli.compare", "Say which of several backbones suits your pictures."),
+    "compare": ("tlkit.cli.compare", "Say which of several backbones suits your images."),
     "lr-find": ("tlkit.cli.lrfind", "Find a learning rate for fine-tuning, by a range test."),
     "evaluate": ("tlkit.cli.use", "Measure a run on its test part, or on other data."),
-    "predict": ("tlkit.cli.use", "Label pictures with a run or an export."),
+    "predict": ("tlkit.cli.use", "Label images with a run or an export."),
     "export": ("tlkit.cli.use", "Write a run's model as a SavedModel, and check it."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
     "weights": ("tlkit.cli.weights", "List, fetch and verify files of ImageNet weights."),
@@ -98,7 +98,7 @@ def _drop() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-SMALLER = "fewer or smaller pictures, a smaller --batch-size, --image-size or backbone"
+SMALLER = "fewer or smaller images, a smaller --batch-size, --image-size or backbone"
 
 
 class _LazyGroup(click.Group):
@@ -175,6 +175,6 @@ def _say(message: object) -> None:
 )
 @click.version_option(tlkit.__version__, prog_name="tlkit")
 def main() -> None:
-    """Transfer learning with keras.applications on your own pictures."""
+    """Transfer learning with keras.applications on your own images."""
     # A batch system ends a job with SIGTERM: treated as Ctrl-C, it leaves a run to go on with.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

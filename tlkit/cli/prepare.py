@@ -1,4 +1,4 @@
-"""`tlkit data prepare`: a data set for more pictures than memory holds."""
+"""`tlkit data prepare`: a data set for more images than memory holds."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> 
     """Write DATA into the folder OUT as a sharded data set of TensorFlow Datasets.
 
     DATA is anything that train takes; parts that are missing are split off as train does. The
-    pictures go into OUT as they are, byte for byte; broken files are left out and listed in
-    OUT/tlkit.json. Training on OUT streams the pictures in a new order in each epoch, and scans
+    images go into OUT as they are, byte for byte; broken files are left out and listed in
+    OUT/tlkit.json. Training on OUT streams the images in a new order in each epoch, and scans
     nothing again; with --set task=... it takes the same setting as this command.
     """
     fields = spec_fields(data, None, settings, options, "data prepare")

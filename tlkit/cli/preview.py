@@ -22,10 +22,10 @@ from tlkit.progress import Progress
     default=Path("preview.png"),
     show_default=True,
     metavar="FILE.png",
-    help="The picture to write; one that an earlier call drew is replaced.",
+    help="The image to write; one that an earlier call drew is replaced.",
 )
-@click.option("--pictures", type=int, default=8, show_default=True, help="Rows of the grid.")
-@click.option("--draws", type=int, default=6, show_default=True, help="Draws of each picture.")
+@click.option("--images", type=int, default=8, show_default=True, help="Rows of the grid.")
+@click.option("--draws", type=int, default=6, show_default=True, help="Draws of each image.")
 @click.option(
     "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Read options from a recipe."
 )
@@ -40,14 +40,14 @@ from tlkit.progress import Progress
 def preview(
     source: str | None,
     out: Path,
-    pictures: int,
+    images: int,
     draws: int,
     recipe: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Draw what training will see of some pictures in DATA.
+    """Draw what training will see of some images in DATA.
 
-    Each row of the PNG shows a picture as it is, then as in several epochs: changed at random
+    Each row of the PNG shows an image as it is, then as in several epochs: changed at random
     (augment, mirror), mixed with the row above (mixup, cutmix), its target below it.
     """
     fields = spec_fields(source, recipe, settings, {}, "data preview")
@@ -55,5 +55,5 @@ def preview(
     from tlkit.commands import train as run
 
     run.preview(
-        fields.pop("data", None), out, pictures=pictures, draws=draws, progress=Progress(), **fields
+        fields.pop("data", None), out, images=images, draws=draws, progress=Progress(), **fields
     )

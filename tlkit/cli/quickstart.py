@@ -1,4 +1,4 @@
-"""`tlkit quickstart`: the main job on embedded pictures."""
+"""`tlkit quickstart`: the main job on embedded images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUICKSTART: dict[str, Any] = {
     help="The run folder [default: runs/DATA-BACKBONE-NNNN].",
 )
 def quickstart(data: str, out: Path | None) -> None:
-    """Train, test and export on embedded pictures, no questions asked.
+    """Train, test and export on embedded images, no questions asked.
 
     EfficientNet-Lite0 stays frozen, a new head is trained on top of it; takes about a minute on
     two cores.
@@ -52,6 +52,6 @@ def quickstart(data: str, out: Path | None) -> None:
     fields = {**QUICKSTART, "data": f"example:{data}"}
     run = tlkit.train(fields.pop("data"), out=out, progress=progress, **fields)
     exported = run.export(progress=progress)
-    progress.say("export", f"{exported}: a SavedModel, pictures in, labels out")
-    progress.say("", "On your own pictures, one folder for each class:")
-    say_next("runs/my-pictures-mobilenetv2-0001", progress, "tlkit train my_pictures/")
+    progress.say("export", f"{exported}: a SavedModel, images in, labels out")
+    progress.say("", "On your own images, one folder for each class:")
+    say_next("runs/my-images-mobilenetv2-0001", progress, "tlkit train my_images/")

@@ -142,7 +142,7 @@ def _show_suspicious(summary: dict[str, Any], progress: Progress) -> None:
     if small["count"]:
         progress.say(
             "small",
-            f"{small['count']:,} pictures have a side below the model's input of {small['input']} "
+            f"{small['count']:,} images have a side below the model's input of {small['input']} "
             f"pixels, such as {', '.join(small['smallest'][:SHOWN])}",
         )
     balance = summary["imbalance"]

@@ -18,14 +18,14 @@ from tlkit.places import check_csv, check_free, check_there
 from tlkit.progress import Progress
 
 TOP = 3
-"""Labels of a picture in the table of `tlkit predict`."""
+"""Labels of an image in the table of `tlkit predict`."""
 
 views_option = click.option(
     "--views",
     type=click.IntRange(1, 2),
     default=1,
     show_default=True,
-    help="2: answer by the mean over a picture and its mirror image, in twice the time.",
+    help="2: answer by the mean over an image and its mirror image, in twice the time.",
 )
 
 
@@ -107,7 +107,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
 
 
 @click.command(
-    epilog="Examples: tlkit predict runs/first photo.jpg   |   tlkit predict served/ pictures/ "
+    epilog="Examples: tlkit predict runs/first photo.jpg   |   tlkit predict served/ images/ "
     "--csv labels.csv"
 )
 @click.argument("model", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
@@ -116,7 +116,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     "--top",
     type=click.IntRange(1),
     metavar="K",
-    help=f"Labels shown for each picture in the table. [default: {TOP}]",
+    help=f"Labels shown for each image in the table. [default: {TOP}]",
 )
 @views_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
@@ -135,9 +135,9 @@ def predict(
     as_json: bool,
     csv_file: Path | None,
 ) -> None:
-    """Label pictures with a run folder or an exported SavedModel.
+    """Label images with a run folder or an exported SavedModel.
 
-    Pictures are answered in the order given, those of a folder by name. One that cannot be
+    Images are answered in the order given, those of a folder by name. One that cannot be
     decoded is named with its reason and never stops the others; if there is no other, the exit
     code is 2.
     """
@@ -163,7 +163,7 @@ def predict(
             show(results)
         elif csv_file:
             _write_csv(results, csv_file)
-            progress.say("predict", f"{number(len(results), 'picture')} in {csv_file}")
+            progress.say("predict", f"{number(len(results), 'image')} in {csv_file}")
         else:
             _show_predictions(results, top or TOP, progress)
     if all(row["error"] for row in results):
@@ -193,7 +193,7 @@ def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progres
     from rich.text import Text
 
     table = Table(
-        Column("picture", overflow="fold", ratio=3), "label", "score", Column("next", ratio=2)
+        Column("image", overflow="fold", ratio=3), "label", "score", Column("next", ratio=2)
     )
     for row in results:
         if row["error"]:
@@ -252,7 +252,7 @@ def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
     "kind",
     default="savedmodel",
     show_default=True,
-    help="savedmodel: encoded pictures in, probabilities, label and score out.",
+    help="savedmodel: encoded images in, probabilities, label and score out.",
 )
 @click.option(
     "--out",

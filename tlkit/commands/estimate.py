@@ -21,7 +21,7 @@ import numpy as np
 from tlkit.backbones.build import Built
 from tlkit.backbones.cost import LayerCost, layer_costs
 from tlkit.compute.engines import candidates
-from tlkit.data.feed.prepare import Prepared
+from tlkit.data.feed.dataset import Prepared
 from tlkit.features.cut import cut_of, split_at
 from tlkit.features.store import kept_bytes
 from tlkit.planning.freezing import FreezePlan
@@ -46,7 +46,7 @@ START_SECONDS = 5.0
 tracing the pipeline, drawing."""
 
 PHASE_SECONDS = {"solve": 1.5, "fit": 6.0}
-"""Beside pictures: solving; tracing the training step and saving models."""
+"""Beside images: solving; tracing the training step and saving models."""
 
 ERROR = 1.6
 """Factor between the estimate and each end of the range that is given for it."""
@@ -57,14 +57,14 @@ BASE_BYTES = 0.6e9
 
 @dataclass(frozen=True)
 class Work:
-    """What a part of a network does for a picture: multiply-adds, and numbers written."""
+    """What a part of a network does for an image: multiply-adds, and numbers written."""
 
     multiply_adds: int
     numbers: int
 
 
 @dataclass(frozen=True)
-class Machine:
+class Throughput:
     """Speeds of this machine: multiply-adds and bytes a second."""
 
     multiply_adds: float
@@ -72,7 +72,7 @@ class Machine:
 
     @classmethod
     @functools.cache
-    def measure(cls) -> Machine:
+    def measure(cls) -> Throughput:
         """Time a matrix product of 1,024 and a copy of 32 MiB; a quarter of a second, once."""
         a, big = np.ones((1024, 1024), np.float32), np.ones(2**23, np.float32)
         other = np.empty_like(big)
@@ -81,7 +81,7 @@ class Machine:
         return cls(1024**3 / product, big.nbytes / copied)
 
     def seconds(self, work: Work) -> float:
-        """Return the time of a pass forward over one picture, among others of a batch."""
+        """Return the time of a pass forward over one image, among others of a batch."""
         product = work.multiply_adds / self.multiply_adds
         return SHARE * (product + 4 * work.numbers / self.bytes)
 
@@ -97,7 +97,7 @@ def _median_seconds(call: Callable[[], Any], times: int = 3) -> float:
 
 
 def _written(cost: LayerCost) -> int:
-    """Return how many numbers a layer writes for a picture; unknown sides count as 1."""
+    """Return how many numbers a layer writes for an image; unknown sides count as 1."""
     return math.prod(side or 1 for side in cost.shape[1:])
 
 
@@ -130,35 +130,35 @@ def estimate(
     Returns:
         `{"seconds": [low, high], "memory": bytes, "disk": bytes, "measured": bool, "phases":
         [{"name", "seconds": [low, high], "memory", "memory_per_image", "disk"}]}`: memory is the
-        peak of anonymous memory, of which each picture of a batch takes `memory_per_image`; disk
+        peak of anonymous memory, of which each image of a batch takes `memory_per_image`; disk
         what the feature cache and the run folder get.
     """
     network = keras.Model(built.inputs, built.features)
     below, above = work_of(network, plan.phases[0].freeze)
     whole = Work(below.multiply_adds + above.multiply_adds, below.numbers + above.numbers)
-    machine = Machine.measure()
+    machine = Throughput.measure()
     factor = _timed(network, prepared.spec.batch_size) / machine.seconds(whole) if measure else 1.0
     engine = min(ENGINE[n] for n in candidates(prepared.spec.engine, prepared.spec.deterministic))
-    pictures = {part: len(ids) for part, ids in prepared.split.ids().items()}
-    views = (plan.views - 1) * pictures["train"]
-    # The scan has just decoded every picture once, and found how long that takes here.
-    decode = prepared.seconds / max(1, sum(pictures.values()))
+    images = {part: len(ids) for part, ids in prepared.split.ids().items()}
+    views = (plan.views - 1) * images["train"]
+    # The scan has just decoded every image once, and found how long that takes here.
+    decode = prepared.seconds / max(1, sum(images.values()))
     phases, kept, pooled = [], False, bool(lookup(prepared.spec.task).solver)
     for phase in plan.phases:
         below, above = work_of(network, phase.freeze)
         passes = [factor * machine.seconds(work) for work in (below, above)]
         passes[0] *= engine
-        row = _phase(phase, pictures, views, decode, passes, kept)
+        row = _phase(phase, images, views, decode, passes, kept)
         held, each = _memory(network, above, phase)
         row["memory"] = held + prepared.spec.batch_size * each
         row["memory_per_image"] = each
-        row["disk"] = _disk(network, phase, sum(pictures.values()) + views, pooled)
+        row["disk"] = _disk(network, phase, sum(images.values()) + views, pooled)
         kept = phase.method == "solve"  # on its way the next phase's features are kept
         phases.append(row)
     seconds = START_SECONDS + sum(row["seconds"] for row in phases) + prepared.seconds
     last = plan.phases[-1]  # what is frozen in it is computed for the test part beside the others
     test = above if last.keeps_features else whole
-    seconds += pictures["test"] * factor * machine.seconds(test)
+    seconds += images["test"] * factor * machine.seconds(test)
     files = 3 * 4 * network.count_params()  # model.keras, checkpoints/best.keras, last.keras
     for row in phases:
         row["seconds"] = _range(row["seconds"])
@@ -176,14 +176,14 @@ def _range(seconds: float) -> list[float]:
 
 
 def _timed(network: keras.Model, batch_size: int) -> float:
-    """Return the measured seconds of a pass forward over one picture, in batches."""
+    """Return the measured seconds of a pass forward over one image, in batches."""
     images = np.zeros((batch_size, *network.input_shape[1:]), np.float32)
     return _median_seconds(lambda: network.predict_on_batch(images)) / batch_size
 
 
 def _phase(
     phase: Phase,
-    pictures: dict[str, int],
+    images: dict[str, int],
     views: int,
     decode: float,
     passes: list[float],
@@ -192,12 +192,12 @@ def _phase(
     """Return a phase's name and seconds.
 
     Args:
-        views: kept beside the pictures as they are.
+        views: kept beside the images as they are.
         passes: seconds of those below and above the cut.
     """
     below, above = passes
-    train, val = pictures["train"], pictures["val"]
-    features = (sum(pictures.values()) + views) * (decode + below)
+    train, val = images["train"], images["val"]
+    features = (sum(images.values()) + views) * (decode + below)
     seconds = PHASE_SECONDS[phase.method]
     if phase.method == "solve":
         return {"name": phase.name, "seconds": seconds + features}
@@ -210,7 +210,7 @@ def _phase(
 
 
 def _memory(network: keras.Model, above: Work, phase: Phase) -> tuple[int, int]:
-    """Return the peak of anonymous memory: whatever the batch, and for each picture in it.
+    """Return the peak of anonymous memory: whatever the batch, and for each image in it.
 
     The former is the process and weights, the latter what a batch leaves behind. Of the weights
     there are four copies (the model, the best so far, gradients, momenta) while fitting, two while
@@ -248,7 +248,7 @@ def memory_warning(made: dict[str, Any], batch_size: int, free: int | None) -> s
     return f"{text}a smaller --image-size or backbone"
 
 
-def _disk(network: keras.Model, phase: Phase, pictures: int, pooled: bool) -> int:
+def _disk(network: keras.Model, phase: Phase, images: int, pooled: bool) -> int:
     """Return the bytes of the features that are kept for a phase.
 
     Args:
@@ -258,8 +258,8 @@ def _disk(network: keras.Model, phase: Phase, pictures: int, pooled: bool) -> in
         return 0
     if phase.freeze.all_frozen:
         tensor = network.output
-        return 4 * pictures * math.prod(tensor.shape[-1:] if pooled else tensor.shape[1:])
-    return kept_bytes(cut_of(network, phase.freeze), pictures)
+        return 4 * images * math.prod(tensor.shape[-1:] if pooled else tensor.shape[1:])
+    return kept_bytes(cut_of(network, phase.freeze), images)
 
 
 def compare_estimate(made: dict[str, Any], took: float) -> dict[str, Any]:

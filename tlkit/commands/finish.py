@@ -11,8 +11,8 @@ import numpy as np
 
 from tlkit.compute.engines import CHECKED, disagreement, inference, reference
 from tlkit.compute.memory import halving
+from tlkit.data.feed.dataset import Prepared
 from tlkit.data.feed.examples import Examples
-from tlkit.data.feed.prepare import Prepared
 from tlkit.evaluate.evaluator import Consume, T, answered, answered_part, measured, together
 from tlkit.features.cut import cut_of, split_at
 from tlkit.features.rows import Rows
@@ -84,16 +84,16 @@ def measure_run(
     return metrics, task
 
 
-Answerer = Callable[[Examples, str, Consume[T]], T]
+Predict = Callable[[Examples, str, Consume[T]], T]
 """From a part and its name to what is made of the model's outputs for it."""
 
 
-def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> Answerer:
+def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> Predict:
     """Return what answers a part: by kept features where the last phase trained on such.
 
     No phase trained what lies below its cut, so the features are those of the delivered model; for
     the next run of another regime, head or seed they are there. What they give is held against the
-    whole model on the first pictures, as an engine is: it is the delivered model that is measured.
+    whole model on the first images, as an engine is: it is the delivered model that is measured.
     """
     model, store, progress = session.model, session.store, session.progress
     cut = cut_of(model, plan.phases[len(results) - 1].freeze) if results[-1].cached else None
@@ -101,7 +101,7 @@ def _answerer(plan: TrainPlan, results: list[PhaseResult], session: Session) -> 
     def answer(part: Examples, name: str, consume: Consume[T]) -> T:
         if cut is not None:
             rows, (_, suffix) = store.rows([cut], part), split_at(model, cut)
-            sample, *_ = next(iter(part.pictures(range(min(CHECKED, len(part))))))
+            sample, *_ = next(iter(part.batches(range(min(CHECKED, len(part))))))
             expected = reference(model, np.asarray(sample))
             say = partial(progress.say, name)
 
@@ -136,7 +136,7 @@ def _pieces(rows: Rows, size: int, count: int) -> Iterator[tuple[np.ndarray]]:
 
 
 def _test_metrics(
-    prepared: Prepared, task: Task, answer: Answerer, folder: RunFolder, progress: Progress
+    prepared: Prepared, task: Task, answer: Predict, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
     test, part = prepared.split.test, prepared.examples("test", task.encode)
     found = answer(part, "test", partial(measured, task, test, part.targets))

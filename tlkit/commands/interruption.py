@@ -12,7 +12,7 @@ from typing import Any
 from tlkit.backbones.catalog import MODEL
 from tlkit.compute.memory import is_out_of_memory
 from tlkit.data.example import Source
-from tlkit.data.feed.prepare import Prepared
+from tlkit.data.feed.dataset import Prepared
 from tlkit.data.membership import changes
 from tlkit.errors import (
     FULL,
@@ -120,7 +120,7 @@ def check_given(run: Run) -> None:
 
 
 def check_unchanged(prepared: Prepared, run: Run) -> None:
-    """Refuse to go on with other pictures: some trained on already could come into the test."""
+    """Refuse to go on with other images: some trained on already could come into the test."""
     before = run.members
     if before is None:  # of an earlier version
         ids = run.files.read_json("scan.json")["splits"]
@@ -133,7 +133,7 @@ def check_unchanged(prepared: Prepared, run: Run) -> None:
         )
     if found:
         raise RunFolderError(
-            f"run {run.folder}: the pictures in {run.spec.data} have changed since it was stopped: "
+            f"run {run.folder}: the images in {run.spec.data} have changed since it was stopped: "
             f"{'; '.join(found)}. Put them back, or train anew"
         )
 

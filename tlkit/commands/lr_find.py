@@ -19,7 +19,7 @@ from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import open_backbone, set_up
 from tlkit.compute.setup import machine, set_environment
-from tlkit.data.feed.prepare import prepare
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.errors import SpecError, TrainingError
 from tlkit.features.batches import FeatureBatches, computed
 from tlkit.features.cut import cut_of, split_at
@@ -121,7 +121,7 @@ def lr_find(
     shown = as_progress(progress)
     set_environment(spec)
     spec, given = open_backbone(spec, arrays.get("backbone"))
-    prepared = prepare(spec, arrays, shown)
+    prepared = load_dataset(spec, arrays, shown)
     devices = machine(spec)
     setup = set_up(prepared, given, devices)
     plan = plan_of(prepared, setup.built)
@@ -166,15 +166,15 @@ def _start(session: Session, phase: Phase, steps: int) -> tuple[keras.Model, Ite
         suffix = session.machine.share(suffix)
     epochs = range(steps)  # enough, of whatever length; each is drawn when it is reached
     if cuts := session.store.cuts(phase):
-        rows = session.store.rows(cuts, train.seen or train)
+        rows = session.store.rows(cuts, train.all_views or train)
         kept = FeatureBatches(
             rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs, train.views
         )
         batches = (kept[i] for i in range(steps))
     elif cut is not None:
-        batches = computed(session.store.function(cut), train.stream(phase.augment, epochs))
+        batches = computed(session.store.function(cut), train.epochs(phase.augment, epochs))
     else:
-        batches = iter(train.stream(phase.augment, epochs))
+        batches = iter(train.epochs(phase.augment, epochs))
     constant = dataclasses.replace(phase, schedule="constant")
     with session.machine.scope():
         optimizer = make_optimizer(constant, spec.optimizer, suffix, 1)

@@ -8,7 +8,7 @@ import math
 from tlkit.backbones.build import Built
 from tlkit.commands.estimate import BASE_BYTES, estimate, memory_warning
 from tlkit.compute.memory import free_bytes, resident_bytes
-from tlkit.data.feed.prepare import Prepared
+from tlkit.data.feed.dataset import Prepared
 from tlkit.errors import FreezeError
 from tlkit.planning import rules
 from tlkit.planning.make import make_plan, revised
@@ -49,7 +49,7 @@ def planned(
         choice = rules.views(spec.budget, math.sqrt(low * high))
         viewed = prepared.viewed(choice.value)
         if not find_problems(viewed.spec):  # views and mixup, say
-            progress.say("budget", f"{choice.value} view(s) of each picture: {choice.reason}")
+            progress.say("budget", f"{choice.value} view(s) of each image: {choice.reason}")
             plan = plan_of(viewed, built, callbacks)
             found = estimate(prepared, built, plan, measure)
     for line in _idle(prepared, plan, callbacks):

@@ -1,4 +1,4 @@
-"""What training sees of some pictures, drawn as a grid: changed at random, mixed, with targets."""
+"""What training sees of some images, drawn as a grid: changed at random, mixed, with targets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from tlkit.data.column import select
 from tlkit.data.feed.augment import augmenter
+from tlkit.data.feed.dataset import Prepared
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import batches
-from tlkit.data.feed.prepare import Prepared
 from tlkit.errors import DataError, SpecError
 from tlkit.lettering import lettering, missing_note
 from tlkit.places import check_png
@@ -22,11 +22,11 @@ from tlkit.tasks.drawing import save_figure
 from tlkit.tasks.registry import task_of
 from tlkit.tasks.task import Task
 
-MOST = 50
-"""Rows, and columns, that a grid may have: beyond, nobody can see a picture."""
+MAX_ROWS_OR_DRAWS = 50
+"""Rows, and columns, that a grid may have: beyond, nobody can see an image."""
 
 
-def check_grid(out: str | Path, pictures: int, draws: int) -> Path:
+def check_grid(out: str | Path, images: int, draws: int) -> Path:
     """Return the path of a preview to be drawn.
 
     Raises:
@@ -34,16 +34,16 @@ def check_grid(out: str | Path, pictures: int, draws: int) -> Path:
     """
     path = Path(out)
     check_png(path)
-    for name, value in (("pictures", pictures), ("draws", draws)):
-        if not 1 <= value <= MOST:
-            raise SpecError(f"{name}: Allowed: 1 to {MOST}. Received: {value}")
+    for name, value in (("images", images), ("draws", draws)):
+        if not 1 <= value <= MAX_ROWS_OR_DRAWS:
+            raise SpecError(f"{name}: Allowed: 1 to {MAX_ROWS_OR_DRAWS}. Received: {value}")
     return path
 
 
 def draw_preview(
-    prepared: Prepared, path: Path, pictures: int, draws: int, progress: Progress
+    prepared: Prepared, path: Path, images: int, draws: int, progress: Progress
 ) -> None:
-    """Draw `pictures` rows of the training part: each as it is, then as in `draws` epochs.
+    """Draw `images` rows of the training part: each as it is, then as in `draws` epochs.
 
     The rows are what an epoch begins with: with balanced sampling rare classes are there more
     often. MixUp and CutMix mix each row with the one above it.
@@ -54,7 +54,7 @@ def draw_preview(
     spec = prepared.spec
     task = task_of(spec, prepared.source.outputs)
     train = prepared.training(task)
-    order = train.balance.order(len(train), np.random.default_rng(spec.seed))[:pictures]
+    order = train.balance.order(len(train), np.random.default_rng(spec.seed))[:images]
     group = [prepared.split.train[i] for i in order]
     targets = select(train.targets, order)
     targets = task.soften(targets) if task.mixes else targets
@@ -106,7 +106,7 @@ def _draw(
     shown: Callable[[str], str],
 ) -> Figure:
     rows = len(columns[0][0])
-    # At least two inches a picture, so that two lines of text stand under it.
+    # At least two inches an image, so that two lines of text stand under it.
     inch = max(2.0, size / 100)
     figure = Figure((inch * len(columns), (inch + 0.4) * rows), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)

@@ -9,11 +9,11 @@ import keras
 
 from tlkit.backbones.build import Built, build_backbone, check_finite
 from tlkit.backbones.colours import Colours
-from tlkit.backbones.own.given import Given, build_given, open_given
-from tlkit.compute.devices import ONE_CPU, Machine
+from tlkit.backbones.own.user_model import UserModel, build_user_model, open_user_model
+from tlkit.compute.devices import ONE_CPU, Devices
 from tlkit.compute.setup import precision
 from tlkit.data.feed.colours import measure_colours
-from tlkit.data.feed.prepare import Prepared
+from tlkit.data.feed.dataset import Prepared
 from tlkit.planning.freezing import plan_freeze
 from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress
@@ -41,7 +41,7 @@ class Setup:
     task: Task
     built: Built
     model: keras.Model
-    devices: Machine = ONE_CPU
+    devices: Devices = ONE_CPU
 
     def session(
         self,
@@ -73,17 +73,19 @@ class Setup:
         )
 
 
-def open_backbone(spec: RunSpec, model: keras.Model | None = None) -> tuple[RunSpec, Given | None]:
+def open_backbone(
+    spec: RunSpec, model: keras.Model | None = None
+) -> tuple[RunSpec, UserModel | None]:
     """Open a backbone of the user's own; return the spec with its size, and its path in full."""
     if not spec.backbone.given:
         return spec, None
     keras.backend.clear_session()  # the layers that a function makes are numbered anew, as below
-    given = open_given(spec.backbone.name, model, spec.image_size)
+    given = open_user_model(spec.backbone.name, model, spec.image_size)
     backbone = spec.backbone.model_copy(update={"name": given.name})
     return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given
 
 
-def set_up(prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU) -> Setup:
+def set_up(prepared: Prepared, given: UserModel | None, machine: Devices = ONE_CPU) -> Setup:
     """Make the task, the backbone with its weights, and the whole model.
 
     Raises:
@@ -114,12 +116,12 @@ def set_up(prepared: Prepared, given: Given | None, machine: Machine = ONE_CPU) 
     return Setup(prepared, task, built, model, machine)
 
 
-def unweighted(spec: RunSpec, given: Given | None) -> Built:
+def unweighted(spec: RunSpec, given: UserModel | None) -> Built:
     """Build the backbone for its layers' names and sizes; nothing is loaded or downloaded."""
     return _backbone(spec, given, "none", None)
 
 
-def check_freeze(spec: RunSpec, given: Given | None) -> None:
+def check_freeze(spec: RunSpec, given: UserModel | None) -> None:
     """Answer a wrong freeze rule before the data are read and weights fetched.
 
     Raises:
@@ -129,9 +131,11 @@ def check_freeze(spec: RunSpec, given: Given | None) -> None:
         plan_freeze(unweighted(spec, given).layers, spec.freeze)
 
 
-def _backbone(spec: RunSpec, given: Given | None, weights: str, colours: Colours | None) -> Built:
+def _backbone(
+    spec: RunSpec, given: UserModel | None, weights: str, colours: Colours | None
+) -> Built:
     asked = spec.backbone
     if given is not None:
-        return build_given(given, asked.cut, asked.preprocessing)
+        return build_user_model(given, asked.cut, asked.preprocessing)
     whiten = spec.normalize == "pca"
     return build_backbone(asked.name, spec.size, weights, asked.alpha, colours, whiten)

@@ -26,7 +26,7 @@ from tlkit.commands.plan import plan_before, planned, say_memory, say_plan
 from tlkit.commands.preview import check_grid, draw_preview
 from tlkit.commands.setup import Setup, check_freeze, open_backbone, set_up, unweighted
 from tlkit.compute.setup import gpu_bytes, machine, set_environment
-from tlkit.data.feed.prepare import prepare
+from tlkit.data.feed.dataset import load_dataset
 from tlkit.data.feed.write_tfds import check_out, write_dataset
 from tlkit.data.membership import as_text
 from tlkit.places import check_free
@@ -80,7 +80,7 @@ def train(
     try:
         with starting(start, arrays):
             check_freeze(spec, given)
-            prepared = prepare(spec, arrays, shown, start.create)
+            prepared = load_dataset(spec, arrays, shown, start.create)
             devices = machine(spec)
             setup = set_up(prepared, given, devices)
             plan = planned(prepared, setup.built, shown, bool(callbacks))
@@ -114,7 +114,7 @@ def plan(
     set_environment(spec)
     spec, given = open_backbone(spec, arrays.get("backbone"))
     check_freeze(spec, given)
-    prepared = prepare(spec, arrays, shown)
+    prepared = load_dataset(spec, arrays, shown)
     made = planned(prepared, unweighted(spec, given), shown, measure=measure)
     say_memory(made, spec.batch_size, shown, gpu_bytes(machine(spec)))
     return made
@@ -147,7 +147,7 @@ def prepare_data(
     check_out(Path(out))
     spec, arrays = spec_of(data, val, test, fields, command="data prepare")
     shown = as_progress(progress)
-    write_dataset(prepare(spec, arrays, shown), Path(out), shown)
+    write_dataset(load_dataset(spec, arrays, shown), Path(out), shown)
     return Path(out)
 
 
@@ -158,19 +158,19 @@ def preview(
     *,
     val: Any = None,
     test: Any = None,
-    pictures: int = 8,
+    images: int = 8,
     draws: int = 6,
     progress: bool | Progress = True,
     **fields: Any,
 ) -> Path:
-    """Draw what training would see of some pictures: augmented, mixed, with their targets.
+    """Draw what training would see of some images: augmented, mixed, with their targets.
 
     Args:
         data, val, test, **fields: as for `train`; `augment`, `mirror`, `mixup`, `cutmix`,
             `balance`, `seed` and the size of the model's input count.
         out: the PNG file; a drawing of an earlier call is replaced.
-        pictures: rows of the grid.
-        draws: columns besides the picture as it is, each drawn as in another epoch.
+        images: rows of the grid.
+        draws: columns besides the image as it is, each drawn as in another epoch.
 
     Raises:
         TlkitError: bad input, or `out` cannot be written.
@@ -178,13 +178,13 @@ def preview(
     Example:
         tlkit.preview("flowers/", "seen.png", augment="strong", mixup=0.2)
     """
-    path = check_grid(out, pictures, draws)
+    path = check_grid(out, images, draws)
     spec, arrays = spec_of(data, val, test, fields, command="data preview")
     shown = as_progress(progress)
     spec, _ = open_backbone(spec, arrays.get("backbone"))
-    prepared = prepare(spec, arrays, shown)
+    prepared = load_dataset(spec, arrays, shown)
     with prepared.reading.told():
-        draw_preview(prepared, path, pictures, draws, shown)
+        draw_preview(prepared, path, images, draws, shown)
     return path
 
 
@@ -223,7 +223,7 @@ def resume(
     try:
         with disk_full_told(run.files):
             spec, given = open_backbone(asked)
-            prepared = prepare(spec, {}, shown)
+            prepared = load_dataset(spec, {}, shown)
             if started:
                 check_unchanged(prepared, run)
             devices = machine(spec)

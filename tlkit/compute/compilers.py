@@ -1,4 +1,4 @@
-"""Networks compiled by other libraries than Keras: each gives a function of a batch of pictures.
+"""Networks compiled by other libraries than Keras: each gives a function of a batch of images.
 
 All start from TensorFlow's graph with its weights as constants, and compute in float32 on a CPU,
 TensorFlow's own on whatever device there is.
@@ -23,12 +23,12 @@ Function = Callable[[np.ndarray], np.ndarray | list[np.ndarray]]
 """Gives, as `predict_on_batch` of Keras does, an array, or a list of them for several outputs."""
 
 STREAMS = 8
-"""Most pictures that OpenVINO computes side by side: a batch of 32 in pieces must keep all busy."""
+"""Most images that OpenVINO computes side by side: a batch of 32 in pieces must keep all busy."""
 
 PIECE = 2
-"""Pictures that a stream of OpenVINO takes at once. Measured on two cores, images/s for pieces of
+"""Images that a stream of OpenVINO takes at once. Measured on two cores, images/s for pieces of
 1, 2, 4, 8 and whole batches of 32 on all cores: MobileNetV2 285, 297, 236, 223 and 187,
-EfficientNetB0 171, 167, 158, 141 and 131, ResNet50 30 to 31: activations of few pictures stay in
+EfficientNetB0 171, 167, 158, 141 and 131, ResNet50 30 to 31: activations of few images stay in
 the processor's cache."""
 
 
@@ -74,7 +74,7 @@ def by_tensorflow(graph: Any) -> Function:
     return lambda x: _as_keras(as_list(call(tf.cast(x, given.dtype))))
 
 
-def by_openvino(graph: Any) -> Function:
+def compile_openvino(graph: Any) -> Function:
     """Return the graph on OpenVINO's CPU plugin, batches in pieces on all cores side by side."""
     import openvino
 
@@ -82,7 +82,7 @@ def by_openvino(graph: Any) -> Function:
     # Else a processor that has bfloat16 computes in it, at twice the speed: activations are then
     # off by 10% (12 flowers) to 25% (5 flowers) of their deviation. Heads solved on such lost
     # nothing there in the float32 model (three seeds each: +0.1 and +0.2 points), but a point on a
-    # third set, and no check on a few pictures tells one case from the other beforehand.
+    # third set, and no check on a few images tells one case from the other beforehand.
     settings = {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": "f32"}
     core = openvino.Core()
     # Its reader of files takes half a second where `openvino.convert_model` takes three, and unlike
@@ -109,7 +109,7 @@ def by_openvino(graph: Any) -> Function:
     def run(x: np.ndarray) -> np.ndarray | list[np.ndarray]:
         pieces.clear()
         for start in range(0, len(x), PIECE):
-            # The last piece of an odd batch is filled up with its last picture.
+            # The last piece of an odd batch is filled up with its last image.
             chosen = np.minimum(np.arange(start, start + PIECE), len(x) - 1)
             queue.start_async({0: x[chosen]}, start)
         queue.wait_all()
@@ -119,7 +119,7 @@ def by_openvino(graph: Any) -> Function:
     return run
 
 
-def by_onnxruntime(graph: Any) -> Function:
+def compile_onnxruntime(graph: Any) -> Function:
     """Return the graph, converted by tf2onnx, on ONNX Runtime's CPU provider."""
     import onnxruntime
 

@@ -12,7 +12,7 @@ import keras
 
 
 @dataclass(frozen=True)
-class Machine:
+class Devices:
     """Devices of a run.
 
     Attributes:
@@ -43,7 +43,7 @@ class Machine:
         return "auto" if keras.backend.backend() == "jax" or self.kind != "cpu" else False
 
 
-ONE_CPU = Machine()
+ONE_CPU = Devices()
 
 
 class Replicas(keras.distribution.DataParallel):
@@ -65,7 +65,7 @@ class Replicas(keras.distribution.DataParallel):
         return keras.distribution.distribute_tensor(tensor, super().get_data_layout(tensor.shape))
 
 
-def data_parallel(kind: str, devices: Sequence[str]) -> Machine:
+def data_parallel(kind: str, devices: Sequence[str]) -> Devices:
     """Return several devices of the JAX backend that share each batch.
 
     Losses, gradients and batch statistics are those of the whole batch, as on one device.
@@ -82,7 +82,7 @@ def data_parallel(kind: str, devices: Sequence[str]) -> Machine:
         model.train_on_batch = replicas.scope()(model.train_on_batch)
         return model
 
-    return Machine(kind, tuple(devices), replicas.scope, share)
+    return Devices(kind, tuple(devices), replicas.scope, share)
 
 
 def precision_of(model: keras.Model) -> str:

@@ -2,7 +2,7 @@
 
 Keras's own `predict_on_batch` runs everywhere and sets the numbers. On TensorFlow a graph whose
 weights are constants computes the same quicker; OpenVINO and ONNX Runtime, where installed, are
-quicker still on a CPU. Each is admitted only if it agrees with Keras on real pictures, and the
+quicker still on a CPU. Each is admitted only if it agrees with Keras on real images, and the
 quickest of a short timed trial is taken.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 from tlkit.compute.compilers import (
     Function,
     as_list,
-    by_onnxruntime,
-    by_openvino,
     by_tensorflow,
+    compile_onnxruntime,
+    compile_openvino,
     frozen_graph,
 )
 from tlkit.errors import SpecError
@@ -56,16 +56,16 @@ admitted. Sums of float32 in another order differ by up to 1e-5 here; a wrong la
 than 1e-3. Half precision keeps 8 (bfloat16) or 11 bits of a number."""
 
 TRIAL = 16
-"""Pictures on which engines are timed."""
+"""Images on which engines are timed."""
 
 CHECKED = 8
-"""Pictures on which engines are compared with Keras: it runs them layer by layer, which is slow."""
+"""Images on which engines are compared with Keras: it runs them layer by layer, which is slow."""
 
 LARGEST = 2**28
 """Parameters up to which weights are made constants: a graph must stay below 2 GiB."""
 
 WORTHWHILE = 256
-"""Pictures from which `inference` makes a graph: for fewer Keras's own function is as quick."""
+"""Images from which `inference` makes a graph: for fewer Keras's own function is as quick."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def candidates(wanted: str, deterministic: bool) -> tuple[str, ...]:
 def choose(
     model: keras.Model,
     names: Sequence[str],
-    pictures: int,
+    images: int,
     sample: np.ndarray,
     progress: Progress,
 ) -> tuple[Engine, Function]:
@@ -157,8 +157,8 @@ def choose(
 
     Args:
         names: see `candidates`; if it is one alone, it is taken if it agrees.
-        pictures: how many there are to compute: a conversion must be worth its time.
-        sample: real pictures float32 (n, ...), for check and trial.
+        images: how many there are to compute: a conversion must be worth its time.
+        sample: real images float32 (n, ...), for check and trial.
 
     Raises:
         SpecError: the one engine asked for does not agree with Keras.
@@ -172,7 +172,7 @@ def choose(
     expected = reference(model, sample)
     graph = frozen_graph(model)
     for name in names:
-        if len(names) > 1 and not _is_worth_it(name, best, pictures, model):
+        if len(names) > 1 and not _is_worth_it(name, best, images, model):
             continue
         function = _COMPILERS[name](graph)
         difference, allowed = disagreement(model, as_list(function(sample[:CHECKED])), expected)
@@ -194,7 +194,7 @@ def choose(
 
 
 def reference(model: keras.Model, sample: np.ndarray) -> list[np.ndarray]:
-    """Return Keras's own outputs, one by one, for the first `CHECKED` of some pictures."""
+    """Return Keras's own outputs, one by one, for the first `CHECKED` of some images."""
     return as_list(model(sample[:CHECKED], training=False))
 
 
@@ -216,7 +216,7 @@ def disagreement(
 
 
 def _race(functions: Sequence[Function], sample: np.ndarray) -> list[float]:
-    """Return the pictures a second of each; in turns, so that a busy machine slows all alike."""
+    """Return the images a second of each; in turns, so that a busy machine slows all alike."""
     seconds = [[] for _ in functions]
     for round_ in range(3):
         for function, times in zip(functions, seconds, strict=True):
@@ -227,11 +227,11 @@ def _race(functions: Sequence[Function], sample: np.ndarray) -> list[float]:
     return [len(sample) / min(times) for times in seconds]
 
 
-def _is_worth_it(name: str, best: Engine, pictures: int, model: keras.Model) -> bool:
+def _is_worth_it(name: str, best: Engine, images: int, model: keras.Model) -> bool:
     """Tell whether trying `name` may save more time than its conversion takes."""
     if name not in CONVERSION or best.name == KERAS:
         return True
-    saved = pictures / best.images_per_second * GAIN
+    saved = images / best.images_per_second * GAIN
     return _is_float32(model) and saved > CONVERSION[name]
 
 
@@ -242,9 +242,9 @@ def build(name: str, model: keras.Model) -> Function:
     return _COMPILERS[name](frozen_graph(model))
 
 
-def inference(model: keras.Model, pictures: int) -> Function:
-    """Return the quickest function that needs no check, for about `pictures` pictures."""
-    quick = keras.backend.backend() == "tensorflow" and pictures >= WORTHWHILE
+def inference(model: keras.Model, images: int) -> Function:
+    """Return the quickest function that needs no check, for about `images` images."""
+    quick = keras.backend.backend() == "tensorflow" and images >= WORTHWHILE
     return build(TENSORFLOW if quick else KERAS, model)
 
 
@@ -264,6 +264,6 @@ def _has_gpu() -> bool:
 
 _COMPILERS: dict[str, Callable[[Any], Function]] = {
     TENSORFLOW: by_tensorflow,
-    OPENVINO: by_openvino,
-    ONNXRUNTIME: by_onnxruntime,
+    OPENVINO: compile_openvino,
+    ONNXRUNTIME: compile_onnxruntime,
 }

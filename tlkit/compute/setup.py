@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tlkit.compute.devices import Machine, data_parallel
+from tlkit.compute.devices import Devices, data_parallel
 from tlkit.compute.engines import check_engine
 from tlkit.errors import SpecError
 from tlkit.spec.run import RunSpec
@@ -142,7 +142,7 @@ def jax_names(device: str) -> list[str]:
     return [f"{each.platform}:{each.id}" for each in _jax_devices(device)]
 
 
-def machine(spec: RunSpec) -> Machine:
+def machine(spec: RunSpec) -> Devices:
     """Return the devices of a run; after `set_environment`.
 
     Several share each batch: through `tf.distribute.MirroredStrategy`, or on the JAX backend
@@ -151,7 +151,7 @@ def machine(spec: RunSpec) -> Machine:
     if keras.backend.backend() == "jax":
         names = jax_names(spec.device)
         kind = names[0].partition(":")[0]
-        return data_parallel(kind, names) if len(names) > 1 else Machine(kind, tuple(names))
+        return data_parallel(kind, names) if len(names) > 1 else Devices(kind, tuple(names))
     kind, _, which = spec.device.partition(":")
     if kind == "cpu" and which:
         names = tuple(f"CPU:{n}" for n in which.split(","))
@@ -159,11 +159,11 @@ def machine(spec: RunSpec) -> Machine:
         names = tuple(f"GPU:{n}" for n in range(len(tf.config.get_visible_devices("GPU"))))
         names = names if which == "all" or "," in which else names[:1]
     if len(names) < 2:
-        return Machine("gpu", names) if names else Machine()
-    return Machine(kind, names, tf.distribute.MirroredStrategy(list(names)).scope)
+        return Devices("gpu", names) if names else Devices()
+    return Devices(kind, names, tf.distribute.MirroredStrategy(list(names)).scope)
 
 
-def gpu_bytes(devices: Machine) -> int | None:
+def gpu_bytes(devices: Devices) -> int | None:
     """Return the memory that a step may take on the GPUs of a run, all of them; None: it has none.
 
     None as well where the library does not tell.

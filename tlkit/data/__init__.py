@@ -1,1 +1,1 @@
-"""From a person's pictures to batches: sources, scan, split, decoding, pipeline."""
+"""From a person's images to batches: sources, scan, split, decoding, pipeline."""

@@ -1,4 +1,4 @@
-"""Against imbalance: how much each training picture weighs, and how often it is drawn."""
+"""Against imbalance: how much each training image weighs, and how often it is drawn."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Balance:
     """What is done about imbalance in training; at most one of the two is there.
 
     Attributes:
-        weights: on the loss of each picture (n,) or of each of its labels (n, labels); mean 1.
-        draws: how often each picture is drawn in an epoch, on average (n,); mean 1.
+        weights: on the loss of each image (n,) or of each of its labels (n, labels); mean 1.
+        draws: how often each image is drawn in an epoch, on average (n,); mean 1.
     """
 
     weights: np.ndarray | None = None
@@ -21,11 +21,11 @@ class Balance:
 
     @property
     def whole(self) -> np.ndarray | None:
-        """Weights for a problem that is solved on all pictures at once, instead of by draws."""
+        """Weights for a problem that is solved on all images at once, instead of by draws."""
         return self.weights if self.draws is None else self.draws
 
     def order(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Return the indices of an epoch of `count` pictures, in random order.
+        """Return the indices of an epoch of `count` images, in random order.
 
         Each is drawn as often as `draws` says, rounded up or down at random (systematic sampling,
         Madow 1949): less by chance than with independent draws, and none is forgotten for long.
@@ -39,7 +39,7 @@ class Balance:
 
 
 UNBALANCED = Balance()
-"""Nothing is done: each picture weighs 1 and is drawn once."""
+"""Nothing is done: each image weighs 1 and is drawn once."""
 
 
 def inverse_frequency(counts: np.ndarray) -> np.ndarray:

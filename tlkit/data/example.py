@@ -31,7 +31,7 @@ PARTS = {
 
 
 class Facts(NamedTuple):
-    """What is known of a picture's pixels without decoding it: see `look.Finding`."""
+    """What is known of an image's pixels without decoding it: see `look.Finding`."""
 
     transparent: bool
     largest: int
@@ -55,7 +55,7 @@ class FileLabel:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Example:
-    """One picture with its label: a file, a record or an array.
+    """One image with its label: a file, a record or an array.
 
     Attributes:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
@@ -63,8 +63,8 @@ class Example:
         path: the file, or None for others.
         pixels: uint8 or float32, 0-255, RGB (height, width, 3) or with alpha (..., 4); None for
             others.
-        records, number: the data set whose record of this number holds the picture.
-        digest: content hash of the picture, where it is known without reading it; then it is known
+        records, number: the data set whose record of this number holds the image.
+        digest: content hash of the image, where it is known without reading it; then it is known
             to be decodable too.
         group: name of what it belongs to with others, such as a patient or a clip; they stay on
             one side of every split. None: to nothing.
@@ -88,7 +88,7 @@ class Example:
         return (*own, self.label.path) if isinstance(self.label, FileLabel) else own
 
     def read(self) -> bytes:
-        """Return the bytes that tell this picture's content from another's.
+        """Return the bytes that tell this image's content from another's.
 
         Raises:
             OSError: the file or the record cannot be read.
@@ -98,14 +98,14 @@ class Example:
         if self.records is not None:
             return self.records.image(self.number, self.digest)
         pixels = self.pixels
-        if pixels.dtype != np.uint8:  # the same picture, whatever type it was given as
+        if pixels.dtype != np.uint8:  # the same image, whatever type it was given as
             whole = pixels.astype(np.uint8)
             pixels = whole if np.array_equal(whole, pixels) else pixels
         return str(pixels.shape).encode() + pixels.tobytes()
 
 
 def content_digest(content: bytes) -> str:
-    """Return the hash by which pictures are told apart."""
+    """Return the hash by which images are told apart."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 

@@ -54,14 +54,14 @@ def in_order(name: str, found: set[str], option: str, declared: Sequence[str]) -
         option: where they were declared.
 
     Raises:
-        DataError: a name was declared that no training picture has, or another found.
+        DataError: a name was declared that no training image has, or another found.
     """
     if not declared:
         return tuple(sorted_labels(found))
     if missing := [x for x in declared if x not in found]:
         raise DataError(
-            f"{name}: no training picture is labelled with {', '.join(map(repr, missing))}; leave "
-            f"it out of {option}, or add pictures. Received: {', '.join(declared)}"
+            f"{name}: no training image is labelled with {', '.join(map(repr, missing))}; leave "
+            f"it out of {option}, or add images. Received: {', '.join(declared)}"
         )
     if unknown := found - set(declared):
         raise DataError(
@@ -73,7 +73,7 @@ def in_order(name: str, found: set[str], option: str, declared: Sequence[str]) -
 
 
 def class_in_array(value: Any, names: Sequence[str], where: str) -> str:
-    """Return the class that stands beside a picture: a whole number, a one-hot row or a name.
+    """Return the class that stands beside an image: a whole number, a one-hot row or a name.
 
     Args:
         names: of the classes 0, 1, ...; empty: they are called by their numbers.
@@ -102,7 +102,7 @@ def class_in_array(value: Any, names: Sequence[str], where: str) -> str:
 
 
 def labels_in_array(value: Any, names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the labels that stand beside a picture: a row of 0 and 1, or a list of names.
+    """Return the labels that stand beside an image: a row of 0 and 1, or a list of names.
 
     Args:
         names: of the places in the row; empty: they are called by their numbers.

@@ -53,7 +53,7 @@ def split(
 
     The order in which examples come in, and the name of their folder, do not matter: they are
     drawn by a hash of seed and content, groups by seed and name. Examples of the same content or
-    group stay on one side; where a given validation or test part repeats a training picture, the
+    group stay on one side; where a given validation or test part repeats a training image, the
     training part gives it up, with the rest of its group.
 
     Args:
@@ -90,7 +90,7 @@ def split(
     drawn = {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
     chosen = {part: drawn.get(part, []) or usable.get(part, []) for part in ("val", "test")}
     if not chosen["val"]:
-        raise DataError("validation data: no usable picture to choose the best model by")
+        raise DataError("validation data: no usable image to choose the best model by")
     notes = [rarity.rare_note(dropped, targets, unit)] if dropped else []
     unmeasured = rarity.unmeasured_note(drawn["train"], chosen["val"] + chosen["test"], targets)
     notes += [unmeasured] if unmeasured else []
@@ -135,7 +135,7 @@ def _in_order(
 ) -> tuple[list[Unit], list[Example]]:
     """Return the units in the order in which they are drawn, and examples that only train.
 
-    These are one picture under two labels: no truth to measure against; and the rest of its unit.
+    These are one image under two labels: no truth to measure against; and the rest of its unit.
     """
     examples = sorted(examples, key=lambda e: e.id)
     numbers, labels = number_units(examples, digests), defaultdict(set)

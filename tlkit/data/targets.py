@@ -80,10 +80,10 @@ class Targets(ABC):
 
     @abstractmethod
     def from_array(self, value: Any, where: str) -> Label:
-        """Read the label that stands beside a picture in an array."""
+        """Read the label that stands beside an image in an array."""
 
     def join(self, labels: Sequence[Label]) -> Label | None:
-        """Return the label of a picture that has these in several rows; None: it stays several."""
+        """Return the label of an image that has these in several rows; None: it stays several."""
         return None
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Targets(ABC):
         """Raise a DataError if the usable examples are too few to split, whatever their labels."""
         if len(usable) < self.images:
             raise DataError(
-                f"data: needs at least {self.images} usable pictures, to train, validate and test "
+                f"data: needs at least {self.images} usable images, to train, validate and test "
                 f"with. Received: {len(usable)}"
             )
 
@@ -139,7 +139,7 @@ class _NameTargets(Targets):
 
 @dataclass(frozen=True)
 class ClassTargets(_NameTargets):
-    """One class a picture."""
+    """One class an image."""
 
     task: ClassVar[str] = "classification"
     stored: ClassVar[str | None] = "name"
@@ -167,7 +167,7 @@ class ClassTargets(_NameTargets):
         found = {example.label for example in examples}
         if len(found) < 2:
             raise DataError(
-                f"{name}: needs at least two classes, each a folder of pictures. "
+                f"{name}: needs at least two classes, each a folder of images. "
                 f"Received: {sorted_labels(found)}"
             )
         return self._in_order(name, found)
@@ -187,7 +187,7 @@ class ClassTargets(_NameTargets):
 
 @dataclass(frozen=True)
 class LabelsTargets(_NameTargets):
-    """Any number of labels a picture."""
+    """Any number of labels an image."""
 
     task: ClassVar[str] = "multilabel"
     stored: ClassVar[str | None] = "names"
@@ -225,7 +225,7 @@ class LabelsTargets(_NameTargets):
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
         found = {label for example in examples for label in example.label}
         if not found:
-            raise DataError(f"{name}: no picture has a label")
+            raise DataError(f"{name}: no image has a label")
         return self._in_order(name, found)
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
@@ -248,7 +248,7 @@ class LabelsTargets(_NameTargets):
 
 @dataclass(frozen=True)
 class NumberTargets(Targets):
-    """One or several numbers a picture."""
+    """One or several numbers an image."""
 
     task: ClassVar[str] = "regression"
     stored: ClassVar[str | None] = "numbers"
@@ -277,7 +277,7 @@ class NumberTargets(Targets):
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
         counts = {len(example.label) for example in examples}
         if len(counts) != 1:
-            raise DataError(f"{name}: each picture needs equally many numbers. Received: {counts}")
+            raise DataError(f"{name}: each image needs equally many numbers. Received: {counts}")
         (count,) = counts
         if self.names and len(self.names) != count:
             raise DataError(

@@ -1,1 +1,1 @@
-"""How good a model is: numbers, files and pictures."""
+"""How good a model is: numbers, files and images."""

@@ -35,7 +35,7 @@ def answered(
         examples: how many are in all of them.
     """
     function = inference(model, examples)
-    with progress.bar(label, "pictures", examples) as advance:
+    with progress.bar(label, "images", examples) as advance:
         for images, *_ in batches:
             given = keras.tree.map_structure(np.asarray, images)
             rows = np.asarray(function(given)).astype(np.float32)
@@ -72,7 +72,7 @@ def answered_part(
     """Return what `consume` makes of the model's outputs for a part."""
 
     def answer(size: int) -> T:
-        pictures = part.batched(size).pictures(range(len(part)))
-        return consume(answered(model, pictures, len(part), progress, label))
+        images = part.batched(size).batches(range(len(part)))
+        return consume(answered(model, images, len(part), progress, label))
 
     return halving(answer, part.batch_size, label, partial(progress.say, label))

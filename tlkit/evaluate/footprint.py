@@ -1,4 +1,4 @@
-"""What a model takes where it is used: time for a picture, and room on disk."""
+"""What a model takes where it is used: time for an image, and room on disk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CALLS, WARM_CALLS = 15, 3
 
 
 def latency(model: keras.Model) -> float:
-    """Return milliseconds for one picture, as Keras predicts it."""
-    picture = np.zeros((1, *model.input_shape[1:]), np.float32)
+    """Return milliseconds for one image, as Keras predicts it."""
+    image = np.zeros((1, *model.input_shape[1:]), np.float32)
     taken = []
     for _ in range(WARM_CALLS + CALLS):
         start = time.perf_counter()
-        model.predict_on_batch(picture)
+        model.predict_on_batch(image)
         taken.append(time.perf_counter() - start)
     return round(1000 * statistics.median(taken[WARM_CALLS:]), 2)
 

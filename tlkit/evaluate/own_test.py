@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tlkit.data.example import Example
-from tlkit.data.feed.prepare import open_spec
+from tlkit.data.feed.dataset import open_spec
 from tlkit.data.membership import Members, changes, members
 from tlkit.errors import DataError
 from tlkit.runfolder.folder import RunFolder
@@ -33,7 +33,7 @@ def own_test(folder: RunFolder, spec: RunSpec, kept: Members | None) -> list[Exa
     found = [e for e in parts.get("test", parts["train"]) if e.id in wanted]
     if len(found) != len(wanted):
         raise DataError(
-            f"run {folder.path}: {len(wanted) - len(found)} of its {len(wanted)} test pictures "
+            f"run {folder.path}: {len(wanted) - len(found)} of its {len(wanted)} test images "
             f"are no longer in {spec.data}"
         )
     return found

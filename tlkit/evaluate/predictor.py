@@ -1,4 +1,4 @@
-"""Labels for pictures: files, folders, arrays."""
+"""Labels for images: files, folders, arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tlkit.data.pictures.files import read_file
 from tlkit.data.pictures.header import is_deep, read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering
 from tlkit.data.readers.arrays import colours, value_range
-from tlkit.data.readers.open import picture_files
+from tlkit.data.readers.open import image_files
 from tlkit.data.scan.pixel_facts import say_deep
 from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
@@ -25,7 +25,7 @@ from tlkit.tasks.task import Task
 BATCH = 32
 
 HELD = 2**28
-"""Bytes of files and pixels in one batch above which no further picture joins it."""
+"""Bytes of files and pixels in one batch above which no further image joins it."""
 
 
 def predict_items(
@@ -35,49 +35,49 @@ def predict_items(
     progress: Progress,
     rendering: Rendering = PLAIN,
 ) -> list[dict[str, Any]]:
-    """Predict pictures in the order given; a bad one never stops the others.
+    """Predict images in the order given; a bad one never stops the others.
 
     Args:
-        answer: from a list of encoded pictures to the model's outputs (n, outputs).
+        answer: from a list of encoded images to the model's outputs (n, outputs).
         items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
         rendering: how `answer` decodes; where 16-bit samples do not fit it, that is said.
 
     Returns:
-        For each picture a dict with `path`, the fields of `task.decode` (for classification
+        For each image a dict with `path`, the fields of `task.decode` (for classification
         `label`, `score` and `probabilities`), and `error`, which says why the others are None.
 
     Raises:
-        DataError: a folder holds no pictures.
+        DataError: a folder holds no images.
     """
     found = _listed(items)
     results: list[dict[str, Any]] = []
     deep: dict[str, int] = {}
-    with progress.bar("predict", "pictures", len(found)) as advance:
+    with progress.bar("predict", "images", len(found)) as advance:
         for batch in _batches(found):
             answers = _answer_usable(answer, batch)
-            for picture, row in zip(batch, answers, strict=True):
-                results.append(_prediction(picture.name, row, task, picture.error))
+            for image, row in zip(batch, answers, strict=True):
+                results.append(_prediction(image.name, row, task, image.error))
             deep.update(_depths(batch))
             advance(len(batch))
     _say_depths(deep, rendering, progress)
     return results
 
 
-def _depths(batch: list[_Picture]) -> dict[str, int]:
-    """Return the largest sample of each 16-bit picture that was answered."""
+def _depths(batch: list[_Image]) -> dict[str, int]:
+    """Return the largest sample of each 16-bit image that was answered."""
     deep = (p for p in batch if p.error is None and is_deep(p.content))
     return {p.name: int(samples(p.content)[..., :3].max()) for p in deep}
 
 
 def _say_depths(deep: dict[str, int], rendering: Rendering, progress: Progress) -> None:
-    """Say how 16-bit pictures were read, where there were any."""
+    """Say how 16-bit images were read, where there were any."""
     clipped = sum(largest > rendering.top for largest in deep.values())
     facts = {"count": len(deep), "largest": max(deep.values(), default=0), "bits": rendering.bits}
     say_deep({**facts, "clipped": {"count": clipped}}, progress, options=False)
 
 
 @dataclass
-class _Picture:
+class _Image:
     """What was read of one item; `error` says why it is not to be decoded."""
 
     name: str
@@ -86,12 +86,12 @@ class _Picture:
     weight: int = 0
 
 
-def _batches(found: list[tuple[str, Any]]) -> Iterator[list[_Picture]]:
+def _batches(found: list[tuple[str, Any]]) -> Iterator[list[_Image]]:
     """Read the items in batches of up to `BATCH`, fewer where they are large."""
-    batch: list[_Picture] = []
+    batch: list[_Image] = []
     for name, item in found:
         batch.append(_read(name, item))
-        if len(batch) == BATCH or sum(picture.weight for picture in batch) > HELD:
+        if len(batch) == BATCH or sum(image.weight for image in batch) > HELD:
             yield batch
             batch = []
     if batch:
@@ -99,27 +99,27 @@ def _batches(found: list[tuple[str, Any]]) -> Iterator[list[_Picture]]:
 
 
 def _answer_usable(
-    answer: Callable[[list[bytes]], np.ndarray], batch: list[_Picture]
+    answer: Callable[[list[bytes]], np.ndarray], batch: list[_Image]
 ) -> list[np.ndarray | None]:
-    """Return the model's row for each picture, or None; each is decoded once if all are whole."""
+    """Return the model's row for each image, or None; each is decoded once if all are whole."""
     try:
         return _answer(answer, batch)
     except UNDECODABLE:
-        for picture in batch:
-            picture.error = picture.error or why_undecodable(picture.content)
+        for image in batch:
+            image.error = image.error or why_undecodable(image.content)
     return _answer(answer, batch)
 
 
-def _answer(answer: Callable[[list[bytes]], np.ndarray], batch: list[_Picture]) -> list:
-    good = [picture.content for picture in batch if picture.error is None]
+def _answer(answer: Callable[[list[bytes]], np.ndarray], batch: list[_Image]) -> list:
+    good = [image.content for image in batch if image.error is None]
     rows = iter(answer(good) if good else ())
-    return [next(rows) if picture.error is None else None for picture in batch]
+    return [next(rows) if image.error is None else None for image in batch]
 
 
 def _listed(items: Any) -> list[tuple[str, Any]]:
-    """Return (name, file or array) of every picture in `items`, folders unfolded."""
+    """Return (name, file or array) of every image in `items`, folders unfolded."""
     if isinstance(items, np.ndarray):
-        # (n, height, width) is a batch of grey pictures, as it is for training.
+        # (n, height, width) is a batch of grey images, as it is for training.
         batch = items.ndim == 4 or (items.ndim == 3 and items.shape[-1] not in (1, 3, 4))
         items = list(items) if batch else [items]
     elif isinstance(items, str | Path):
@@ -131,39 +131,39 @@ def _listed(items: Any) -> list[tuple[str, Any]]:
             continue
         path = Path(item)
         if path.is_dir():
-            files = picture_files(path)
+            files = image_files(path)
             if not files:
-                raise DataError(f"{path}: holds no pictures")
+                raise DataError(f"{path}: holds no images")
             found += [(printable(str(file)), file) for file in files]
         else:
             found.append((printable(str(item)), path))
     return found
 
 
-def _read(name: str, item: Any) -> _Picture:
+def _read(name: str, item: Any) -> _Image:
     try:
         content = _as_png(item) if isinstance(item, np.ndarray) else read_file(item)
     except DataError as error:
-        return _Picture(name, error=str(error))
+        return _Image(name, error=str(error))
     except OSError as error:
-        return _Picture(name, error=f"cannot be read: {error.strerror}")
+        return _Image(name, error=f"cannot be read: {error.strerror}")
     header = read_header(content)
     if header.problem:
-        return _Picture(name, error=header.problem)
-    return _Picture(name, content, None, len(content) + header.width * header.height)
+        return _Image(name, error=header.problem)
+    return _Image(name, content, None, len(content) + header.width * header.height)
 
 
 def _as_png(pixels: np.ndarray) -> bytes:
-    picture = colours(pixels)
-    low, high = value_range([picture])
+    image = colours(pixels)
+    low, high = value_range([image])
     # Values up to 1 were scaled already: answered as they are, they would all look black.
-    if picture.dtype != np.uint8 and not (low >= 0 and high <= 255 and (high > 1 or high == 0)):
+    if image.dtype != np.uint8 and not (low >= 0 and high <= 255 and (high > 1 or high == 0)):
         raise DataError(
             "pixel values must lie between 0 and 255 (tlkit does the scaling). "
             f"Received: {low:g} to {high:g}"
         )
     file = io.BytesIO()
-    Image.fromarray(picture.round().astype(np.uint8)).save(file, "PNG")
+    Image.fromarray(image.round().astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Test-time views: answers averaged over a picture and its mirror image."""
+"""Test-time views: answers averaged over an image and its mirror image."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ def averaging(model: keras.Model, views: int, mirror: bool, flip: Flip) -> keras
     2012, section 4.1, who average over crops as well), in twice the time.
 
     Args:
-        model: pictures (n, height, width, 3) in, answers (n, outputs) out; its layers are shared.
+        model: images (n, height, width, 3) in, answers (n, outputs) out; its layers are shared.
         views: 1 or 2.
-        mirror: whether a mirrored picture may be of the same class.
-        flip: mirrors the answers to mirrored pictures back.
+        mirror: whether a mirrored image may be of the same class.
+        flip: mirrors the answers to mirrored images back.
 
     Raises:
         SpecError: other numbers of views, or two where `mirror` is false.
     """
     if views not in (1, 2):
         raise SpecError(
-            "views: 1 (the picture as it is) or 2 (also mirrored) when a model answers. "
+            "views: 1 (the image as it is) or 2 (also mirrored) when a model answers. "
             f"Received: {views}"
         )
     if views == 1:
         return model
     if not mirror:
         raise SpecError(
-            "views: 2 mirrors pictures, which this run excludes (mirror: false). Allowed: 1. "
+            "views: 2 mirrors images, which this run excludes (mirror: false). Allowed: 1. "
             "Received: 2"
         )
-    pictures = keras.Input(model.input_shape[1:])
-    mirrored = keras.ops.flip(pictures, axis=2)
-    answers = keras.layers.Average(dtype="float32")([model(pictures), flip(model(mirrored))])
-    return keras.Model(pictures, answers)
+    images = keras.Input(model.input_shape[1:])
+    mirrored = keras.ops.flip(images, axis=2)
+    answers = keras.layers.Average(dtype="float32")([model(images), flip(model(mirrored))])
+    return keras.Model(images, answers)

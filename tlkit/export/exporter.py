@@ -35,8 +35,8 @@ def export_checked(
     Args:
         rendering: how the run decodes transparency and 16-bit samples.
         out: a new or empty folder.
-        encoded: bytes of picture files to compare on.
-        answer: the run's own outputs (n, outputs) for encoded pictures.
+        encoded: bytes of image files to compare on.
+        answer: the run's own outputs (n, outputs) for encoded images.
 
     Raises:
         ParityError: it answers otherwise; nothing is left.
@@ -50,7 +50,7 @@ def export_checked(
     except OSError as error:
         raise ExportError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     progress.say(
-        "parity", f"{len(encoded)} pictures answered alike, largest difference {difference:.1g}"
+        "parity", f"{len(encoded)} images answered alike, largest difference {difference:.1g}"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tlkit.data.feed.prepare import open_spec
+from tlkit.data.feed.dataset import open_spec
 from tlkit.data.pictures.decode import decode, why_undecodable
 from tlkit.errors import DataError, ParityError
 from tlkit.export.savedmodel import SavedModel
@@ -22,29 +22,29 @@ TOLERANCE = 1e-4
 compute in float32, whose rounding through a hundred layers was seen to stay below 1e-5. Within it
 labels can differ only where two probabilities are equal for all purposes."""
 
-PICTURES = 32
-"""Pictures that are compared."""
+IMAGES = 32
+"""Images that are compared."""
 
 
-def made_up_pictures(count: int = PICTURES) -> list[bytes]:
-    """Return PNG files for a run whose own pictures are gone.
+def made_up_images(count: int = IMAGES) -> list[bytes]:
+    """Return PNG files for a run whose own images are gone.
 
     Smooth, since random noise makes every network answer alike.
     """
-    random, pictures = np.random.default_rng(0), []
+    random, images = np.random.default_rng(0), []
     for _ in range(count):
         coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
         file = io.BytesIO()
         Image.fromarray(coarse).resize((300, 200), Image.Resampling.BICUBIC).save(file, "PNG")
-        pictures.append(file.getvalue())
-    return pictures
+        images.append(file.getvalue())
+    return images
 
 
 def check_parity(exported: SavedModel, encoded: Sequence[bytes], expected: np.ndarray) -> float:
     """Compare an export with its run, through both signatures.
 
     Args:
-        encoded: bytes of picture files.
+        encoded: bytes of image files.
         expected: the run's outputs (n, outputs) for them.
 
     Returns:
@@ -84,11 +84,11 @@ def parity_images(folder: RunFolder, spec: RunSpec, progress: Progress) -> list[
         RunFolderError: scan.json is damaged, or not the run's own.
     """
     if ARRAYS in (spec.data, spec.val, spec.test):
-        return made_up_pictures()
+        return made_up_images()
     check_files(folder, "scan.json")
     splits = folder.read_json("scan.json")["splits"]
     ids = splits["test"] or splits["val"]
-    wanted = set(ids[:: max(1, len(ids) // PICTURES)][:PICTURES])
+    wanted = set(ids[:: max(1, len(ids) // IMAGES)][:IMAGES])
     try:
         parts = open_spec(spec, {}).parts.values()
         examples = [e for part in parts for e in part if e.id in wanted]
@@ -106,5 +106,5 @@ def parity_images(folder: RunFolder, spec: RunSpec, progress: Progress) -> list[
         else:
             found.append(content)
     if not found:
-        progress.say("parity", "none of the run's own pictures is left: on made-up ones")
-    return found or made_up_pictures()
+        progress.say("parity", "none of the run's own images is left: on made-up ones")
+    return found or made_up_images()

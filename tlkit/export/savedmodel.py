@@ -1,4 +1,4 @@
-"""A TensorFlow SavedModel: encoded pictures in, probabilities, label and score out."""
+"""A TensorFlow SavedModel: encoded images in, probabilities, label and score out."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
     """Write `model` as a SavedModel that needs nothing but TensorFlow.
 
     Signatures:
-        serving_default(image_bytes: string (n,)): encoded pictures (JPEG, PNG, GIF, BMP, WebP),
+        serving_default(image_bytes: string (n,)): encoded images (JPEG, PNG, GIF, BMP, WebP),
             decoded as `rendering` says, turned upright and resized inside the graph, which refuses
-            pictures of more than `MAX_PIXELS` pixels before it decodes them.
+            images of more than `MAX_PIXELS` pixels before it decodes them.
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
         Both give, for classification, probabilities float32 (n, classes), label string (n,) and
         score float32 (n,); else what `Task.answer` names: for multi-label also given bool (n,
@@ -147,11 +147,11 @@ def _check_fingerprint(file: Path) -> None:
 
 
 def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Return the function from resized pictures to a signature's outputs."""
+    """Return the function from resized images to a signature's outputs."""
     names = tf.constant(list(task.outputs))
 
-    def answer(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = tf.cast(model(pictures, training=False), tf.float32)
+    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.cast(model(images, training=False), tf.float32)
         answers = task.answer(raw)
         if task.answers == "probabilities":
             answers["label"] = tf.gather(names, tf.argmax(raw, axis=1))
@@ -198,9 +198,9 @@ class SavedModel:
         self._keep = loaded
 
     def predict_bytes(self, encoded: Sequence[bytes]) -> np.ndarray:
-        """Return the model's outputs (n, outputs) for encoded pictures."""
+        """Return the model's outputs (n, outputs) for encoded images."""
         return self._bytes(image_bytes=tf.constant(list(encoded)))[self.task.answers].numpy()
 
     def predict_pixels(self, images: np.ndarray) -> np.ndarray:
-        """Return the model's outputs (n, outputs) for uint8 pictures (n, height, width, 3)."""
+        """Return the model's outputs (n, outputs) for uint8 images (n, height, width, 3)."""
         return self._pixels(images=tf.constant(images, tf.uint8))[self.task.answers].numpy()

@@ -23,9 +23,9 @@ class FeatureBatches:
     the loss, where `balance` has some, come third in a batch.
 
     Args:
-        rows: of `views` views of all pictures, view after view; each epoch takes another one of a
-            picture, neighbours different ones.
-        targets: of each picture once.
+        rows: of `views` views of all images, view after view; each epoch takes another one of an
+            image, neighbours different ones.
+        targets: of each image once.
     """
 
     def __init__(

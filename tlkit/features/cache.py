@@ -1,8 +1,8 @@
-"""Features on disk: computed once for a picture and a frozen network, read as mapped memory.
+"""Features on disk: computed once for an image and a frozen network, read as mapped memory.
 
 A cache entry belongs to one tensor of a frozen network (the graph up to it, its weights, the
-picture size, number type, versions); a cut of several tensors has an entry for each. In it lie
-shards, each a file of rows and a sidecar that names the pictures by content hash and holds a
+image size, number type, versions); a cut of several tensors has an entry for each. In it lie
+shards, each a file of rows and a sidecar that names the images by content hash and holds a
 checksum of both and of the entry, so that rows under other names, or of another entry, are not
 believed. A shard is visible once its sidecar is, and is never changed: several processes may fill
 one entry, and a killed one leaves nothing half-written that would be read.
@@ -77,7 +77,7 @@ class Entry:
     path: Path
     title: str
     bytes: int
-    pictures: int
+    images: int
     used: float
 
 
@@ -86,8 +86,8 @@ class FeatureCache:
 
     Args:
         root: the folder that holds all entries.
-        key: everything that the features depend on except the pictures.
-        shape: of one picture's features.
+        key: everything that the features depend on except the images.
+        shape: of one image's features.
         dtype: `float32` or `float16`.
         title: what a person sees in a listing.
     """
@@ -109,22 +109,22 @@ class FeatureCache:
             self._open(sidecar)
 
     def missing(self, digests: Sequence[str]) -> list[int]:
-        """Return the indices of the pictures that are not in the cache, each content once."""
+        """Return the indices of the images that are not in the cache, each content once."""
         first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
         return sorted(i for digest, i in first.items() if digest not in self._places)
 
     def rows(self, digests: Sequence[str]) -> Rows:
-        """Return the features of these pictures; all must be there."""
+        """Return the features of these images; all must be there."""
         places = np.array([self._places[digest] for digest in digests]).reshape(-1, 2)
         return Rows(self._shards, places[:, 0], places[:, 1])
 
     @property
     def per_shard(self) -> int:
-        """Pictures in a shard, at most."""
+        """Images in a shard, at most."""
         return max(1, SHARD_BYTES // max(1, self.dtype.itemsize * int(np.prod(self.shape))))
 
     def write_shard(self, digests: Sequence[str], rows: np.ndarray) -> None:
-        """Write the features of these pictures as a file of their own; then they are there."""
+        """Write the features of these images as a file of their own; then they are there."""
         name = uuid.uuid4().hex
         data, sidecar = self.path / f"{name}.rows", self.path / f"{name}.json"
         about = {"digests": list(digests), "checksum": _checksum(self.path, digests, rows)}
@@ -166,13 +166,13 @@ def fill(
     digests: Sequence[str],
     batches: Iterable[Sequence[np.ndarray]],
 ) -> None:
-    """Write the features of these pictures into each of `caches`, batch by batch.
+    """Write the features of these images into each of `caches`, batch by batch.
 
-    All close their shards at the same pictures, so that a process that is stopped leaves the same
+    All close their shards at the same images, so that a process that is stopped leaves the same
     in each. A shard is written while the next one is computed; at most two of each are in memory.
 
     Args:
-        batches: of each batch of pictures the features for each of `caches`.
+        batches: of each batch of images the features for each of `caches`.
     """
     done, writing = 0, None
     with ThreadPoolExecutor(1) as writer:
@@ -220,7 +220,7 @@ def _checksum(entry: Path, digests: Sequence[str], rows: np.ndarray) -> str:
 
 
 def kept_digests(path: Path) -> set[str]:
-    """Return the pictures whose features the entry at `path` holds, as far as sidecars say."""
+    """Return the images whose features the entry at `path` holds, as far as sidecars say."""
     digests: set[str] = set()
     for sidecar in path.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -232,13 +232,13 @@ def list_entries(root: Path) -> list[Entry]:
     """Return the entries below `root`, the longest unused first."""
     entries = []
     for path in _folders(root):
-        pictures, title, size, used = len(kept_digests(path)), UNFINISHED, 0, 0.0
+        images, title, size, used = len(kept_digests(path)), UNFINISHED, 0, 0.0
         with contextlib.suppress(OSError, UnicodeDecodeError):
             title = printable(read_file(path / "title").decode("utf-8"))
         with contextlib.suppress(OSError):  # another process may be removing it
             used = path.stat().st_mtime
             size = sum(file.stat().st_size for file in path.glob("*.rows"))
-        entries.append(Entry(path, title, size, pictures, used))
+        entries.append(Entry(path, title, size, images, used))
     return sorted(entries, key=lambda entry: entry.used)
 
 

@@ -31,9 +31,9 @@ from tlkit.progress import Progress
 
 T = TypeVar("T")
 
-HALF_FROM = 2**30
+FLOAT16_FROM_BYTES = 2**30
 """Bytes of float32 features, at all tensors of a cut, from which they are kept as float16: losses
-move by less than 5e-3 (a test), and twice as many pictures stay in memory."""
+move by less than 5e-3 (a test), and twice as many images stay in memory."""
 
 
 class FeatureStore:
@@ -43,7 +43,7 @@ class FeatureStore:
         model: the delivered model; its layers below a cut must not change while this is in use.
         root: the folder of the feature cache.
         limit: bytes that the cache may hold.
-        whole: all pictures for which features will be asked: what is missing is computed in one
+        whole: all images for which features will be asked: what is missing is computed in one
             pass, since a pipeline for each part would take a second to start.
         names: the engines that may compute them, see `engines.candidates`.
         note: called with the engine once it is chosen, before it computes anything to keep.
@@ -101,7 +101,7 @@ class FeatureStore:
         return all(self._entries(cut) for cut in cuts)
 
     def rows(self, cuts: Sequence[Cut], part: Examples) -> Rows | JointRows:
-        """Return the features of `part`, of pictures in `whole`, at the last of `cuts`.
+        """Return the features of `part`, of images in `whole`, at the last of `cuts`.
 
         Args:
             cuts: each kept, for what is missing is computed for all of them at once. The last may
@@ -130,21 +130,21 @@ class FeatureStore:
             tensors, caches = zip(*lacking.values(), strict=True)
             chosen = sorted(chosen)
             with self._progress.bar("prefix", f"to {_names(ahead)}", len(chosen)) as advance:
-                features = _run(self._function(tensors), whole.pictures(chosen), advance)
+                features = _run(self._function(tensors), whole.batches(chosen), advance)
                 fill(caches, [digests[i] for i in chosen], features)
 
     def _halving(self, call: Callable[[int], T], size: int, what: str = "features") -> T:
         return halving(call, size, what, functools.partial(self._progress.say, "prefix"))
 
     def function(self, cut: Cut) -> engines.Function:
-        """Return the frozen part below `cut` as a function of a batch of pictures."""
+        """Return the frozen part below `cut` as a function of a batch of images."""
         self._choose([cut])
         return self._function(cut.tensors)
 
     def _in_memory(self, cut: Cut, part: Examples) -> Rows | JointRows:
         with self._progress.bar("prefix", f"to {cut.name}", len(part)) as advance:
-            pictures = part.pictures(range(len(part)))
-            batches = list(_run(self._function(cut.tensors), pictures, advance))
+            images = part.batches(range(len(part)))
+            batches = list(_run(self._function(cut.tensors), images, advance))
         shard, row = np.zeros(len(part), int), np.arange(len(part))
         columns = zip(*batches, strict=True)
         return side_by_side([Rows([np.concatenate(each)], shard, row) for each in columns])
@@ -178,7 +178,7 @@ class FeatureStore:
         network, images = prefix_to(self._model, tensors), len(set(self._whole.digests))
 
         def trial(size: int) -> tuple[engines.Engine, engines.Function]:
-            sample, *_ = next(iter(self._whole.pictures(range(size))))
+            sample, *_ = next(iter(self._whole.batches(range(size))))
             return engines.choose(network, self._names, images, np.asarray(sample), self._progress)
 
         most = min(engines.TRIAL, len(self._whole))
@@ -186,7 +186,7 @@ class FeatureStore:
         return engine
 
     def _key(self, tensor: keras.KerasTensor, engine: str) -> dict[str, Any]:
-        """Return what features at `tensor` depend on but pictures and number type."""
+        """Return what features at `tensor` depend on but images and number type."""
         if id(tensor) not in self._identities:
             # Named, or it would be numbered by the models made before, and the number is in it.
             prefix = prefix_to(self._model, [tensor], "prefix")
@@ -226,7 +226,7 @@ class FeatureStore:
 
 def kept_type(cut: Cut, images: int) -> str:
     """Return the number type in which the features of so many images are kept at `cut`."""
-    return "float16" if _numbers(cut, images) * 4 > HALF_FROM else "float32"
+    return "float16" if _numbers(cut, images) * 4 > FLOAT16_FROM_BYTES else "float32"
 
 
 def kept_bytes(cut: Cut, images: int) -> int:
@@ -239,7 +239,7 @@ def _numbers(cut: Cut, images: int) -> int:
 
 
 def _identity(prefix: keras.Model) -> dict[str, Any]:
-    """Return all that features depend on but pictures and engine: graph, weights, versions."""
+    """Return all that features depend on but images and engine: graph, weights, versions."""
     weights = hashlib.blake2b(digest_size=16)
     for array in prefix.get_weights():
         weights.update(np.ascontiguousarray(array))

@@ -81,7 +81,7 @@ def _views(spec: RunSpec, freeze: FreezePlan) -> int:
 
 
 def _augments(spec: RunSpec, freeze: FreezePlan) -> bool:
-    """Tell whether pictures are changed anew in each epoch; kept views take its place."""
+    """Tell whether images are changed anew in each epoch; kept views take its place."""
     if _views(spec, freeze) > 1:
         return False
     asked = spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
@@ -135,7 +135,7 @@ def _phase(
             reasons.append(_augmentation(spec))
     views = _views(spec, freeze)
     if views > 1:
-        reasons.append(f"views: {views} of each picture are kept, {_level(spec)}")
+        reasons.append(f"views: {views} of each image are kept, {_level(spec)}")
     if spec.balance != "none":
         reasons.append(f"balance: {spec.balance} by inverse class frequency, in training alone")
     method, kept = "solve" if solve else "fit", keeps_features(freeze, augment)
@@ -173,7 +173,7 @@ def _level(spec: RunSpec) -> str:
 def _augmentation(spec: RunSpec) -> str:
     words = [_level(spec)]
     words += [f"{name} {value:g}" for name in ("mixup", "cutmix") if (value := getattr(spec, name))]
-    return f"augment: {', '.join(words)}; other pictures in each epoch, so no feature is kept"
+    return f"augment: {', '.join(words)}; other images in each epoch, so no feature is kept"
 
 
 def revised(plan: TrainPlan, began: RunSpec | None, now: RunSpec) -> TrainPlan:

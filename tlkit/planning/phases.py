@@ -21,13 +21,13 @@ class Phase:
         name: `head` (backbone frozen), `finetune`, or `scratch` (no pretrained weights).
         method: `solve` (multinomial logistic regression) or `fit` (gradient steps).
         freeze: the backbone's layers in this phase.
-        augment: whether training pictures are changed at random; then no feature can be kept.
+        augment: whether training images are changed at random; then no feature can be kept.
         keeps_features: whether it trains on features that are computed once and kept; those of a
             fitted phase are computed in each epoch all the same where the cache has no room for
             them (`FeatureStore.cuts`).
         reasons: a sentence for each choice.
         epochs, optimizer, learning_rate, schedule: of a fitted phase.
-        views: of each training picture, whose features are kept.
+        views: of each training image, whose features are kept.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Phase:
         else:
             what = f"the head and all after {self.freeze.cut}"
         if self.views > 1:
-            what += f", {self.views} views of each picture"
+            what += f", {self.views} views of each image"
         if self.method == "solve":
             return f"{what}, solved"
         return (

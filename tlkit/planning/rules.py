@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 SMALL_EXAMPLES = 1_000
-"""Below this many training pictures the CNN stays a fixed feature extractor. Measured: with 612
-training pictures of 12 flowers (51 a class) fine-tuning did not beat the head alone, with 3,000
+"""Below this many training images the CNN stays a fixed feature extractor. Measured: with 612
+training images of 12 flowers (51 a class) fine-tuning did not beat the head alone, with 3,000
 of 5 flowers it did by several points (README, table of results)."""
 
 LARGE_EXAMPLES = 20_000
@@ -21,22 +21,22 @@ small and trains them the shortest (Kolesnikov et al. 2020, section 3.3)."""
 
 FINETUNED_SHARE = 0.25
 """Share of the blocks that the medium regime trains. Measured with MobileNetV2 (19 blocks) on
-3,068 pictures of 10 classes: from block 13 on 90.1-91.7%, all blocks 89.3%."""
+3,068 images of 10 classes: from block 13 on 90.1-91.7%, all blocks 89.3%."""
 
 FINETUNE_STEPS = 600
-"""Training steps of 32 pictures that fine-tuning aims at where there are many pictures;
+"""Training steps of 32 images that fine-tuning aims at where there are many images;
 BiT-HyperRule gives small data sets 500 (Kolesnikov et al. 2020, section 3.3)."""
 
 TINY_VALIDATION = 100
-"""Below this many validation pictures a head's strength is chosen by cross-validation. Measured
-on pooled features of MobileNet 0.25 (128 px), six seeds, loss on the pictures left over, chosen by
-folds and by validation, with 24, 48, 100 and 200 validation pictures: 12 flowers 0.329 and 0.358,
+"""Below this many validation images a head's strength is chosen by cross-validation. Measured
+on pooled features of MobileNet 0.25 (128 px), six seeds, loss on the images left over, chosen by
+folds and by validation, with 24, 48, 100 and 200 validation images: 12 flowers 0.329 and 0.358,
 0.256 and 0.259, 0.217 and 0.225, 0.2145 and 0.2135; 5 flowers 1.036 and 1.034, 0.961 and 0.973,
 0.904 and 0.901, 0.873 and 0.873. The gain is clear with 24 of 12 flowers alone; accuracies differed
 by half a point at most. Folds take about five times as long."""
 
 RANKED_BY_FOLDS = 500
-"""Below this many validation pictures backbones are compared over folds of training and validation
+"""Below this many validation images backbones are compared over folds of training and validation
 part. Measured on 12 flowers (108 for validation, 720 in all), five backbones, seeds 0, 1, 2:
 correlation of the probe's accuracy with the test accuracy of full runs (medium regime, mean of the
 seeds) 0.66, 0.90, -0.38 by validation, 0.76, 0.89, 0.92 over folds."""
@@ -46,7 +46,7 @@ VIEWS_SHARE = 0.1
 computes features at up to four cuts."""
 
 MOST_VIEWS = 4
-"""Views of a picture that are kept at most unless more are asked for. Measured with MobileNetV2 and
+"""Views of an image that are kept at most unless more are asked for. Measured with MobileNetV2 and
 solved heads, test accuracy with 1 and with 4 light views, seeds 0, 1, 2: 12 flowers 97.1, 96.3,
 96.7 and 97.5, 97.1, 97.5; 5 flowers 73.7, 69.9, 70.3 and 74.7, 71.1, 71.3."""
 
@@ -54,11 +54,11 @@ FOLDS = 5
 """Folds of that cross-validation (Hastie, Tibshirani & Friedman 2009, section 7.10.1)."""
 
 MIN_EPOCHS, MAX_EPOCHS = 3, 6
-"""Epochs of fine-tuning, for many pictures and for few. Measured in the medium regime, test
+"""Epochs of fine-tuning, for many images and for few. Measured in the medium regime, test
 accuracy, mean of seeds 0, 1, 2, with 3, 6, 12 and 20 epochs of MobileNet 0.25 at 128 px: 12 flowers
-(612 training pictures) 94.0, 93.8, 93.6, 93.5; solar cells (ELPV, 1,837) 83.1, 83.9, 83.1, 84.4; 5
+(612 training images) 94.0, 93.8, 93.6, 93.5; solar cells (ELPV, 1,837) 83.1, 83.9, 83.1, 84.4; 5
 flowers (3,023) 71.5, 72.8, 73.3, 74.7. MobileNetV2, 12 flowers, with 6 and 20: 97.0, 97.5. On few
-pictures more than 6 gained nothing that three seeds can tell, in two to three times the time."""
+images more than 6 gained nothing that three seeds can tell, in two to three times the time."""
 
 HEAD_EPOCHS = 50
 
@@ -102,14 +102,14 @@ def blocks_to_train(regime: str, blocks: int) -> Choice:
 
 def strength_choice(validation: int) -> Choice:
     """Return how the L2 strength of a solved head is chosen: on `validation`, or by `folds`."""
-    size = f"{validation:,} validation pictures"
+    size = f"{validation:,} validation images"
     if validation < TINY_VALIDATION:
         return Choice("folds", f"{size}: fewer than {TINY_VALIDATION}")
     return Choice("validation", f"{size}: {TINY_VALIDATION} or more")
 
 
 def views(budget: float, features: float) -> Choice:
-    """Return of how many views of each training picture a run under a budget keeps features.
+    """Return of how many views of each training image a run under a budget keeps features.
 
     Args:
         budget: seconds of the run.
@@ -131,8 +131,8 @@ def epochs(phase: str, examples: int, batch_size: int) -> Choice:
     """Return the most epochs of a fitted phase; early stopping may end it before."""
     if phase != "finetune":
         return Choice(HEAD_EPOCHS, "an upper bound, early stopping ends it")
-    pictures = FINETUNE_STEPS * 32
-    count = min(MAX_EPOCHS, max(MIN_EPOCHS, round(pictures / max(1, examples))))
+    images = FINETUNE_STEPS * 32
+    count = min(MAX_EPOCHS, max(MIN_EPOCHS, round(images / max(1, examples))))
     steps = count * math.ceil(examples / batch_size)
     return Choice(count, f"{steps:,} steps of {batch_size}; {FINETUNE_STEPS} of 32 are aimed at")
 
@@ -140,8 +140,8 @@ def epochs(phase: str, examples: int, batch_size: int) -> Choice:
 def learning_rate(phase: str, optimizer: str, batch_size: int) -> Choice:
     """Return the peak learning rate of a fitted phase.
 
-    Fine-tuning: SGD at 1e-3 for 32 pictures, linear in the batch size (Goyal et al. 2017); Adam at
-    1e-4, by its square root (Malladi et al. 2022). SGD at 3e-3 diverged on 612 pictures of 12
+    Fine-tuning: SGD at 1e-3 for 32 images, linear in the batch size (Goyal et al. 2017); Adam at
+    1e-4, by its square root (Malladi et al. 2022). SGD at 3e-3 diverged on 612 images of 12
     flowers (MobileNetV2 from a solved head, BatchNorm frozen), and a bound on the gradient's norm
     that made it stable cost 1-4 points of validation on 5 flowers.
 
@@ -161,9 +161,9 @@ def learning_rate(phase: str, optimizer: str, batch_size: int) -> Choice:
         return Choice(rate, f"the usual rate of {optimizer} for new layers")
     times = batch_size / 32
     if optimizer == "sgd":
-        return Choice(1e-3 * times, "0.001 for 32 pictures, linear in the batch size")
+        return Choice(1e-3 * times, "0.001 for 32 images, linear in the batch size")
     rate = 1e-4 * math.sqrt(times)
-    return Choice(rate, "0.0001 for 32 pictures, by the square root of the batch size")
+    return Choice(rate, "0.0001 for 32 images, by the square root of the batch size")
 
 
 def rescaled_rate(rate: float, phase: str, optimizer: str, before: int, after: int) -> float:

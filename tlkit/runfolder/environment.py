@@ -42,7 +42,7 @@ def describe_environment(
     `keras_least` is the oldest Keras that reads the run's models.
 
     Args:
-        digests: id and content hash of each picture.
+        digests: id and content hash of each image.
         model: before its training.
     """
     versions = {}

@@ -13,7 +13,7 @@ from scipy.optimize import OptimizeResult, minimize
 from scipy.special import expit, log_softmax
 from threadpoolctl import threadpool_limits
 
-from tlkit.solver.rotation import chunks, fit_rotation
+from tlkit.solver.principal_axes import chunks, fit_rotation
 from tlkit.tasks.task import Task
 
 STRENGTHS = tuple(np.logspace(1, -5, 19))
@@ -39,7 +39,7 @@ NOTHING = 1e-6
 
 ITERATIONS = 500
 """Bound on L-BFGS iterations for a strength. On pooled features of MobileNetV2 (12 flowers, 612
-pictures, seeds 0, 1, 2) a strength takes 17 to 21 passes over the features, none more than 61."""
+images, seeds 0, 1, 2) a strength takes 17 to 21 passes over the features, none more than 61."""
 
 FLATTEST = 1e-8
 """Floor of a curvature: where every answer is sure, the bias has none."""

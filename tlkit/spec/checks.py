@@ -19,7 +19,7 @@ ARRAYS = "<arrays>"
 def find_problems(spec: Any) -> list[str]:
     """Return a sentence for each problem of a `RunSpec`, its place first."""
     problems = [*_split(spec), *(_given(spec) if spec.backbone.given else _row(spec))]
-    problems += [*_pictures(spec), *_views(spec), *_groups(spec)]
+    problems += [*_images(spec), *_views(spec), *_groups(spec)]
     problems += [*_table(spec), *_class_names(spec), *_task(spec)]
     if spec.head.solver == "lbfgs" and spec.head.hidden:
         problems.append(
@@ -160,12 +160,12 @@ def _groups(spec: Any) -> list[str]:
     return problems
 
 
-def _pictures(spec: Any) -> list[str]:
-    """What the training pictures' classes allow to be done with them."""
+def _images(spec: Any) -> list[str]:
+    """What the training images' classes allow to be done with them."""
     problems = []
     if spec.balance == "weights" and (spec.mixup or spec.cutmix):
         problems.append(
-            "balance: a picture mixed of two classes has no one weight. Allowed with mixup or "
+            "balance: an image mixed of two classes has no one weight. Allowed with mixup or "
             "cutmix: none, sampling. Received: weights"
         )
     return problems
@@ -180,7 +180,7 @@ def _views(spec: Any) -> list[str]:
         given = [f"augment {spec.augment}"]
         given += [f"{name} {x:g}" for name in ("mixup", "cutmix") if (x := getattr(spec, name))]
         problems.append(
-            "views: are random changes of single pictures. Allowed with 2 or more: augment auto, "
+            "views: are random changes of single images. Allowed with 2 or more: augment auto, "
             f"light, medium or strong, no mixup, no cutmix. Received: {spec.views} with "
             f"{', '.join(given)}"
         )

@@ -181,7 +181,7 @@ def _head_alone(spec: Any) -> bool:
 
 
 def _varied(spec: Any) -> bool:
-    """Tell whether training pictures are changed in each epoch although all is frozen."""
+    """Tell whether training images are changed in each epoch although all is frozen."""
     return spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
 
 

@@ -229,7 +229,7 @@ class OptimizerSpec(Part):
         source="Kornblith et al. 2019, appendix A.5",
     )
     learning_rate: float | None = option(
-        None, "Peak rate; empty: by rule from phase, optimizer and batch size.", gt=0
+        None, "Peak rate; default: by rule from phase, optimizer and batch size.", gt=0
     )
     momentum: float = option(0.9, "Momentum of SGD.", ge=0, lt=1, source="Sutskever et al. 2013")
     weight_decay: float = option(

@@ -65,7 +65,7 @@ class RunSpec(Part):
     )
     task: str = option(
         "classification",
-        "classification, multilabel or regression: one class a picture, any number of labels, or "
+        "classification, multilabel or regression: one class an image, any number of labels, or "
         "numbers; the latter two from a CSV file or arrays.",
     )
     table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
@@ -97,7 +97,7 @@ class RunSpec(Part):
     )
     strict: bool = option(False, "Stop at a file that cannot be decoded instead of leaving it out.")
     near_duplicates: bool = option(
-        False, "Warn of pictures much alike that stand in two parts; reading takes longer."
+        False, "Warn of images much alike that stand in two parts; reading takes longer."
     )
     out: PathText | None = option(None, "The run folder; empty: runs/DATA-BACKBONE-NNNN.")
     backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
@@ -105,7 +105,7 @@ class RunSpec(Part):
     )
     image_size: int | None = option(
         None,
-        "Side of the square that pictures are resized to; empty: the backbone's own.",
+        "Side of the square that images are resized to; empty: the backbone's own.",
         unit="pixels",
         gt=0,
         le=16_384,
@@ -124,7 +124,7 @@ class RunSpec(Part):
     )
     normalize: Literal["application", "dataset", "pca"] = option(
         "application",
-        "Input normalisation: the application's own, mean and deviation of the training pictures "
+        "Input normalisation: the application's own, mean and deviation of the training images "
         "(dataset), or PCA whitening of their colours (pca); the latter two for training from "
         "random weights.",
         source="https://cs231n.github.io/neural-networks-2/",
@@ -143,11 +143,11 @@ class RunSpec(Part):
         "auto",
         "BatchNorm in trained blocks: frozen as a whole, affine (scale and offset are trained, "
         "statistics held), or train; auto: frozen, but train from random weights.",
-        source="measured: frozen 90.6%, train 87.1% (MobileNetV2, 3,068 pictures)",
+        source="measured: frozen 90.6%, train 87.1% (MobileNetV2, 3,068 images)",
     )
     augment: Literal["auto", "none", "light", "medium", "strong"] = option(
         "auto",
-        "Random changes of training pictures. light: mirrored and slightly shifted, zoomed and "
+        "Random changes of training images. light: mirrored and slightly shifted, zoomed and "
         "brightened; medium: also turned, with other contrast and saturation, all stronger; "
         "strong: RandAugment and random erasing; auto: light where the whole network is trained, "
         "none where frozen features can be computed once.",
@@ -155,7 +155,7 @@ class RunSpec(Part):
     )
     views: int | None = option(
         None,
-        "Views of each training picture of which frozen features are kept: itself and, above 1, "
+        "Views of each training image of which frozen features are kept: itself and, above 1, "
         "random changes by augment (auto: light); heads are solved on all of them, fine-tuning "
         "takes another one in each epoch. Empty: 1, under a budget up to 4 if there is time.",
         unit="1 to 64",
@@ -164,19 +164,19 @@ class RunSpec(Part):
     )
     mirror: bool = option(
         True,
-        "Whether augmentation mirrors pictures; false for digits, text and whatever else a mirror "
+        "Whether augmentation mirrors images; false for digits, text and whatever else a mirror "
         "makes another thing.",
     )
     mixup: float = option(
         0.0,
-        "Alpha of MixUp: each training picture and its target blended with another by a share "
+        "Alpha of MixUp: each training image and its target blended with another by a share "
         "from Beta(alpha, alpha); 0: off, 0.1 to 0.4 are usual.",
         source="Zhang et al. 2018",
         ge=0,
     )
     cutmix: float = option(
         0.0,
-        "Alpha of CutMix: a rectangle of another picture set into each, its target by the area; "
+        "Alpha of CutMix: a rectangle of another image set into each, its target by the area; "
         "0: off, 1 is usual. With mixup, each batch goes through one of them.",
         source="Yun et al. 2019",
         ge=0,
@@ -189,7 +189,7 @@ class RunSpec(Part):
         source="King & Zeng 2001",
     )
     epochs: int | None = option(
-        None, "Epochs of each fitted phase; empty: by rule.", unit="epochs", gt=0, le=1_000_000
+        None, "Epochs of each fitted phase; default: chosen by rule.", unit="epochs", gt=0, le=1_000_000
     )
     budget: (
         Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(in_seconds)] | None
@@ -199,7 +199,7 @@ class RunSpec(Part):
         "validation gains and the time lasts; replaces regime, freeze and epochs.",
         unit="seconds, or with s, m, h, such as 2m",
     )
-    batch_size: int = option(32, "Pictures in one training step.", gt=0, le=1_000_000)
+    batch_size: int = option(32, "Images in one training step.", gt=0, le=1_000_000)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
         OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
     )
@@ -252,7 +252,7 @@ class RunSpec(Part):
 
     @property
     def kept_views(self) -> int:
-        """Views of each training picture: 1 until something else is decided."""
+        """Views of each training image: 1 until something else is decided."""
         return self.views or 1
 
     @property

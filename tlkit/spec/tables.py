@@ -50,7 +50,7 @@ class TableSpec(Part):
         "wrote or trust.",
     )
     label: str = option("label", "Column with the label, or with labels joined by the separator.")
-    separator: str = option("|", "What stands between several labels of a picture.", min_length=1)
+    separator: str = option("|", "What stands between several labels of an image.", min_length=1)
     group: str | None = option(
         None,
         "Column whose value says which images belong together (patient, scene, clip): they stay on "

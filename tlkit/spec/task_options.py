@@ -36,7 +36,7 @@ TASK_OPTIONS = {
         refused={
             "optimizer.label_smoothing": ("numbers are no labels", "0"),
             "rare": ("numbers have no classes that could be rare", "error"),
-            "cutmix": ("a part of a picture does not have its part of a number", "0, or mixup"),
+            "cutmix": ("a part of an image does not have its part of a number", "0, or mixup"),
             "balance": ("numbers have no classes to balance", "none"),
         },
     ),

@@ -1,4 +1,4 @@
-"""Single-label classification: a picture is of one class; softmax."""
+"""Single-label classification: an image is of one class; softmax."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CrossEntropy(keras.losses.Loss):
     """Cross-entropy of class indices (n,), or of shares of the classes (n, classes)."""
 
     def call(self, truth, answer):
-        """Return the loss of each picture (n,)."""
+        """Return the loss of each image (n,)."""
         if len(truth.shape) == len(answer.shape):
             return keras.losses.categorical_crossentropy(truth, answer)
         return keras.losses.sparse_categorical_crossentropy(truth, answer)
@@ -35,11 +35,11 @@ def right(truth, answer):
     return keras.metrics.sparse_categorical_accuracy(truth, answer)
 
 
-class Uninformed(keras.losses.Loss):
+class UniformCrossEntropy(keras.losses.Loss):
     """Cross-entropy of answers (n, classes) to equal shares of all classes."""
 
     def call(self, truth, answer):
-        """Return the loss of each picture (n,)."""
+        """Return the loss of each image (n,)."""
         shares = keras.ops.ones_like(answer) / answer.shape[-1]
         return keras.losses.categorical_crossentropy(shares, answer)
 
@@ -76,7 +76,7 @@ class Classification(LinearTask):
 
     def uninformed_loss(self) -> keras.losses.Loss:
         """Return the loss against equal shares of all classes, whatever the truth is."""
-        return Uninformed()
+        return UniformCrossEntropy()
 
     def keras_metric(self) -> keras.metrics.Metric:
         return keras.metrics.MeanMetricWrapper(right, name=self.metric)

@@ -82,7 +82,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
                 colour = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
     right = np.trace(counts) / max(1, counts.sum())
-    axes.set_title(f"{counts.sum():,} pictures, accuracy {right:.3f}")
+    axes.set_title(f"{counts.sum():,} images, accuracy {right:.3f}")
     save_figure(figure, path)
 
 

@@ -58,7 +58,7 @@ def multilabel_metrics(
     names: Sequence[str],
     thresholds: Sequence[float],
 ) -> dict[str, Any]:
-    """Return metrics of multi-label classification; `accuracy` counts pictures wholly right.
+    """Return metrics of multi-label classification; `accuracy` counts images wholly right.
 
     F1 is averaged over the labels that occur, as in `_by_class`; where none does it is None.
 
@@ -76,7 +76,7 @@ def multilabel_metrics(
     macro, rows = _by_class(names, scores, given.sum(axis=0))
     micro = precision_recall_fscore_support(*pair, average="micro", **which)
     p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
-    # A label that no picture here has, or every picture, has no ranking to measure.
+    # A label that no image here has, or every image, has no ranking to measure.
     ranked = [
         float(average_precision_score(t, q)) if 0 < t.sum() < len(t) else None
         for t, q in zip(truth.T, p.T, strict=True)

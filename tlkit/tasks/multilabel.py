@@ -1,4 +1,4 @@
-"""Multi-label classification: a picture has any number of labels; a sigmoid for each."""
+"""Multi-label classification: an image has any number of labels; a sigmoid for each."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tlkit.tasks.metrics import f1_of, macro_f1, multilabel_headline, multilabel
 class BinaryCrossEntropy(keras.losses.Loss):
     """Mean of the binary cross-entropies of all labels; their weights may be (n, labels).
 
-    Keras's own takes the mean over labels first, so that it knows weights of pictures alone.
+    Keras's own takes the mean over labels first, so that it knows weights of images alone.
     """
 
     def call(self, truth, answer):
-        """Return the loss of each label of each picture (n, labels)."""
+        """Return the loss of each label of each image (n, labels)."""
         return keras.ops.binary_crossentropy(truth, answer)
 
 
-class Uninformed(keras.losses.Loss):
+class UniformCrossEntropy(keras.losses.Loss):
     """Binary cross-entropy of each answer (n, labels) to one half."""
 
     def call(self, truth, answer):
-        """Return the loss of each label of each picture (n, labels)."""
+        """Return the loss of each label of each image (n, labels)."""
         return keras.ops.binary_crossentropy(keras.ops.full_like(answer, 0.5), answer)
 
 
@@ -83,7 +83,7 @@ class Multilabel(LinearTask):
 
     def uninformed_loss(self) -> keras.losses.Loss:
         """Return the loss against a half for each label, whatever the truth is."""
-        return Uninformed()
+        return UniformCrossEntropy()
 
     def keras_metric(self) -> keras.metrics.Metric:
         return MacroF1(threshold=0.5, name=self.metric)
@@ -92,17 +92,17 @@ class Multilabel(LinearTask):
         """Weigh "there" against "not there" for each label by itself (n, labels).
 
         The ratio of the two is not there / there, as `pos_weight` of PyTorch's
-        BCEWithLogitsLoss advises; each label's mean is 1. Weights of whole pictures would not do:
-        a picture with a rare label mostly lacks other rare ones.
+        BCEWithLogitsLoss advises; each label's mean is 1. Weights of whole images would not do:
+        an image with a rare label mostly lacks other rare ones.
         """
         there = targets.astype(int)
         each = [inverse_frequency(np.bincount(label, minlength=2))[label] for label in there.T]
         return np.stack(each, axis=1)
 
     def draws(self, targets: np.ndarray) -> np.ndarray:
-        """Draw by the rarest label of a picture, by its inverse frequency.
+        """Draw by the rarest label of an image, by its inverse frequency.
 
-        Gupta et al. 2019 (LVIS, repeat factor sampling) take the rarest label likewise. A picture
+        Gupta et al. 2019 (LVIS, repeat factor sampling) take the rarest label likewise. An image
         without labels counts as one of a class of its own.
         """
         bare = 1 - targets.max(axis=1, keepdims=True)

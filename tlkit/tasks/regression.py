@@ -1,4 +1,4 @@
-"""Regression: one or several numbers for a picture."""
+"""Regression: one or several numbers for an image."""
 
 from __future__ import annotations
 

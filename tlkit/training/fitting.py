@@ -39,7 +39,7 @@ class Fitting:
     Args:
         suffix: what is fitted.
         cut: what is frozen ends there.
-        rows: kept features of training and validation part; None: pictures are read anew in each
+        rows: kept features of training and validation part; None: images are read anew in each
             epoch.
         deepest: whether no phase comes after it.
     """
@@ -61,7 +61,7 @@ class Fitting:
         """Fit; return images per second, None if the budget has no time for an epoch.
 
         Raises:
-            OutOfMemoryError: not even one picture a step fits.
+            OutOfMemoryError: not even one image a step fits.
         """
         while True:
             try:
@@ -171,13 +171,13 @@ class Fitting:
         session, cut = self._session, self._cut
         epochs = range(session.checkpoints.state.epoch, phase.epochs)
         # Where views cannot be kept, they are drawn.
-        train = session.train.stream(phase.augment or session.train.views > 1, epochs)
+        train = session.train.epochs(phase.augment or session.train.views > 1, epochs)
         prefix = None if cut is None else session.store.function(cut)
         val = session.val
 
         def validation():
-            pictures = val.pictures(range(len(val)))
-            return pictures if prefix is None else computed(prefix, pictures)
+            images = val.batches(range(len(val)))
+            return images if prefix is None else computed(prefix, images)
 
         if prefix is not None:
             train = endless(partial(computed, prefix, train))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from tlkit.compute.devices import ONE_CPU, Machine
+from tlkit.compute.devices import ONE_CPU, Devices
 from tlkit.compute.engines import Engine, candidates
 from tlkit.data.feed.examples import Examples
 from tlkit.features.cache import features_folder
@@ -54,7 +54,7 @@ class Session:
         progress: Progress,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         *,
-        machine: Machine = ONE_CPU,
+        machine: Devices = ONE_CPU,
         spent: float = 0.0,
         state: State | None = None,
     ):

@@ -1,4 +1,4 @@
-"""Time in fitted phases: the speed of a step, pictures a second, the end of a budget."""
+"""Time in fitted phases: the speed of a step, images a second, the end of a budget."""
 
 from __future__ import annotations
 

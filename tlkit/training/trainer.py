@@ -14,7 +14,7 @@ from tlkit.features.rows import Rows
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.runfolder.state import PhaseResult
-from tlkit.solver.strength import selection_of, solve_head
+from tlkit.solver.l2_selection import selection_of, solve_head
 from tlkit.tasks.pooled import PREDICTIONS
 from tlkit.training.fitting import Fitting
 from tlkit.training.session import Session
@@ -63,7 +63,7 @@ class Trainer:
         ahead = later if solve or not session.budget.limited else ()
         cuts, rows = session.store.cuts(phase, ahead), None
         if cuts:
-            train = session.store.rows(cuts, session.train.seen or session.train)
+            train = session.store.rows(cuts, session.train.all_views or session.train)
             rows = train, session.store.rows(cuts, session.val)
         prefix_seconds = time.monotonic() - prefix_start
         speed = None

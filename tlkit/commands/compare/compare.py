@@ -1,4 +1,4 @@
-"""Backbones compared on one's own pictures, within a time budget: which to take, and why."""
+"""Backbones compared on one's own images, within a time budget: which to take, and why."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import Setup, open_backbone, set_up
 from tlkit.compute.devices import Machine as Devices
 from tlkit.compute.setup import machine, set_environment
+from tlkit.data.feed.dataset import Prepared, load_dataset
 from tlkit.data.feed.examples import Examples
-from tlkit.data.feed.prepare import Prepared, prepare
 from tlkit.errors import SpecError, WeightsError
 from tlkit.evaluate.evaluator import answered_part, measured
 from tlkit.evaluate.footprint import latency, saved_megabytes
@@ -102,7 +102,7 @@ def compare(
     check_solvable(spec, "compare")
     shown = as_progress(progress)
     set_environment(spec)
-    prepared = prepare(specs[0], arrays, shown)
+    prepared = load_dataset(specs[0], arrays, shown)
     comparer = _Comparer(prepared, start + limit, shown, machine(spec))
     with prepared.reading.told():
         entries = [comparer.probe(*pair) for pair in zip(candidates, specs, strict=True)]
@@ -152,7 +152,7 @@ class _Comparer:
         self._epoch_seconds: dict[str, float] = {}
         self._longest: dict[str, int] = {}
         self._validated: dict[str, tuple[float, ...]] = {}
-        self._picture_seconds = 0.0
+        self._image_seconds = 0.0
         self._machine = Machine.measure()
 
     @property
@@ -183,7 +183,7 @@ class _Comparer:
         metric, validated = self.lead.task.metric, f"on the validation part {entry.probe:.3f}"
         found = validated if entry.folded is None else f"by folds {entry.folded:.3f}, {validated}"
         values = f"{metric} {found}, LogME {entry.logme:.3f}"
-        size = f"{entry.latency:.1f} ms a picture, {entry.megabytes:.1f} MB"
+        size = f"{entry.latency:.1f} ms an image, {entry.megabytes:.1f} MB"
         self.progress.say("probe", f"{entry.label}: {values}, {size}; {entry.seconds:.0f} s")
 
     def _set_up(self, spec: RunSpec) -> Setup:
@@ -210,31 +210,31 @@ class _Comparer:
         self._foresee(entry, tuned, network, found.kept, (len(split.train), len(split.val)))
 
     def _foresee(
-        self, entry: Entry, phase: Phase, network: keras.Model, kept: bool, pictures: tuple
+        self, entry: Entry, phase: Phase, network: keras.Model, kept: bool, images: tuple
     ) -> None:
         """Note what an epoch of fine-tuning will take, and how many a full run has at most."""
         below, above = (self._machine.seconds(work) for work in work_of(network, phase.freeze))
-        train, val = pictures
+        train, val = images
         computed = 0.0 if kept else below * (train + val)
         self._epoch_seconds[entry.label] = above * (TRAINING * train + val) + computed
         self._longest[entry.label] = 0 if phase.freeze.all_frozen else phase.epochs
-        self._picture_seconds = max(self._picture_seconds, entry.latency / 1000)
+        self._image_seconds = max(self._image_seconds, entry.latency / 1000)
 
     def _timed(self, part: Examples) -> Examples:
-        """Return `part` with pictures that end with the budget."""
+        """Return `part` with images that end with the budget."""
 
-        def pictures(chosen: Sequence[int]):
-            for batch in part.pictures(chosen):
+        def images(chosen: Sequence[int]):
+            for batch in part.batches(chosen):
                 if self.left <= 0:
                     raise _OutOfTime
                 yield batch
 
-        return dataclasses.replace(part, pictures=pictures)
+        return dataclasses.replace(part, batches=images)
 
     @property
     def _free(self) -> float:
         """Seconds for fine-tuning: those left, less the test and the result's files."""
-        return self.left - END_SECONDS - len(self.prepared.split.test) * self._picture_seconds
+        return self.left - END_SECONDS - len(self.prepared.split.test) * self._image_seconds
 
     def _epochs(self, labels: Sequence[str]) -> int:
         """Return the number of epochs for which there is time, the same for each of `labels`."""
@@ -297,7 +297,7 @@ class _Comparer:
         self._offer(entry, setup)
 
     def test(self) -> dict[str, Any] | None:
-        """Return the metrics of the best model on the test part; it ranks nothing."""
+        """Return the metrics of the best model on the test part; it is not used for the ranking."""
         lead = self.lead
         if not lead.prepared.split.test:
             return None

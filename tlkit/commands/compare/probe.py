@@ -17,8 +17,8 @@ from tlkit.planning import rules
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
+from tlkit.solver.l2_selection import cross_validated, selection_of, solve_head
 from tlkit.solver.logme import log_maximum_evidence
-from tlkit.solver.strength import cross_validated, selection_of, solve_head
 from tlkit.tasks.pooled import PREDICTIONS
 
 
@@ -48,7 +48,7 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
     """Solve the head on frozen features, as the small regime does, and measure it.
 
     Args:
-        whole: the pictures of the training and the validation part.
+        whole: the images of the training and the validation part.
         tuned: the fine-tuning that may follow.
     """
     prepared, task, model = setup.prepared, setup.task, setup.model
@@ -62,7 +62,7 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
     names = candidates(spec.engine, spec.deterministic)
     store = FeatureStore(model, features_folder(), limit, whole, progress, names)
     cuts = store.cuts(head, [tuned])
-    x = store.rows(cuts, train.seen).take()
+    x = store.rows(cuts, train.all_views).take()
     val_x = store.rows(cuts, val).take()
 
     how = selection_of(spec, task, train, val, spec.head.refit)

@@ -43,7 +43,7 @@ class Entry:
         epochs: of the fine-tuning; fewer than a full run has, where time is short.
         score: what ranks, higher is better: for classes accuracy, then the lower loss.
         parameters: of the whole model, its new head included.
-        latency: milliseconds a picture, one at a time, on this device; the median of several.
+        latency: milliseconds an image, one at a time, on this device; the median of several.
         megabytes: of the saved model, weights in float32 (10^6 bytes).
         seconds: that it took.
         left_out: why it was not measured; empty: it was.
@@ -75,7 +75,7 @@ class Entry:
         """The metric of the best model there is of it.
 
         Over folds: with what fine-tuning gained on the validation part, since the difference of two
-        models of one backbone on the same pictures varies less than how hard these pictures are.
+        models of one backbone on the same images varies less than how hard these images are.
         """
         if self.finetuned is None:
             return self.base
@@ -97,10 +97,10 @@ class Comparison:
     Attributes:
         data: name of the data.
         metric: name of the task's metric, such as `accuracy`.
-        validation: number of pictures in the validation part.
-        training: number of pictures in the training part.
+        validation: number of images in the validation part.
+        training: number of images in the training part.
         entries: the backbones.
-        test: metrics of the first in rank on the test part, which ranks nothing; None without one.
+        test: metrics of the first in rank on the test part, not used for the ranking; None without one.
         notes: what was left out for want of time, beside whole backbones.
         budget, seconds: the time allowed and taken.
         headline: what a person wants to know first of `test`.
@@ -130,13 +130,13 @@ class Comparison:
 
     @property
     def ranked_on(self) -> int:
-        """Number of pictures that ranked, with those of the folds."""
+        """Number of images that ranked, with those of the folds."""
         return self.validation + (0 if self.best.folded is None else self.training)
 
     @property
-    def pictures(self) -> str:
+    def images(self) -> str:
         """What ranked, for a person."""
-        kind = "validation pictures" if self.best.folded is None else "pictures, by folds"
+        kind = "validation images" if self.best.folded is None else "images, by folds"
         return f"{self.ranked_on:,} {kind}"
 
     @property
@@ -151,10 +151,10 @@ class Comparison:
 
     @property
     def standard_error(self) -> float | None:
-        """Of the best accuracy, 0 to 1; None where the metric is no share of pictures.
+        """Of the best accuracy, 0 to 1; None where the metric is no share of images.
 
         Over folds, a gain on the validation part adds its own: it comes from at least as many
-        pictures, of that part alone, as it is worth.
+        images, of that part alone, as it is worth.
         """
         if self.metric != "accuracy":
             return None
@@ -166,7 +166,7 @@ class Comparison:
 
     @property
     def equals(self) -> list[Entry]:
-        """Those within one standard error of the best: what this many pictures cannot tell apart.
+        """Those within one standard error of the best: what this many images cannot tell apart.
 
         The one-standard-error rule of Breiman et al. 1984, section 3.4.3.
         """
@@ -288,7 +288,7 @@ def _pareto(done: list[Entry], metric: str, shown: Callable[[str], str], path: P
             color=colour,
         )
     axes.margins(x=0.2, y=0.25)
-    axes.set_xlabel("milliseconds a picture, one at a time")
+    axes.set_xlabel("milliseconds an image, one at a time")
     axes.set_ylabel(metric)
     axes.set_title("on the line: no other is both as good and as quick")
     save_figure(figure, path)

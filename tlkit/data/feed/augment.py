@@ -1,11 +1,11 @@
-"""Random changes that leave a picture's class as it is, in named levels.
+"""Random changes that leave an image's class as it is, in named levels.
 
-Each is a pure function of picture and seed: nothing is remembered between two pictures, so the same
-seed gives the same picture in whatever order and on however many threads they are made, and under
+Each is a pure function of image and seed: nothing is remembered between two images, so the same
+seed gives the same image in whatever order and on however many threads they are made, and under
 every Keras backend. Single changes are `keras.layers` driven by seeds of ours. Of Keras 3.15 these
 would not do (measured): `RandAugment` and `RandomColorJitter` draw from a state of their own,
 whatever seed they are given; `Solarization` takes the lower bound of its threshold in other units
-than the upper; `Equalization` takes 26 ms a picture under the JAX backend. `RandomContrast(f)` only
+than the upper; `Equalization` takes 26 ms an image under the JAX backend. `RandomContrast(f)` only
 ever raises the contrast, but is right with a pair.
 
 Example:
@@ -25,12 +25,12 @@ from tlkit.data.masks import nearest
 from tlkit.data.pictures.decode import resize
 
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""From a picture float32 (size, size, 3), 0-255, or a mask (size, size, 1), and a seed (two
+"""From an image float32 (size, size, 3), 0-255, or a mask (size, size, 1), and a seed (two
 integers) to another such."""
 
 
 MIN_AREA = {"light": 0.7, "medium": 0.5, "strong": 0.35}
-"""Smallest share of the picture that a crop keeps. Inception's 0.08 (Szegedy et al. 2015) loses
+"""Smallest share of the image that a crop keeps. Inception's 0.08 (Szegedy et al. 2015) loses
 the object in fine-tuning; a crop of 0.7 shifts and zooms by up to a fifth."""
 
 BRIGHTNESS = 0.1
@@ -44,17 +44,17 @@ ROTATION = 15 / 360
 """Largest rotation of the medium level, in turns: half of RandAugment's 30 degrees."""
 
 OPERATIONS = 2
-"""Changes of one picture by RandAugment (Cubuk et al. 2020, table 5: 2 for ResNet-50)."""
+"""Changes of one image by RandAugment (Cubuk et al. 2020, table 5: 2 for ResNet-50)."""
 
 SOLARISED_FROM = 128.0
 """Lowest threshold of solarising: lower ones leave few colours of an object as they are."""
 
 ERASED = 0.25
-"""Probability that a rectangle of a picture is erased: half of what Zhong et al. 2020 (section 4.2)
+"""Probability that a rectangle of an image is erased: half of what Zhong et al. 2020 (section 4.2)
 train with from random weights."""
 
 ERASED_AREA = (0.02, 0.33)
-"""Least and largest share of the picture that is erased: Zhong et al. 2020 allow 0.02 to 0.4, for
+"""Least and largest share of the image that is erased: Zhong et al. 2020 allow 0.02 to 0.4, for
 the same reason a little less here."""
 
 IMAGENET_MEAN = (123.68, 116.78, 103.94)
@@ -120,12 +120,12 @@ class Augmenter:
 
 
 def augmenter(level: str, mirror: bool = True) -> Augmenter | None:
-    """Return what changes pictures at random by `level`; None for `none`.
+    """Return what changes images at random by `level`; None for `none`.
 
     Args:
         level: `none`; `light`: crops, mirror, brightness; `medium`: also contrast, saturation and
             rotation, all stronger; `strong`: crops, mirror, RandAugment and random erasing.
-        mirror: whether pictures are mirrored, left to right, half of the time.
+        mirror: whether images are mirrored, left to right, half of the time.
     """
     if level == "none":
         return None
@@ -214,7 +214,7 @@ def _drawn(
     """Return `image` after as many drawn operations as there are seeds."""
     chosen = tf.random.stateless_uniform((OPERATIONS,), which, 0, len(operations), tf.int32)
     for i, own in enumerate(seeds):
-        # One of them runs; Keras's RandAugment computes them all for every picture.
+        # One of them runs; Keras's RandAugment computes them all for every image.
         branches = [lambda f=f, x=image, s=own: f(x, s) for f in operations]
         image = tf.ensure_shape(tf.switch_case(chosen[i], branches), image.shape)
         image = tf.clip_by_value(image, 0.0, 255.0)  # posterising would wrap around at 256
@@ -257,7 +257,7 @@ def _solarise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _seeded(layer: keras.layers.Layer) -> Change:
-    """Return one of Keras's image layers as a pure function of picture and seed."""
+    """Return one of Keras's image layers as a pure function of image and seed."""
 
     def change(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         # As the layer's own call does it in a tf.data graph, under whatever backend.

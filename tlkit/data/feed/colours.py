@@ -8,14 +8,14 @@ from tlkit.backbones.colours import Colours
 from tlkit.data.feed.examples import Examples
 
 SAMPLE = 500
-"""Pictures that are looked at: at 224 pixels a side 25 million colours, for nine numbers."""
+"""Images that are looked at: at 224 pixels a side 25 million colours, for nine numbers."""
 
 
 def measure_colours(examples: Examples) -> Colours:
-    """Return the statistics of (at most `SAMPLE`) training pictures, spread over the whole part."""
+    """Return the statistics of (at most `SAMPLE`) training images, spread over the whole part."""
     step = max(1, len(examples) // SAMPLE)
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
-    for images, _ in examples.pictures(range(0, len(examples), step)):
+    for images, _ in examples.batches(range(0, len(examples), step)):
         colours = np.asarray(images, np.float64).reshape(-1, 3)
         count += len(colours)
         total += colours.sum(axis=0)

@@ -23,30 +23,30 @@ class Examples:
     """One part of the data as training sees it.
 
     Attributes:
-        digests: content hash of each picture, in order, with how it is shown where that matters.
+        digests: content hash of each image, in order, with how it is shown where that matters.
         targets: a row for each, as the task encodes it.
-        pictures: makes a pipeline of (images, targets) of the pictures with these indices,
+        batches: makes a pipeline of (images, targets) of the images with these indices,
             unchanged and in order.
-        stream: of the training part, makes the pipeline of a fitted phase: all pictures, in
+        epochs: of the training part, makes the pipeline of a fitted phase: all images, in
             another order in each epoch; arguments: whether they are augmented, and which epochs,
             `range(1)` unless told.
-        balance: what is done about imbalance; in `stream` it is done.
-        views: of the training part, how many views of each picture `seen` holds.
-        seen: of the training part, the views of all its pictures for which features are kept: all
-            as they are, then all in a first random change, in a second, and so on.
-        groups: a number for each picture (n,), the same in all parts: those of one number belong
+        balance: what is done about imbalance; in `epochs` it is done.
+        views: of the training part, how many views of each image `all_views` holds.
+        all_views: of the training part, the views of all its images for which features are kept:
+            all as they are, then all in a first random change, in a second, and so on.
+        groups: a number for each image (n,), the same in all parts: those of one number belong
             together and stay on one side of every fold. None: each stands alone.
-        batch_size: pictures in a batch of these pipelines.
+        batch_size: images in a batch of these pipelines.
         smaller: returns the same part in batches of another size.
     """
 
     digests: Sequence[str]
     targets: Column
-    pictures: Callable[[Sequence[int]], Batches]
-    stream: Callable[..., Batches] | None = None
+    batches: Callable[[Sequence[int]], Batches]
+    epochs: Callable[..., Batches] | None = None
     balance: Balance = UNBALANCED
     views: int = 1
-    seen: Examples | None = None
+    all_views: Examples | None = None
     groups: np.ndarray | None = None
     batch_size: int = 32
     smaller: Callable[[int], Examples] | None = None
@@ -68,7 +68,7 @@ def joint_groups(*parts: Examples) -> np.ndarray | None:
     return joint if len(np.unique(joint)) < len(joint) else None
 
 
-class Teacher(Protocol):
+class TargetEncoder(Protocol):
     """What training examples need of a task (`tlkit.tasks.task.Task`)."""
 
     def encode(self, labels: Sequence[Label]) -> Column:

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: each picture of a batch with a share of another, its target likewise."""
+"""MixUp and CutMix: each image of a batch with a share of another, its target likewise."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ to images and targets mixed."""
 def mixer(mixup: float, cutmix: float) -> Mixer | None:
     """Return what mixes a batch; None if both are 0.
 
-    Each picture is mixed with the one before it in the batch, which is random where the order is,
+    Each image is mixed with the one before it in the batch, which is random where the order is,
     by a share drawn from Beta(alpha, alpha). Where both are asked for, each batch goes through one
     of them, by a coin (as in https://github.com/huggingface/pytorch-image-models).
 
     Args:
-        mixup: alpha of Zhang et al. 2018, which blend whole pictures; 0: off.
-        cutmix: alpha of Yun et al. 2019, which set a rectangle of the other picture into this one,
+        mixup: alpha of Zhang et al. 2018, which blend whole images; 0: off.
+        cutmix: alpha of Yun et al. 2019, which set a rectangle of the other image into this one,
             as large as the other's share of the target; 0: off.
     """
     if not mixup and not cutmix:
@@ -56,14 +56,14 @@ def _cutmix(
     side = size * tf.sqrt(1 - _beta(count, alpha, shares))
     row, column = (_within(count, size, side, s) for s in (rows, columns))
     own = 1 - tf.cast(row[:, :, None] & column[:, None, :], tf.float32)
-    # The share that the picture really keeps: a rectangle has whole pixels, and ends at the edge.
+    # The share that the image really keeps: a rectangle has whole pixels, and ends at the edge.
     return _blend(images, own[..., None]), _blend(targets, tf.reduce_mean(own, (1, 2))[:, None])
 
 
 def _within(count: tf.Tensor, size: int, side: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return which of the pixels along one axis lie in the rectangles, bool (count, size).
 
-    Their centres are drawn from the whole picture (Yun et al. 2019, equation 2).
+    Their centres are drawn from the whole image (Yun et al. 2019, equation 2).
     """
     centre = tf.random.stateless_uniform((count,), seed) * size
     pixels = tf.range(size, dtype=tf.float32) + 0.5

@@ -23,10 +23,10 @@ from tlkit.data.pictures.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 from tlkit.data.scan.reading import Reading
 
-AHEAD = 2
+BATCHES_AHEAD = 2
 """Batches that are kept ready."""
 
-FEW = 16
+DIRECT_UP_TO_IMAGES = 16
 """Arrays up to which batches are made by threads: a pipeline takes half a second to start, and then
 resizes them faster."""
 
@@ -55,13 +55,13 @@ def batches(
         targets: a row for each example, as a task encodes it; masks go through what `augment` does
             to the geometry of their images.
         shuffle_seed: shuffles all examples, otherwise in each epoch; None keeps the order given.
-        augment: changes each picture at random, other draws in each epoch unless `seeds` has them.
+        augment: changes each image at random, other draws in each epoch unless `seeds` has them.
         mix: mixes each batch with itself, likewise; targets are then shares float32 (n, outputs).
         balance: weights for the loss, where it has some, come third in a batch; draws need a
             `shuffle_seed`.
         epochs: the epochs to give, one after the other. Order and draws depend on the seed and
             the epoch alone, so that a run that is resumed sees what it would have seen.
-        seeds: int32 (n, 2), what `augment` draws by for each picture; below 0: it stays as it is.
+        seeds: int32 (n, 2), what `augment` draws by for each image; below 0: it stays as it is.
         rendering: how transparency and 16-bit samples are shown.
         reading: reads the files and holds them against their scan; None: they are read unchecked.
             Arrays lie in this process's memory and are taken as they are.
@@ -69,7 +69,7 @@ def batches(
     changed = augment or mix or balance.weights is not None
     if shuffle_seed is None and len(epochs) == 1 and not changed:
         as_arrays = any(example.pixels is not None for example in examples)
-        if len(examples) <= FEW or not as_arrays:
+        if len(examples) <= DIRECT_UP_TO_IMAGES or not as_arrays:
             row = _plain_row(examples, targets, size, rendering, reading or Reading({}))
             return Pass(row, len(examples), batch_size)
     drawn = (augment and seeds is None) or mix
@@ -96,7 +96,7 @@ def batches(
         return (_rounded(image) if drawn else image, *own)
 
     def mixed(images, targets, seeds):
-        # Other draws than the first picture's own, from the same seed.
+        # Other draws than the first image's own, from the same seed.
         seed = tf.random.fold_in(tf.cast(seeds[0], tf.int32), batch_size)
         images, targets = mix(images, targets, seed)
         return _rounded(images), targets
@@ -117,7 +117,7 @@ def batches(
         dataset = one(tf.constant(epochs.start))  # an epoch alone needs no loop, which is traced
     else:
         dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
-    return dataset.prefetch(AHEAD).with_options(_options())
+    return dataset.prefetch(BATCHES_AHEAD).with_options(_options())
 
 
 def _mask_target(
@@ -136,12 +136,12 @@ def of_passes(passes: Callable[[], Iterable[Any]]) -> tf.data.Dataset:
     """Return a data set that calls `passes` for the batches of each of its passes.
 
     Keras replays the batches that it has peeked at whenever it begins with a generator again, and
-    goes on where that stood: of a generator each validation but the first saw other pictures.
+    goes on where that stood: of a generator each validation but the first saw other images.
     """
     first = next(iter(passes()))
     signature = tf.nest.map_structure(lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), first)
     dataset = tf.data.Dataset.from_generator(passes, output_signature=signature)
-    return dataset.prefetch(AHEAD).with_options(_options())
+    return dataset.prefetch(BATCHES_AHEAD).with_options(_options())
 
 
 def endless(passes: Callable[[], Iterable[Any]]) -> tf.data.Dataset:
@@ -173,7 +173,9 @@ class Pass:
         threads = ThreadPoolExecutor(CORES)
         try:
             rest, size = iter(range(self._count)), self._batch_size
-            ahead = [threads.submit(self._row, i) for i in islice(rest, AHEAD * size + CORES)]
+            ahead = [
+                threads.submit(self._row, i) for i in islice(rest, BATCHES_AHEAD * size + CORES)
+            ]
             waiting = deque(ahead)
             while waiting:
                 rows = []
@@ -206,7 +208,7 @@ def _plain_row(
 def _options() -> tf.data.Options:
     """Return options that leave the graph as it is, and its parallelism as it was asked for.
 
-    Changing the graph takes longer than it saves: measured with 107 pictures, 0.4 s instead of
+    Changing the graph takes longer than it saves: measured with 107 images, 0.4 s instead of
     0.75 s for a whole pass. With autotuning, letting go of an iterator can take seconds without any
     work being done (its thread seems to sleep ever longer): measured once in 25 validations on kept
     features, 0.5 s for most and 4.9 s for one, a sixth of the training; without it none.
@@ -239,7 +241,7 @@ def _order(count: int, seed: int | None, epoch: tf.Tensor, balance: Balance) -> 
 
 
 def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: Reading):
-    """Return two graph functions of an index: the decoded picture, and the resized one.
+    """Return two graph functions of an index: the decoded image, and the resized one.
 
     The resized one is the exported graph's own `decode_and_resize`, so that the same file gives
     the same pixels at training and at serving time, to the bit.
@@ -263,7 +265,7 @@ def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: 
 
 
 def _reader(examples: list[Example], reading: Reading):
-    """Return a graph function of an index: the encoded picture of a file or a record."""
+    """Return a graph function of an index: the encoded image of a file or a record."""
 
     def encoded(i):
         read = tf.numpy_function(

@@ -1,6 +1,6 @@
 """Writes the examples of a run as a sharded data set of TensorFlow Datasets.
 
-The files of the pictures go into it byte for byte: what decodes them is tlkit's own decoder, at
+The files of the images go into it byte for byte: what decodes them is tlkit's own decoder, at
 training time, as it does for files. Other programs read the data set through
 `tfds.builder_from_directory`.
 """
@@ -21,7 +21,7 @@ from PIL import Image
 
 from tlkit.atomic import folder_draft
 from tlkit.data.example import PARTS, Example, Facts, content_digest
-from tlkit.data.feed.prepare import Prepared
+from tlkit.data.feed.dataset import Prepared
 from tlkit.data.readers.records import ABOUT, IMAGE
 from tlkit.data.readers.tfds import FORMAT, described, index_file
 from tlkit.errors import DataError
@@ -47,7 +47,7 @@ def check_out(out: Path) -> None:
 def write_dataset(prepared: Prepared, out: Path, progress: Progress) -> None:
     """Write the examples of `prepared`, part by part, as a data set in the folder `out`.
 
-    It is written beside `out` and put there when it is whole. Few pictures are in memory at a time.
+    It is written beside `out` and put there when it is whole. Few images are in memory at a time.
 
     Raises:
         DataError: `out` is not empty or cannot be written; a file has changed since it was scanned,
@@ -73,7 +73,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
     }
     found = {key: value for key, value in prepared.scan_json().items() if key != "splits"}
     facts = {id_: look.facts for id_, look in prepared.scan.findings.items() if look.facts}
-    prepared.scan.findings.clear()  # told; some hundred bytes a picture
+    prepared.scan.findings.clear()  # told; some hundred bytes an image
     label, encode = _label_feature(prepared)
     features = {IMAGE: tfds.features.Image(), "label": label, "id": tfds.features.Text()}
     identity = tfds.core.dataset_info.DatasetIdentity(
@@ -107,7 +107,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
 def _chunks(
     group: list[Example], digests: dict[str, str], facts: dict[str, Facts], index: Path
 ) -> Iterator[list[tuple[Example, bytes]]]:
-    """Yield examples with their encoded pictures, and write the index as they go."""
+    """Yield examples with their encoded images, and write the index as they go."""
     with index.open("w", encoding="utf-8") as file:
         for start in range(0, len(group), CHUNK):
             rows = []
@@ -134,7 +134,7 @@ def _as_png(example: Example) -> bytes:
     whole = np.rint(example.pixels).astype(np.uint8)
     if not np.array_equal(whole, example.pixels):
         raise DataError(
-            f"data {example.id}: a prepared picture holds whole numbers from 0 to 255. "
+            f"data {example.id}: a prepared image holds whole numbers from 0 to 255. "
             f"Received: {example.pixels.dtype} with fractions"
         )
     file = io.BytesIO()

@@ -1,17 +1,17 @@
-"""The one picture decoder of tlkit: training, prediction and the exported SavedModel share it.
+"""The one image decoder of tlkit: training, prediction and the exported SavedModel share it.
 
 All that takes a tensor is TensorFlow graph code without Python callbacks, so it runs in eager mode,
 under `tf.data`, in `tf.map_fn` and in a SavedModel, and answers the same pixels in each. Of JPEG
 the accurate integer transform is taken, which is what Pillow shows; palettes are looked up;
 transparent pixels and 16-bit samples are shown as a `Rendering` says, by default on white and by
 their upper byte; of an animation the first frame counts; the EXIF orientation is applied. The
-fourth byte of a 32-bit BMP is no alpha: most writers leave it 0. A picture of more than
+fourth byte of a 32-bit BMP is no alpha: most writers leave it 0. An image of more than
 `MAX_PIXELS` pixels by its header is refused before it is decoded.
 
 Example:
     >>> image = decode(tf.io.read_file("rose.jpg"))      # uint8 (height, width, 3), RGB
     >>> resize(image, 224)                               # float32 (224, 224, 3), 0 to 255
-    >>> why_undecodable(b"no picture")
+    >>> why_undecodable(b"no image")
     "not an image: starts with b'no pictu'"
 """
 
@@ -38,7 +38,7 @@ from tlkit.data.pictures.header import (
 )
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 
-# What counts as a picture when a folder is listed. Those that no decoder here takes are listed
+# What counts as an image when a folder is listed. Those that no decoder here takes are listed
 # too: they have to be named as left out rather than be overlooked.
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
@@ -51,7 +51,7 @@ UNDECODABLE = (tf.errors.OpError, UnicodeDecodeError)
 
 
 def decode(encoded: tf.Tensor, rendering: Rendering = PLAIN) -> tf.Tensor:
-    """Decode a picture and turn it upright.
+    """Decode an image and turn it upright.
 
     Args:
         encoded: the file's bytes, a scalar string tensor: JPEG, PNG, GIF, BMP or WebP, recognised
@@ -73,7 +73,7 @@ def decode(encoded: tf.Tensor, rendering: Rendering = PLAIN) -> tf.Tensor:
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the EXIF orientation of an encoded picture (tag 0x0112, CIPA DC-008).
+    """Return the EXIF orientation of an encoded image (tag 0x0112, CIPA DC-008).
 
     Args:
         encoded: the file's bytes, a scalar string tensor.
@@ -136,7 +136,7 @@ def traced_decode_and_resize(
 ) -> tf.types.experimental.PolymorphicFunction:
     """Return `decode_and_resize` for one size and rendering as a graph function, traced once.
 
-    Every pipeline that traced it anew would take a second of computing before its first picture.
+    Every pipeline that traced it anew would take a second of computing before its first image.
     """
     return tf.function(
         functools.partial(decode_and_resize, size=size, rendering=rendering),
@@ -148,7 +148,7 @@ def traced_decode_and_resize(
 def why_undecodable(encoded: bytes, header: Header | None = None) -> str | None:
     """Say why a file's bytes cannot be used; None if `decode` takes them.
 
-    A picture of more than `MAX_PIXELS` pixels is refused by its header and never decoded. May be
+    An image of more than `MAX_PIXELS` pixels is refused by its header and never decoded. May be
     called from several threads.
 
     Args:
@@ -168,13 +168,13 @@ def pixels_as_stored(encoded: bytes, header: Header, rendering: Rendering) -> np
     """Decode to uint8 (height, width, 3) without turning it upright; any number of threads may.
 
     Args:
-        header: of `encoded`, without a problem: it is what holds the picture within the limits.
+        header: of `encoded`, without a problem: it is what holds the image within the limits.
 
     Raises:
         UNDECODABLE: a damaged file.
     """
     # These two, nearly all there are, need no graph: tracing it takes a second, and each call of it
-    # is three times as slow. EXIF, however broken, makes no picture unusable.
+    # is three times as slow. EXIF, however broken, makes no image unusable.
     plain = {"JPEG": pixels.jpeg_pixels, "PNG": pixels.png_pixels}.get(header.format)
     if header.format == "PNG" and (header.layered or header.deep):
         return blend_array(samples(encoded), rendering)
@@ -184,7 +184,7 @@ def pixels_as_stored(encoded: bytes, header: Header, rendering: Rendering) -> np
 
 
 def is_turned(encoded: bytes) -> bool:
-    """Tell whether `decode` turns a picture by its EXIF orientation."""
+    """Tell whether `decode` turns an image by its EXIF orientation."""
     with tf.device("/CPU:0"):
         return int(_orientation_function()(tf.constant(encoded))) != 1
 
@@ -240,7 +240,7 @@ def _decoders(rendering: Rendering) -> tuple[dict, Callable]:
 def _refuse(encoded: tf.Tensor) -> tf.Tensor:
     # The bytes as numbers: as text they may be no UTF-8, and the message could not be read.
     octets = exif.integers(encoded, 0, 8, tf.uint8)
-    message = ["Not a picture that can be decoded, allowed:", ", ".join(FORMATS), "It starts with:"]
+    message = ["Not an image that can be decoded, allowed:", ", ".join(FORMATS), "It starts with:"]
     refusal = tf.debugging.Assert(False, [*message, octets], summarize=8)
     with tf.control_dependencies([refusal]):
         return tf.zeros((0, 0, 3), tf.uint8)

@@ -1,4 +1,4 @@
-"""The EXIF orientation of an encoded picture, read from its bytes by TensorFlow operations.
+"""The EXIF orientation of an encoded image, read from its bytes by TensorFlow operations.
 
 TensorFlow's decoders ignore the tag, so a phone's portrait would reach the model lying on its
 side. Everything here is graph code: it runs under `tf.data`, `tf.map_fn` and in a SavedModel.
@@ -8,7 +8,7 @@ directory, ITU-T T.81 annex B for JPEG markers, the PNG specification (third edi
 `eXIf`, RFC 9649 section 2.7 for WebP.
 
 It is the orientation by which Pillow's `ImageOps.exif_transpose` turns (13.0), but for what is not
-worth the time of every picture: one that stands in XMP alone, which browsers do not turn by either,
+worth the time of every image: one that stands in XMP alone, which browsers do not turn by either,
 or, in PNG, in a text chunk; EXIF
 spread over several APP1 segments, of which the first counts here; BigTIFF; values that are no
 integers.

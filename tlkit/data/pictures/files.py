@@ -1,4 +1,4 @@
-"""Reading the files of strangers: regular files alone, and never more than a picture can need."""
+"""Reading the files of strangers: regular files alone, and never more than an image can need."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ MAX_SCANNED = 64 * MAX_PIXELS
 SCAN = b"\xff\xda"
 SCAN_BYTES = 2**14
 """Bytes for each of which one marker of a scan is not counted: a film that a phone puts behind the
-picture holds one by chance in 2**16."""
+image holds one by chance in 2**16."""
 
 # GIF89a specification, appendix A and sections 18, 20, 23: an extension opens with 0x21 and a
 # label, an image with 0x2C; the packed fields tell whether a palette follows and its size, and
@@ -115,7 +115,7 @@ def png_pixels(encoded: tf.Tensor) -> tf.Tensor:
 def gif(encoded: tf.Tensor, rendering: Rendering) -> tf.Tensor:
     """Decode the first frame of a GIF, put in its place on the canvas.
 
-    TensorFlow 2.21 makes the picture as large as the frame, not as the canvas, and cuts off what
+    TensorFlow 2.21 makes the image as large as the frame, not as the canvas, and cuts off what
     the frame's offset moves outside; it draws transparent pixels black; and it unpacks all frames,
     of any size, to answer the first. So the file is cut behind its first frame, whose offset is
     set to 0 and whose transparent colour to that of the ground.

@@ -1,4 +1,4 @@
-"""What the first bytes of a picture say: its format, mode, size; nothing is decoded."""
+"""What the first bytes of an image say: its format, mode, size; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _MODES = {
     **{"LA": "alpha", "RGBA": "alpha", "PA": "alpha", "RGBX": "RGB"},
 }
 MODES = ("RGB", "grey", "CMYK", "palette", "alpha", "16-bit")
-"""How the samples of a picture are stored; 16-bit whatever the colours."""
+"""How the samples of an image are stored; 16-bit whatever the colours."""
 
 
 class Header(NamedTuple):
@@ -64,10 +64,10 @@ class Header(NamedTuple):
 
     Attributes:
         format: one of `FORMATS`, or None.
-        problem: why the picture is not to be decoded, or None.
+        problem: why the image is not to be decoded, or None.
         mode: one of `MODES`; None where Pillow cannot read the header.
         width, height: in pixels, as stored; 0 where there is no such header.
-        several: whether further pictures follow the first (GIF, APNG and WebP animations).
+        several: whether further images follow the first (GIF, APNG and WebP animations).
         deep: whether it is a PNG of 16 bits a sample.
         layered: whether pixels of it may be transparent.
     """
@@ -83,10 +83,10 @@ class Header(NamedTuple):
 
 
 def read_header(encoded: bytes) -> Header:
-    """Read the header of an encoded picture; may be called from several threads.
+    """Read the header of an encoded image; may be called from several threads.
 
     More than `MAX_PIXELS` pixels are a problem, and so are more scans of a JPEG than `MAX_SCANS`:
-    such a picture is never to be decoded, nor one that does not tell its size.
+    such an image is never to be decoded, nor one that does not tell its size.
     """
     if not encoded:
         return Header(None, "empty file")

@@ -1,6 +1,6 @@
 """How stored samples become the RGB 0-255 that a network sees: transparency, and 16 bits.
 
-A `Rendering` belongs to a run, since its model has learnt what such pictures look like: it stands
+A `Rendering` belongs to a run, since its model has learnt what such images look like: it stands
 resolved in `spec.yaml`, and training, evaluation, prediction and the exported graph follow it.
 """
 
@@ -17,8 +17,8 @@ BITS = (8, 10, 12, 14, 16)
 usual values of Bits Stored (PS3.3, C.7.6.3) and what image sensors convert to."""
 
 BLOCK = 2**24
-"""Values of a picture above which it is blended row by row: as a whole it would take several times
-the memory of the decoded picture."""
+"""Values of an image above which it is blended row by row: as a whole it would take several times
+the memory of the decoded image."""
 
 
 class Rendering(NamedTuple):
@@ -28,7 +28,7 @@ class Rendering(NamedTuple):
         alpha: what stands behind transparent pixels, `white` (as in every viewer) or `black`;
             `drop`: nothing, the colour that is stored under them is shown.
         bits: how many low bits of a 16-bit sample are used, one of `BITS`; what lies above is
-            clipped to white. 16: the whole range. None where it is not decided yet: each picture
+            clipped to white. 16: the whole range. None where it is not decided yet: each image
             by its own largest sample.
     """
 
@@ -42,7 +42,7 @@ class Rendering(NamedTuple):
 
     @property
     def ground(self) -> int:
-        """The level of all three channels behind a picture."""
+        """The level of all three channels behind an image."""
         return 255 if self.alpha == "white" else 0
 
 

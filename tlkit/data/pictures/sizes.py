@@ -1,4 +1,4 @@
-"""How large a picture is by its own header, and how many passes decoding it takes.
+"""How large an image is by its own header, and how many passes decoding it takes.
 
 Read here and not by Pillow, which gives up a whole header for one broken chunk that no decoder
 looks at: a size that is not known could not be held against the limit.
@@ -38,7 +38,7 @@ def size_of(encoded: bytes, name: str) -> tuple[int, int] | None:
 
 
 def too_large(encoded: bytes, name: str, size: tuple[int, int]) -> str | None:
-    """Say why a picture of this size is not to be decoded; None if it is within the limits."""
+    """Say why an image of this size is not to be decoded; None if it is within the limits."""
     width, height = size
     if width * height > MAX_PIXELS:
         return f"too large: {width} x {height} pixels, at most {MAX_PIXELS:,} are allowed"

@@ -44,7 +44,7 @@ def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[E
     """Turn an `(images, labels)` pair or a `tf.data.Dataset` of such pairs into examples.
 
     Args:
-        data: images (n, height, width), (..., 1), (..., 3) or (..., 4) or a list of such pictures
+        data: images (n, height, width), (..., 1), (..., 3) or (..., 4) or a list of such images
             of any sizes, 0-255; labels as n class numbers (whole, if of a floating type), names or
             one-hot rows, all of one kind. A tf.data set may be batched or not, and is read into
             memory.
@@ -74,12 +74,12 @@ def array_examples(data: Any, targets: Targets, prefix: str = "array") -> list[E
             "data: needs as many labels as images, and at least one. "
             f"Received: {len(images)} images, {len(labels)} labels"
         )
-    pictures = [colours(np.asarray(image)) for image in images]
-    _check_range(pictures)
+    images = [colours(np.asarray(image)) for image in images]
+    _check_range(images)
     _check_alike(labels)
     return [
-        Example(f"{prefix}/{i:06d}", targets.from_array(label, f"data: label {i}"), pixels=picture)
-        for i, (picture, label) in enumerate(zip(pictures, labels, strict=True))
+        Example(f"{prefix}/{i:06d}", targets.from_array(label, f"data: label {i}"), pixels=image)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True))
     ]
 
 
@@ -121,26 +121,26 @@ def colours(image: np.ndarray) -> np.ndarray:
         image = image[..., None]
     if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
         raise DataError(
-            "data: a picture must have the shape (height, width), (height, width, 1), (..., 3) or "
+            "data: an image must have the shape (height, width), (height, width, 1), (..., 3) or "
             f"(..., 4). Received: {image.shape}"
         )
     image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def value_range(pictures: list[np.ndarray]) -> tuple[float, float]:
+def value_range(images: list[np.ndarray]) -> tuple[float, float]:
     """Return the least and largest value: of the colours, of alpha alone where all are black.
 
     A black shape on transparent ground has no other; one with colours of 0 to 1 is told apart.
     """
-    low = min(float(picture.min(initial=255)) for picture in pictures)
-    high = max(float(picture[..., :3].max(initial=0)) for picture in pictures)
-    return low, high or max(float(picture.max(initial=0)) for picture in pictures)
+    low = min(float(image.min(initial=255)) for image in images)
+    high = max(float(image[..., :3].max(initial=0)) for image in images)
+    return low, high or max(float(image.max(initial=0)) for image in images)
 
 
-def _check_range(pictures: list[np.ndarray]) -> None:
-    low, high = value_range(pictures)
-    # Pictures that never exceed 1 were scaled already: trained on, they would all look black.
+def _check_range(images: list[np.ndarray]) -> None:
+    low, high = value_range(images)
+    # Images that never exceed 1 were scaled already: trained on, they would all look black.
     if not (low >= 0 and 1 < high <= 255):
         raise DataError(
             "data: pixel values must lie between 0 and 255 (tlkit does the scaling). "

@@ -223,7 +223,7 @@ def _say_flags(found: Rows, wanted: Sequence[str]) -> list[str]:
 
 
 def _once(examples: list[Example], targets: Targets, notes: list[str]) -> list[Example]:
-    """Join or drop repeated rows, or tell rows apart that give one picture two labels."""
+    """Join or drop repeated rows, or tell rows apart that give one image two labels."""
     rows: dict[tuple[str, Path | None], list[Example]] = defaultdict(list)
     for example in examples:
         rows[example.id, example.path].append(example)

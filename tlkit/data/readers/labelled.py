@@ -59,6 +59,6 @@ def _has_parts(data: Any, listing: Listing) -> bool:
 
 
 def _is_folder(data: Any) -> bool:
-    """Tell whether `data` names a folder of pictures, whose ids begin with its folders' names."""
+    """Tell whether `data` names a folder of images, whose ids begin with its folders' names."""
     path = Path(data) if isinstance(data, str | Path) else None
     return path is not None and path.is_dir() and not is_dataset(path)

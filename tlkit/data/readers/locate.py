@@ -45,8 +45,8 @@ class _Content:
 
     @cached_property
     def stems(self) -> dict[str, list[str]]:
-        pictures = [name for name in self.files if name.lower().endswith(EXTENSIONS)]
-        return _by(pictures, lambda name: _folded(os.path.splitext(name)[0]))
+        images = [name for name in self.files if name.lower().endswith(EXTENSIONS)]
+        return _by(images, lambda name: _folded(os.path.splitext(name)[0]))
 
 
 def _by(names, key) -> dict[str, list[str]]:

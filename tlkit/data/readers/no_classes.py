@@ -23,9 +23,9 @@ def no_classes(level: Tree, folder: Path) -> DataError:
         hint = "; for the folder of one class give the one above it, for labels in a table " + (
             _table(level.path, os.fspath(folder)) or "a CSV file"
         )
-    received = f"{loose} pictures outside class folders" if loose else f"no pictures{found}"
+    received = f"{loose} images outside class folders" if loose else f"no images{found}"
     return DataError(
-        f"data {level.path}: needs one folder for each class, with pictures in it "
+        f"data {level.path}: needs one folder for each class, with images in it "
         f"({', '.join(EXTENSIONS[:8])}, ...){hint}. Received: {received}"
     )
 

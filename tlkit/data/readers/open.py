@@ -78,7 +78,7 @@ def open_source(
     return Source(name, outputs, parts, (*notes, *told), grouping)
 
 
-def picture_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """Return the images below `folder`, sorted, as training lists them: see `tree.Tree`.
 
     Links to files are followed. A link to a folder is not, or a loop of links would have no end:
@@ -128,7 +128,7 @@ def open_listing(data: Any, targets: Targets, group: str | None = None) -> Listi
     examples = [example for part in listing.parts.values() for example in part]
     if not all(isinstance(example.label, targets.kind) for example in examples):
         raise DataError(
-            f"data {listing.name}: gives one class a picture. Allowed for this task: a CSV file or "
+            f"data {listing.name}: gives one class an image. Allowed for this task: a CSV file or "
             "arrays"
         )
     return listing

@@ -1,7 +1,7 @@
-"""Pictures inside the record files of TensorFlow Datasets, read one by one, by number.
+"""Images inside the record files of TensorFlow Datasets, read one by one, by number.
 
 Random access is what lets a data set that is larger than memory be shuffled wholly, split, scanned
-and resumed as files are: nothing is held of a picture but where it lies.
+and resumed as files are: nothing is held of an image but where it lies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tlkit.data.pictures.files import check_regular
 from tlkit.errors import DataError
 
 IMAGE = "image"
-"""The feature that holds the encoded picture."""
+"""The feature that holds the encoded image."""
 
 # A record is its length (8 bytes), a checksum of that (4), the data, a checksum of them (4):
 # https://www.tensorflow.org/tutorials/load_data/tfrecord
@@ -105,10 +105,10 @@ class Records:
             raise OSError(0, f"record {number} of {self.folder} is damaged") from error
 
     def image(self, number: int, digest: str | None) -> bytes:
-        """Return the encoded picture, held against its content hash where that is known.
+        """Return the encoded image, held against its content hash where that is known.
 
         Raises:
-            OSError: the record is damaged, or holds another picture.
+            OSError: the record is damaged, or holds another image.
         """
         content = b"".join(self.features(number)[IMAGE].bytes_list.value)
         if digest is not None and content_digest(content) != digest:

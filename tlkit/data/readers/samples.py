@@ -1,7 +1,7 @@
 """The embedded example data: solar cells (ELPV) and handwritten digits, as folders of classes.
 
 They are laid out once below the cache folder, so that every command works on them as it does on
-a person's own pictures.
+a person's own images.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def prepare_example(name: str) -> Path:
                     mark(draft, name)
                 write_seal(folder, _hash(names))
         except OSError as error:
-            if not _is_whole(folder):  # else another process was quicker, with the same pictures
+            if not _is_whole(folder):  # else another process was quicker, with the same images
                 raise CacheError(
                     f"data {name}: {folder.parent} cannot be written: {error.strerror}. Free some "
                     "space, or set TLKIT_CACHE to another folder"

@@ -1,7 +1,7 @@
 """Examples from TensorFlow Datasets: by name, and from a folder that its writers made.
 
-Where the records can be read one by one, and hold encoded pictures, an example is the number of
-its record; of other data sets the pictures are held in memory.
+Where the records can be read one by one, and hold encoded images, an example is the number of
+its record; of other data sets the images are held in memory.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def tfds_parts(data: str, targets: Targets) -> dict[str, list[Example]]:
 
     Raises:
         DataError: the name, config or split is unknown, the data set cannot be had, or its
-            examples are not pictures with a label of the task.
+            examples are not images with a label of the task.
     """
     name, _, split = data.removeprefix("tfds:").partition(":")
     builder = _builder(name)
@@ -77,7 +77,7 @@ def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
 
     Raises:
         DataError: it is damaged, has no split `train`, was prepared for another task, or its
-            examples are not pictures with a label.
+            examples are not images with a label.
     """
     import tensorflow_datasets as tfds
 
@@ -182,8 +182,8 @@ def _part(builder: Any, part: str, split: str, targets: Targets, written: bool) 
 def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     """List a split by its index.
 
-    The index is trusted for ids and labels: its own hash stands in `ABOUT`. What it says of a
-    picture's content is held against the record each time that one is read, so that none is
+    The index is trusted for ids and labels: its own hash stands in `ABOUT`. What it says of an
+    image's content is held against the record each time that one is read, so that none is
     decoded before training only to hash it.
     """
     records = _records(builder, split)
@@ -238,11 +238,11 @@ def _examples(builder: Any, part: str, split: str, targets: Targets) -> list[Exa
 
 
 def _records(builder: Any, split: str) -> Records | None:
-    """Return the records of a split, or None where they are no files of encoded pictures."""
+    """Return the records of a split, or None where they are no files of encoded images."""
     import tensorflow_datasets as tfds
 
     image, kind = builder.info.features[IMAGE], builder.info.file_format
-    # Pictures of floats are stored as the bytes of these in a PNG; only the library decodes them.
+    # Images of floats are stored as the bytes of these in a PNG; only the library decodes them.
     encoded = isinstance(image, tfds.features.Image) and image.np_dtype in (np.uint8, np.uint16)
     if not encoded or kind is None or kind.value not in BY_NUMBER or not builder.info.splits:
         return None
@@ -274,9 +274,9 @@ def _in_memory(builder: Any, part: str, split: str, targets: Targets) -> list[Ex
     except ValueError as error:
         raise _unknown_split(builder, split) from error
     names = getattr(label, "int2str", None)
-    pictures = [row[IMAGE] for row in rows]
+    images = [row[IMAGE] for row in rows]
     labels = [names(int(row["label"])) if names else row["label"] for row in rows]
-    return array_examples((pictures, labels), targets, part)
+    return array_examples((images, labels), targets, part)
 
 
 def _unknown_split(builder: Any, split: str) -> DataError:

@@ -143,7 +143,7 @@ def _read(tree: Tree, entries: Iterator[os.DirEntry], root: Tree) -> None:
             unknown.append(entry)
     for entry in unknown:
         _read_other(tree, entry, names)
-    # Its pictures are drawings of a training: `tlkit train .` writes them below the data.
+    # Its images are drawings of a training: `tlkit train .` writes them below the data.
     if tree is not root and {"spec.yaml", "checkpoints"} <= names:
         tree.folders, tree.images, tree.links, tree.others = [], [], [], Counter()
 

@@ -20,11 +20,11 @@ from tlkit.lettering import one_font
 from tlkit.places import DRAWN
 
 TILE = 128
-"""Side of a picture on the sheet in pixels."""
+"""Side of an image on the sheet in pixels."""
 
 COLUMNS = 8
 
-MOST = 24
+TILES_PER_KIND = 24
 """Tiles of each kind; the heading says how many there are in all."""
 
 _LINE, _GAP, _CAPTION = 14, 6, 3  # height of a line of text, space between tiles, lines of text
@@ -32,7 +32,7 @@ _STEP = (TILE + _GAP, TILE + _CAPTION * _LINE + _GAP)
 _INK, _PALE = "black", (225, 225, 225)
 
 Tile = tuple[str, str, bool]
-"""Id, what is said below it, and whether the picture is to be shown."""
+"""Id, what is said below it, and whether the image is to be shown."""
 
 
 def write_sheet(
@@ -44,7 +44,7 @@ def write_sheet(
         summary: from `summarise`.
         examples: all that were scanned.
         path: a PNG file, see `places.check_png`.
-        rendering: how pictures are shown, as training would.
+        rendering: how images are shown, as training would.
 
     Raises:
         DataError: it cannot be written.
@@ -61,8 +61,8 @@ def write_sheet(
         pen.text((_GAP, y), heading, _INK, font)
         for i, (id_, text, whole) in enumerate(tiles):
             at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
-            picture = _thumbnail(by_id[id_], rendering) if whole else None
-            _draw_tile(sheet, at, picture, [*_wrapped(shown(id_), font, 2), text], font)
+            image = _thumbnail(by_id[id_], rendering) if whole else None
+            _draw_tile(sheet, at, image, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
     made = PngInfo()
     made.add_text("Software", DRAWN)
@@ -87,7 +87,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
             len(summary["left_out"]),
             [(item["id"], item["reason"], False) for item in summary["left_out"]],
         ),
-        ("one picture under two labels", *_grouped(summary["two_labels"])),
+        ("one image under two labels", *_grouped(summary["two_labels"])),
         ("the same bytes", *_grouped(groups)),
         (
             "pairs much alike",
@@ -115,7 +115,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
             [(id_, "", True) for id_ in small["smallest"]],
         ),
     ]
-    return [(f"{name}: {count:,}", tiles[:MOST]) for name, count, tiles in kinds if tiles]
+    return [(f"{name}: {count:,}", tiles[:TILES_PER_KIND]) for name, count, tiles in kinds if tiles]
 
 
 def _grouped(groups: list[list[str]]) -> tuple[int, list[Tile]]:
@@ -129,7 +129,7 @@ def _height(tiles: int) -> int:
 
 
 def _thumbnail(example: Example, rendering: Rendering) -> Image.Image | None:
-    """Return a picture as training sees it, small enough for its tile; None if it has changed."""
+    """Return an image as training sees it, small enough for its tile; None if it has changed."""
     try:
         if example.pixels is not None:
             pixels = blend_array(example.pixels, rendering).astype("uint8")
@@ -137,20 +137,20 @@ def _thumbnail(example: Example, rendering: Rendering) -> Image.Image | None:
             pixels = decode(tf.constant(example.read()), rendering).numpy()
     except (OSError, *UNDECODABLE):
         return None
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    picture.thumbnail((TILE, TILE))
-    return picture
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((TILE, TILE))
+    return image
 
 
-def _draw_tile(sheet: Image.Image, at: tuple[int, int], picture, lines: list[str], font) -> None:
+def _draw_tile(sheet: Image.Image, at: tuple[int, int], image, lines: list[str], font) -> None:
     pen = ImageDraw.Draw(sheet)
-    if picture is None:
+    if image is None:
         pen.rectangle((*at, at[0] + TILE, at[1] + TILE), fill=_PALE)
         pen.line((*at, at[0] + TILE, at[1] + TILE), fill="white", width=3)
         reason = _wrapped(lines.pop(), font, TILE // _LINE)
         pen.multiline_text((at[0] + 4, at[1] + 4), "\n".join(reason), _INK, font)
     else:
-        sheet.paste(picture, at)
+        sheet.paste(image, at)
     text = "\n".join(line for line in lines if line)
     pen.multiline_text((at[0], at[1] + TILE + 1), text, _INK, font)
 

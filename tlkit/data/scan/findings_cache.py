@@ -42,7 +42,7 @@ RACY = 2_000_000_000
 """Nanoseconds within which two changes may carry one time: 2 s on FAT, the coarsest in use."""
 
 LIMIT = 256 * 2**20
-"""Bytes that all findings may take on disk, at about 200 a picture."""
+"""Bytes that all findings may take on disk, at about 200 an image."""
 
 State = tuple[int, int, int, int]
 """Size, mtime in ns, ctime in ns, inode."""

@@ -1,4 +1,4 @@
-"""A look at one picture: whether it can be used, and what it is."""
+"""A look at one image: whether it can be used, and what it is."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array, smalles
 from tlkit.data.scan.near_duplicates import perceptual_hash
 
 LARGE = 2**24
-"""Pixels, or bytes of a file, above which one picture at a time is looked at: at the limit of
+"""Pixels, or bytes of a file, above which one image at a time is looked at: at the limit of
 `MAX_PIXELS` one takes half a gigabyte, and there may be as many threads as cores."""
 
 FLAT = 2
-"""Levels (0-255) by which each channel of a picture that counts as flat may vary: what lossy
+"""Levels (0-255) by which each channel of an image that counts as flat may vary: what lossy
 compression makes of a single colour."""
 
 _one_large = threading.RLock()
 
 
 class Finding(NamedTuple):
-    """What a look at a picture told.
+    """What a look at an image told.
 
     Attributes:
         digest: hash of its content (BLAKE2b, 16 bytes, hexadecimal); empty if it is unusable.
@@ -38,7 +38,7 @@ class Finding(NamedTuple):
         bytes: size of the content.
         near: `near.perceptual_hash` of it; None if it was not asked for.
         transparent: whether pixels of it are transparent, wholly or in part.
-        largest: the largest sample of a 16-bit picture, transparent pixels left out; 0 for others.
+        largest: the largest sample of a 16-bit image, transparent pixels left out; 0 for others.
         flat: whether it is of one colour, within `FLAT` levels, once decoded.
         alpha, bits: the `Rendering` that `near` and `flat` hold for; None where it does not matter,
             since nothing is transparent, or no sample has 16 bits.
@@ -61,18 +61,18 @@ class Finding(NamedTuple):
 
     @property
     def facts(self) -> Facts | None:
-        """What of the pixels prepared data keeps; None of a picture of which there is no news."""
+        """What of the pixels prepared data keeps; None of an image of which there is no news."""
         if self.transparent or self.largest or self.flat:
             return Facts(self.transparent, self.largest, self.flat, self.alpha, self.bits)
         return None
 
     def holds_for(self, rendering: Rendering) -> bool:
-        """Tell whether `near` and `flat` are those of a picture that is shown like this."""
+        """Tell whether `near` and `flat` are those of an image that is shown like this."""
         bits = (None, rendering.bits) if rendering.bits else (None, self.bits)
         return self.alpha in (None, rendering.alpha) and self.bits in bits
 
     def variant(self, rendering: Rendering) -> str:
-        """Return the picture's hash, with how it is shown where that changes its pixels."""
+        """Return the image's hash, with how it is shown where that changes its pixels."""
         alpha = f"-{rendering.alpha}" if self.transparent and rendering.alpha != "drop" else ""
         bits = f"-{rendering.bits}bit" if self.largest and rendering.bits != 16 else ""
         return f"{self.digest}{alpha}{bits}"
@@ -153,7 +153,7 @@ def _look_at_pixels(content: bytes, header: Header, near: bool, rendering: Rende
 
 def _is_flat(pixels: np.ndarray) -> bool:
     """Tell whether each channel varies by `FLAT` levels at most."""
-    # A few pixels tell of nearly every picture that it is not flat, in no time.
+    # A few pixels tell of nearly every image that it is not flat, in no time.
     for some in (pixels[:: max(1, len(pixels) // 8), :: max(1, pixels.shape[1] // 8)], pixels):
         channels = (some[..., channel] for channel in range(some.shape[-1]))
         if any(float(channel.max()) - float(channel.min()) > FLAT for channel in channels):

@@ -1,4 +1,4 @@
-"""What a scan says of pixels: transparency, 16-bit samples, pictures of one colour."""
+"""What a scan says of pixels: transparency, 16-bit samples, images of one colour."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LISTED = 1000
 """Ids in a list of `pixel_facts`; beside it stands how many there are in all."""
 
 MOSTLY = 0.9
-"""Share of flat pictures from which the line is a warning: hardly anything is left to learn."""
+"""Share of flat images from which the line is a warning: hardly anything is left to learn."""
 
 
 def pixel_facts(found: Scan) -> dict[str, Any]:
-    """Return what was found, ready for JSON, of usable pictures.
+    """Return what was found, ready for JSON, of usable images.
 
     Returns:
         `transparent`: those with transparent pixels, and `alpha`, what these are shown on;
@@ -68,7 +68,7 @@ def say_facts(
     """Print what `pixel_facts` returned.
 
     Args:
-        usable: of how many pictures.
+        usable: of how many images.
         where: where all of them are listed.
         options: whether it may still be chosen otherwise.
     """
@@ -89,7 +89,7 @@ def say_facts(
 
 
 def say_deep(deep: dict[str, Any], progress: Progress, options: bool) -> None:
-    """Print what `pixel_facts` returned of 16-bit pictures; `options` as for `say_facts`."""
+    """Print what `pixel_facts` returned of 16-bit images; `options` as for `say_facts`."""
     count, largest, bits = (deep[name] for name in ("count", "largest", "bits"))
     if not count:
         return

@@ -1,4 +1,4 @@
-"""Reads every picture once before training: what can be decoded, what is there twice."""
+"""Reads every image once before training: what can be decoded, what is there twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 
 CHUNK = 512
-"""Pictures that wait for a thread at once, whatever the size of the data set."""
+"""Images that wait for a thread at once, whatever the size of the data set."""
 
 SAVE_EVERY = 60.0
 """Seconds of looking after which findings are saved: what a killed scan loses at most."""
@@ -37,7 +37,7 @@ class Scan:
         digests: content hash of each usable example, by id.
         left_out: reason for each unusable one, by id.
         findings: what each example is, by id.
-        rendering: how pictures are shown; its bits are decided.
+        rendering: how images are shown; its bits are decided.
         labels: content hash of each usable example's label, by id, where that is a file.
         kept: the file in which findings are kept for the next scan.
     """
@@ -91,7 +91,7 @@ def scan(
     Args:
         strict: raise at examples that cannot be decoded instead of leaving them out.
         near: also compute perceptual hashes.
-        rendering: how pictures are shown. Without bits these are the fewest that hold the largest
+        rendering: how images are shown. Without bits these are the fewest that hold the largest
             16-bit sample of `telling`.
         telling: those of `examples` that decide on bits; None, or none of 16 bits: all.
 
@@ -100,7 +100,7 @@ def scan(
     """
     digests, left_out, findings = {}, {}, {}
     kept = Verdicts(os.fspath(path) for e in examples for path in e.files)
-    with progress.bar("data", "reading pictures", len(examples)) as advance:
+    with progress.bar("data", "reading images", len(examples)) as advance:
         for example, finding in _look_at(examples, near, rendering, kept):
             findings[example.id] = finding
             if finding.problem:

@@ -13,7 +13,7 @@ from tlkit.data.pictures.decode import EXTENSIONS
 from tlkit.data.pictures.header import MODES
 from tlkit.data.pictures.rendering import UNDECIDED, Rendering
 from tlkit.data.readers.open import open_source
-from tlkit.data.scan.near_duplicates import MOST, NO_HASH, near_pairs
+from tlkit.data.scan.near_duplicates import MAX_COMPARED, NO_HASH, near_pairs
 from tlkit.data.scan.pixel_facts import pixel_facts
 from tlkit.data.scan.scan import Scan, scan
 from tlkit.data.targets import CLASSES, Targets
@@ -41,16 +41,16 @@ def summarise(
     Args:
         parts: the examples as they were given, by part.
         found: their scan.
-        size: side of the model's input in pixels; None: pictures are not held against it.
+        size: side of the model's input in pixels; None: images are not held against it.
 
     Returns:
         `classes`: files of each class, by part; `files`: how many were given, can be used, and
-        their bytes; `per_class`: usable pictures and their median [width, height] and bytes;
-        `sizes`: smallest, median and largest picture [width, height] by its pixels; `formats`,
+        their bytes; `per_class`: usable images and their median [width, height] and bytes;
+        `sizes`: smallest, median and largest image [width, height] by its pixels; `formats`,
         `modes`: how many of each; `left_out`: id and reason; `duplicates`: groups of ids of the
         same bytes, of which `across_parts` and `two_labels` are those that say so;
         `near_duplicates`, where hashes were computed: see there; `misnamed`: id, the format its
-        name says and the one it has; `several`: ids of animations; `small`: pictures with a side
+        name says and the one it has; `several`: ids of animations; `small`: images with a side
         below `size`, how many and the smallest;
         those of `pixel_facts`;
         `imbalance`: largest and smallest class, their ratio, and a hint from `IMBALANCE` on.
@@ -161,7 +161,7 @@ def imbalance(counts: dict[str, int]) -> dict[str, Any] | None:
 
 
 def near_duplicates(parts: dict[str, list[Example]], found: Scan) -> dict[str, Any]:
-    """Return pairs of pictures that are much alike, exact duplicates left out.
+    """Return pairs of images that are much alike, exact duplicates left out.
 
     Returns:
         `count` and `across_parts`, how many pairs there are and how many stand in two of `parts`;
@@ -171,8 +171,8 @@ def near_duplicates(parts: dict[str, list[Example]], found: Scan) -> dict[str, A
     part_of = {e.id: part for part, group in parts.items() for e in group}
     usable = (id_ for id_ in sorted(part_of, reverse=True) if id_ in found.digests)
     ids = sorted({found.digests[id_]: id_ for id_ in usable}.values())
-    if len(ids) > MOST:
-        note = f"more than {MOST:,} pictures: {len(ids):,}"
+    if len(ids) > MAX_COMPARED:
+        note = f"more than {MAX_COMPARED:,} images: {len(ids):,}"
         return {"count": None, "across_parts": None, "pairs": [], "note": note}
     hashes = [NO_HASH if (x := found.findings[id_].near) is None else x for id_ in ids]
     pairs = [
@@ -196,8 +196,8 @@ def scan_source(
     """Return what `tlkit data scan` prints, as `summarise` says it, all examples, and the bits.
 
     Args:
-        size: side of the model's input in pixels; None: pictures are not held against it.
-        rendering: how pictures are shown; it is returned with its bits decided.
+        size: side of the model's input in pixels; None: images are not held against it.
+        rendering: how images are shown; it is returned with its bits decided.
         group: as in `open_source`.
 
     Raises:

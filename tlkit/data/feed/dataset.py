@@ -14,7 +14,7 @@ import numpy as np
 from tlkit.data.column import read_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import augmenter
-from tlkit.data.feed.examples import Batches, Encode, Examples, Teacher
+from tlkit.data.feed.examples import Batches, Encode, Examples, TargetEncoder
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import batches, seed_of
 from tlkit.data.feed.say import say_data
@@ -62,7 +62,7 @@ class Prepared:
         return self._examples([(example, 0) for example in getattr(self.split, part)], encode)
 
     def whole(self, encode: Encode, test: bool = True) -> Examples:
-        """Return all views of training pictures, then validation and, if wanted, test part."""
+        """Return all views of training images, then validation and, if wanted, test part."""
         parts = [self.split.val, *([self.split.test] if test else [])]
         others = [(example, 0) for part in parts for example in part]
         return self._examples([*self._seen(), *others], encode)
@@ -72,7 +72,7 @@ class Prepared:
         return [(example, view) for view in views for example in self.split.train]
 
     def _examples(self, seen: Sequence[tuple[Example, int]], encode: Encode) -> Examples:
-        """Return pictures with the number of the view that is asked of each, 0 as it is."""
+        """Return images with the number of the view that is asked of each, 0 as it is."""
         spec = self.spec
         targets = read_by(encode([example.label for example, _ in seen]), self.reading)
         digests = [
@@ -82,7 +82,7 @@ class Prepared:
             for digest, view in ((self.scan.variant(e.id), view) for e, view in seen)
         ]
 
-        def pictures(chosen: Sequence[int]) -> Batches:
+        def images(chosen: Sequence[int]) -> Batches:
             seeds = [seed_of(digests[i]) if seen[i][1] else (-1, -1) for i in chosen]
             changed = any(seen[i][1] for i in chosen)
             return batches(
@@ -101,9 +101,9 @@ class Prepared:
 
         groups = np.array([self.split.units[e.id] for e, _ in seen])
         size = spec.batch_size
-        return Examples(digests, targets, pictures, groups=groups, batch_size=size, smaller=smaller)
+        return Examples(digests, targets, images, groups=groups, batch_size=size, smaller=smaller)
 
-    def training(self, task: Teacher) -> Examples:
+    def training(self, task: TargetEncoder) -> Examples:
         """Return the training part, balanced, and augmented where that is asked of its stream."""
         group, spec = self.split.train, self.spec
         plain = self.examples("train", task.encode)
@@ -131,10 +131,10 @@ class Prepared:
         seen = plain if spec.kept_views == 1 else self._examples(self._seen(), task.encode)
         return replace(
             plain,
-            stream=stream,
+            epochs=stream,
             balance=balance,
             views=spec.kept_views,
-            seen=seen,
+            all_views=seen,
             smaller=lambda size: self.batched(size).training(task),
         )
 
@@ -217,7 +217,7 @@ def _left_out_told(found: Scan) -> Iterator[None]:
 
 
 def open_spec(spec: RunSpec, arrays: dict[str, Any]) -> Source:
-    """List the examples of a spec's data, validation and test sources; reads no picture."""
+    """List the examples of a spec's data, validation and test sources; reads no image."""
     given = {
         part: arrays.get(part, value)
         for part in ("val", "test")
@@ -261,6 +261,6 @@ def _say_near(near: dict[str, Any], progress: Progress) -> None:
         shown = " and ".join(near["pairs"][0]["ids"])
         progress.say(
             "near",
-            f"{near['across_parts']} pairs of pictures much alike stand in two parts (scan.json), "
+            f"{near['across_parts']} pairs of images much alike stand in two parts (scan.json), "
             f"such as {shown}",
         )

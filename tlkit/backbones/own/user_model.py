@@ -16,15 +16,15 @@ from tlkit.backbones.blocks import assign_blocks, find_row, layer_infos
 from tlkit.backbones.build import Built, preprocess
 from tlkit.backbones.catalog import MODEL
 from tlkit.backbones.graph import ancestors, narrow_cuts, sources
-from tlkit.backbones.own.narrow import narrow_blocks
-from tlkit.backbones.own.unroll import INPUT, Ref, Unrolled, graph_of
+from tlkit.backbones.own.flatten import INPUT, Flattened, Ref, graph_of
+from tlkit.backbones.own.single_tensor import narrow_blocks
 from tlkit.errors import BackboneError, did_you_mean
 
 GLOBAL_POOLING = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
 
 @dataclass(frozen=True)
-class Given:
+class UserModel:
     """A model of the user's own, opened.
 
     Attributes:
@@ -47,7 +47,9 @@ def _named(name: str) -> Iterator[None]:
         raise BackboneError(f"backbone {name}: {error}") from error
 
 
-def open_given(name: str, model: keras.Model | None = None, size: int | None = None) -> Given:
+def open_user_model(
+    name: str, model: keras.Model | None = None, size: int | None = None
+) -> UserModel:
     """Open a model of the user's own.
 
     Args:
@@ -57,7 +59,7 @@ def open_given(name: str, model: keras.Model | None = None, size: int | None = N
 
     Raises:
         BackboneError: there is none, it needs code that Keras does not have, or it does not take
-            pictures (batch, size, size, 3) of this size.
+            images (batch, size, size, 3) of this size.
     """
     with _named(name):
         if name == MODEL and model is None:
@@ -71,7 +73,7 @@ def open_given(name: str, model: keras.Model | None = None, size: int | None = N
             model = _call(name)
         if isinstance(model, keras.Sequential) and not model.built:
             model = _built_copy(model, size)
-        return Given(name, model, _size(graph_of(model), size))
+        return UserModel(name, model, _size(graph_of(model), size))
 
 
 def _load(path: Path) -> keras.Model:
@@ -148,7 +150,7 @@ def _size(model: keras.Model, asked: int | None) -> int:
     square = len(shapes) == 1 and len(shapes[0]) == 4 and len(sides) < 2
     if not square or shapes[0][3] not in (3, None):
         raise BackboneError(
-            "takes no square colour pictures. Allowed: one input (batch, size, size, 3). "
+            "takes no square colour images. Allowed: one input (batch, size, size, 3). "
             f"Received: {', '.join(map(str, shapes))}"
         )
     if not sides:
@@ -164,7 +166,9 @@ def _size(model: keras.Model, asked: int | None) -> int:
     return own
 
 
-def build_given(given: Given, cut: str | None = None, preprocessing: str | None = None) -> Built:
+def build_user_model(
+    given: UserModel, cut: str | None = None, preprocessing: str | None = None
+) -> Built:
     """Build a copy of a given model up to its features, in one flat graph.
 
     Args:
@@ -185,7 +189,7 @@ def build_given(given: Given, cut: str | None = None, preprocessing: str | None 
         inputs = keras.Input((given.size, given.size, 3), name=INPUT)
         entry = preprocess(inputs, preprocessing or "none")
         front = list(sources(keras.Model(inputs, entry)))
-        unrolled = Unrolled(given.model, front)
+        unrolled = Flattened(given.model, front)
         end = _end(unrolled, cut)
         features = unrolled.rebuild(entry, end)
         model = keras.Model(inputs, features)
@@ -194,7 +198,7 @@ def build_given(given: Given, cut: str | None = None, preprocessing: str | None 
         return Built(inputs, features, layer_infos(model, blocks))
 
 
-def _end(unrolled: Unrolled, cut: str | None) -> Ref:
+def _end(unrolled: Flattened, cut: str | None) -> Ref:
     calls = unrolled.calls
     maps = [name for name, call in calls.items() if len(call.shapes[0]) == 4]
     if cut is None:
@@ -215,7 +219,7 @@ def _end(unrolled: Unrolled, cut: str | None) -> Ref:
     return end
 
 
-def _last_map(unrolled: Unrolled, maps: list[str]) -> str:
+def _last_map(unrolled: Flattened, maps: list[str]) -> str:
     """Return the last call of `maps`, or the last in front of a global pooling on the way to it.
 
     Pooling that keeps its dimensions, as in MobileNet's own top, is followed by a classifier of
@@ -237,7 +241,7 @@ def _last_map(unrolled: Unrolled, maps: list[str]) -> str:
 
 
 def _blocks(
-    given: keras.Model, unrolled: Unrolled, model: keras.Model, own: list[str]
+    given: keras.Model, unrolled: Flattened, model: keras.Model, own: list[str]
 ) -> dict[str, str]:
     """Return the block of each operation of `own`, by name."""
     known = _row_blocks(given)

@@ -1,7 +1,7 @@
 """Features standardised and turned into their principal directions, a chunk at a time.
 
 What does not fit into a few megabytes lies in a mapped file: memory does not grow with the number
-of pictures.
+of images.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Call:
         return [x.call for x in keras.tree.flatten([self.args, self.kwargs]) if _is_ref(x)]
 
 
-class Unrolled:
+class Flattened:
     """The calls of a model, flat.
 
     Attributes:

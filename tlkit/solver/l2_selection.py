@@ -15,11 +15,11 @@ from tlkit.solver.solve import TOLERANCE, Solution, solve
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.task import Task
 
-Weigh = Callable[[np.ndarray], np.ndarray | None]
+ClassWeights = Callable[[np.ndarray], np.ndarray | None]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class HeadFit:
     """A solved head, and how its strength was chosen.
 
     Attributes:
@@ -32,12 +32,12 @@ class Chosen:
     solution: Solution
     delivered: Solution
     reason: str
-    folded: Folded | None = None
+    folded: CrossValidation | None = None
 
 
 @dataclass(frozen=True)
-class Folded:
-    """A strength, and what heads of that strength gave on pictures they were not solved on.
+class CrossValidation:
+    """A strength, and what heads of that strength gave on images they were not solved on.
 
     Attributes:
         l2: the strength with the lowest loss.
@@ -66,7 +66,7 @@ class Selection:
             every fold. None: each stands alone.
     """
 
-    weigh: Weigh = lambda targets: None
+    weigh: ClassWeights = lambda targets: None
     choice: str = "auto"
     refit: bool = False
     seed: int = 0
@@ -96,7 +96,7 @@ def solve_head(
     val_y: np.ndarray,
     task: Task,
     how: Selection = BY_RULE,
-) -> Chosen:
+) -> HeadFit:
     """Solve a linear head with the L2 strength that `how` finds.
 
     Args:
@@ -112,10 +112,10 @@ def solve_head(
     else:
         reason = "as asked for"
     both_y = np.concatenate([y, val_y])
-    pictures, y = len(y), np.concatenate([y] * how.views)
+    images, y = len(y), np.concatenate([y] * how.views)
     folded = None
     if choice == "folds":
-        first = np.concatenate([x[:pictures], val_x[:]])
+        first = np.concatenate([x[:images], val_x[:]])
         folded = cross_validated(first, both_y, task, how)
     if folded:
         solution = solve(x, y, val_x, val_y, task, how.weigh(y), folded.l2)
@@ -134,7 +134,7 @@ def solve_head(
     if unsolved:
         shown = ", ".join(f"{l2:.2g}" for l2 in unsolved)
         text += f"; not converged to {TOLERANCE:.1%} of the lowest objective: L2 {shown}"
-    return Chosen(solution, delivered, text, folded)
+    return HeadFit(solution, delivered, text, folded)
 
 
 def cross_validated(
@@ -142,14 +142,14 @@ def cross_validated(
     y: np.ndarray,
     task: Task,
     how: Selection = BY_RULE,
-) -> Folded | None:
+) -> CrossValidation | None:
     """Return the strength with the lowest mean loss over folds; None: too few of a class for them.
 
     Only strengths that every fold came to are compared: each went on until its own loss had
     stopped falling.
 
     Args:
-        x, y: features and targets, one row of each for a picture.
+        x, y: features and targets, one row of each for an image.
         task: as in `solve`.
         how: of it `weigh`, `seed` and `groups`.
     """
@@ -166,7 +166,7 @@ def cross_validated(
     if not means:
         return None
     l2 = min(means, key=lambda one: means[one][0])
-    return Folded(l2, *map(float, means[l2]), len(splits))
+    return CrossValidation(l2, *map(float, means[l2]), len(splits))
 
 
 def _splits(
