@@ -161,7 +161,7 @@ class Prepared:
         }
 
 
-def prepare(
+def load_dataset(
     spec: RunSpec,
     arrays: dict[str, Any],
     progress: Progress,
