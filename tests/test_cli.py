@@ -400,7 +400,7 @@ def test_out_is_checked_before_tensorflow_is_imported(here, image_folder, monkey
 
 
 def test_a_freeze_rule_is_checked_before_the_data_are_read(here, image_folder, monkeypatch):
-    monkeypatch.setattr("tlkit.commands.train.prepare", fail_with(AssertionError("read")))
+    monkeypatch.setattr("tlkit.commands.train.load_dataset", fail_with(AssertionError("read")))
     for command in ("train", "plan"):
         said = refusal(here, command, image_folder, "--freeze", "until=blok_12", *QUICK)
         assert "Did you mean 'block_12'?" in said

@@ -9,7 +9,7 @@ from conftest import TINY
 
 import tlkit
 from tlkit.cli.main import main
-from tlkit.commands.estimate import Machine, Work, work_of
+from tlkit.commands.estimate import Throughput, Work, work_of
 from tlkit.features.cache import features_folder, list_entries
 from tlkit.planning.freezing import plan_freeze
 
@@ -22,9 +22,9 @@ def planned(image_folder, weights, **more):
 
 
 def test_both_speeds_count():
-    machine = Machine(multiply_adds=1e9, bytes=4e9)
+    machine = Throughput(multiply_adds=1e9, bytes=4e9)
     assert machine.seconds(Work(10**9, 0)) == machine.seconds(Work(0, 10**9)) > 0
-    measured = Machine.measure()
+    measured = Throughput.measure()
     assert measured.multiply_adds > 1e8
     assert measured.bytes > 1e8
 

@@ -370,7 +370,7 @@ def test_pairs_are_found_across_blocks_and_sorted():
 
 
 def test_too_many_images_for_all_pairs_are_told(odd, monkeypatch):
-    monkeypatch.setattr(summary_module, "MOST", 5)
+    monkeypatch.setattr(summary_module, "MAX_COMPARED", 5)
     result = CliRunner().invoke(main, ["data", "scan", str(odd)])
     assert "alike     near-duplicates were not searched: more than 5 images" in result.stdout
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from tlkit.planning import rules
-from tlkit.solver import rotation, strength
+from tlkit.solver import l2_selection, principal_axes
 from tlkit.solver import solve as solver
 from tlkit.solver.l2_selection import Selection, solve_head
 from tlkit.solver.solve import Solution, solve
@@ -176,9 +176,9 @@ def test_features_in_a_mapped_file_and_in_chunks_give_the_same_head(monkeypatch,
     x, y = features(300, 10, 3)
     held_out = features(90, 10, 3, seed=5)  # of the training part the weakest all have one loss
     whole = solve(x, y, *held_out, classification(3))
-    monkeypatch.setattr(rotation, "IN_MEMORY", 0)
-    monkeypatch.setattr(rotation, "CHUNK", 64)
-    assert isinstance(rotation.fit_rotation(x).turn(x), np.memmap)
+    monkeypatch.setattr(principal_axes, "IN_MEMORY", 0)
+    monkeypatch.setattr(principal_axes, "CHUNK", 64)
+    assert isinstance(principal_axes.fit_rotation(x).turn(x), np.memmap)
     found = solve(x, y, *held_out, classification(3))
     assert found.l2 == whole.l2
     np.testing.assert_allclose(answers(found, x), answers(whole, x), atol=5e-3)
@@ -275,7 +275,7 @@ def test_a_class_with_one_example_is_solved_for_in_every_fold(monkeypatch):
         inside.append((2 in y, 2 in val_y))
         return solve(x, y, val_x, val_y, *rest)
 
-    monkeypatch.setattr(strength, "solve", watched)
+    monkeypatch.setattr(l2_selection, "solve", watched)
     found = solve_head(x[:30], y[:30], x[30:], y[30:], classification(3), Selection(choice="folds"))
     assert "by 5-fold cross-validation" in found.reason
     assert inside[:5] == [(True, False)] * 5
@@ -306,11 +306,11 @@ def test_near_copies_on_both_sides_of_a_fold_deceive_and_groups_do_not(kind):
     if kind != "classes":
         y = y[:, None].astype(np.float32)
         task = Multilabel(("a",)) if kind == "labels" else Regression(("a",)).fit(y)
-    deceived = strength.cross_validated(x, y, task)
-    honest = strength.cross_validated(x, y, task, Selection(groups=groups))
+    deceived = l2_selection.cross_validated(x, y, task)
+    honest = l2_selection.cross_validated(x, y, task, Selection(groups=groups))
     assert honest.folds == deceived.folds == 5
     assert deceived.loss < 0.7 * honest.loss
-    alone = strength.cross_validated(x, y, task, Selection(groups=np.arange(len(y))))
+    alone = l2_selection.cross_validated(x, y, task, Selection(groups=np.arange(len(y))))
     assert (kind == "classes") or alone == deceived
 
 
@@ -329,8 +329,8 @@ def test_groups_stay_whole_in_folds(monkeypatch, kind):
         seen.append((set(x[:, 0]), set(val_x[:, 0])))
         return solve(x, y, val_x, val_y, *rest)
 
-    monkeypatch.setattr(strength, "solve", watched)
-    found = strength.cross_validated(x, y, task, Selection(groups=groups))
+    monkeypatch.setattr(l2_selection, "solve", watched)
+    found = l2_selection.cross_validated(x, y, task, Selection(groups=groups))
     assert len(seen) == found.folds == 5
     assert all(not inside & outside for inside, outside in seen)
     assert set.union(*(outside for _, outside in seen)) == set(range(12))

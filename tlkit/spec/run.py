@@ -189,7 +189,11 @@ class RunSpec(Part):
         source="King & Zeng 2001",
     )
     epochs: int | None = option(
-        None, "Epochs of each fitted phase; default: chosen by rule.", unit="epochs", gt=0, le=1_000_000
+        None,
+        "Epochs of each fitted phase; default: chosen by rule.",
+        unit="epochs",
+        gt=0,
+        le=1_000_000,
     )
     budget: (
         Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(in_seconds)] | None

@@ -19,11 +19,11 @@ from tlkit.commands.asked import spec_of
 from tlkit.commands.compare.candidates import Candidate, read_candidates, read_seconds
 from tlkit.commands.compare.probe import probe
 from tlkit.commands.compare.result import Comparison, Entry
-from tlkit.commands.estimate import TRAINING, Machine, work_of
+from tlkit.commands.estimate import TRAINING, Throughput, work_of
 from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import Setup, open_backbone, set_up
-from tlkit.compute.devices import Machine as Devices
+from tlkit.compute.devices import Devices
 from tlkit.compute.setup import machine, set_environment
 from tlkit.data.feed.dataset import Prepared, load_dataset
 from tlkit.data.feed.examples import Examples
@@ -153,7 +153,7 @@ class _Comparer:
         self._longest: dict[str, int] = {}
         self._validated: dict[str, tuple[float, ...]] = {}
         self._image_seconds = 0.0
-        self._machine = Machine.measure()
+        self._machine = Throughput.measure()
 
     @property
     def left(self) -> float:
