@@ -100,7 +100,8 @@ class Comparison:
         validation: number of images in the validation part.
         training: number of images in the training part.
         entries: the backbones.
-        test: metrics of the first in rank on the test part, not used for the ranking; None without one.
+        test: metrics of the first in rank on the test part, not used for the ranking; None without
+            one.
         notes: what was left out for want of time, beside whole backbones.
         budget, seconds: the time allowed and taken.
         headline: what a person wants to know first of `test`.
