@@ -1,4 +1,4 @@
-"""The examples in README.md and in docstrings: they run on small generated data, or fit at least.
+"""The examples in README.md, docs/ and docstrings: they run on small generated data, or fit.
 
 Backbone and weights are replaced by the tiny ones of the tests, so that nothing is downloaded.
 """
@@ -10,22 +10,50 @@ import doctest
 import functools
 import importlib
 import inspect
+import json
 import re
+import shlex
 import shutil
+import sys
 import textwrap
 from pathlib import Path
+from statistics import mean
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import tlkit
 import tlkit.applications
+from tlkit.cli.main import main
 from tlkit.spec.parts import BackboneSpec
 from tlkit.spec.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
-README = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+sys.path.append(str(ROOT / "benchmarks"))
+import tables  # noqa: E402
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks_of(page: Path, language: str) -> list[str]:
+    """Return the blocks of code of one language in a page."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    return [textwrap.dedent(block) for block in found]
+
+
+README = blocks_of(ROOT / "README.md", "python")
+GUIDE = [b for name in ("python", "serving") for b in blocks_of(ROOT / f"docs/{name}.md", "python")]
+TYPED = sorted(
+    {
+        line.split("#")[0].strip()
+        for page in PAGES
+        for block in blocks_of(page, "bash")
+        for line in block.splitlines()
+        if line.startswith("tlkit ")
+    }
+)
 
 
 def examples_of(file: Path) -> list[str]:
@@ -53,7 +81,7 @@ SESSIONS = [
 
 BLOCKS = {name: block for name, block in EXAMPLES.items() if not block.startswith(">>>")}
 RUN = ("tlkit.prepare_data", "tlkit.lr_find")
-"""What the examples show that are run, beside those of README.md; others take as long again."""
+"""What the examples show that are run, beside those of the guide; others take as long again."""
 
 
 @pytest.fixture
@@ -99,16 +127,17 @@ def names(image_folder: Path) -> dict[str, object]:
 
 
 def test_the_examples_were_found():
-    assert len(README) == 3
+    assert len(README) == len(GUIDE) == 3
+    assert len(TYPED) >= 20
     assert len(SESSIONS) >= 8
     assert len(BLOCKS) >= 5
 
 
-@pytest.mark.filterwarnings("ignore:.*compiled for another freeze plan")  # as README says
-def test_what_readme_shows_in_python_runs(place, image_folder):
+@pytest.mark.filterwarnings("ignore:.*compiled for another freeze plan")  # as the guide says
+def test_what_the_guide_shows_in_python_runs(place, image_folder):
     known = names(image_folder)
-    for block in README:
-        exec(compile(block, "README.md", "exec"), known)
+    for block in GUIDE:
+        exec(compile(block, "docs", "exec"), known)
     assert known["run"].metrics["test"]["accuracy"] > 0.5
     assert (Path("seen.png").stat().st_size, Path("measured/metrics.json").exists()) > (1000, True)
     assert known["answer"]["label"][0].numpy().decode() in known["run"].labels
@@ -122,9 +151,34 @@ def test_an_example_without_its_output_runs_or_fits(name, place):
         exec(compile(block, name[0], "exec"), {"tlkit": tlkit})
 
 
-@pytest.mark.parametrize("block", README, ids=["python", "drop-in", "serving"])
-def test_calls_of_readme_fit_what_is_called(block):
+@pytest.mark.parametrize("block", GUIDE, ids=["python", "drop-in", "serving"])
+def test_calls_of_the_guide_fit_what_is_called(block):
     check_calls(block)
+
+
+def test_readme_shows_what_the_guide_shows():
+    shown = {line.split("#")[0].strip() for block in GUIDE for line in block.splitlines()}
+    for block in README:
+        assert {line.split("#")[0].strip() for line in block.splitlines()} <= shown
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_commands_of_the_pages_are_taken(typed):
+    command, context, words = main, click.Context(main), shlex.split(typed)[1:]
+    while isinstance(command, click.Group):
+        command, context = command.get_command(context, words.pop(0)), click.Context(command)
+    command.make_parser(context).parse_args(words)
+
+
+def test_tables_show_the_figures_of_the_results():
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text("utf-8"))
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        assert tables.written(text, results) == text, page.name
+    for row in results["accuracy"]["rows"]:
+        if recipe := row.get("recipe"):
+            said = (ROOT / "recipes" / f"{recipe}.yaml").read_text("utf-8")
+            assert f"test accuracy {mean(row['seeds']):.1f}%" in said, recipe
 
 
 def check_calls(block: str) -> None:

@@ -12,7 +12,7 @@ Example:
     >>> image = decode(tf.io.read_file("rose.jpg"))      # uint8 (height, width, 3), RGB
     >>> resize(image, 224)                               # float32 (224, 224, 3), 0 to 255
     >>> why_undecodable(b"no image")
-    "not an image: starts with b'no pictu'"
+    "not an image: starts with b'no image'"
 """
 
 from __future__ import annotations

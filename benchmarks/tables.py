@@ -1,0 +1,77 @@
+"""Write the tables of results.json into README.md and docs/, between `<!-- table: NAME -->` marks.
+
+python benchmarks/tables.py            # after results.json was edited
+python benchmarks/tables.py --check    # exits with 1 where a page shows other figures
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- /table -->)", re.S)
+
+
+def accuracy(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of test accuracies: the mean, and each seed in brackets."""
+    table, before = [["data", "backbone", "regime", "test accuracy"]], ""
+    for row in rows:
+        seeds = ", ".join(f"{seed:.1f}" for seed in row["seeds"])
+        data = "the same" if row["data"] == before else row["data"]
+        value = f"{mean(row['seeds']):.1f}% ({seeds})"
+        table.append([data, row["backbone"], row["regime"], value])
+        before = row["data"]
+    return table
+
+
+def speed(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of times: of the guide, with an empty cache and with features kept."""
+    head = ["data, regime", "guide", "empty cache", "features kept"]
+    table = [[*head, "test accuracy less the guide's"]]
+    for row in rows:
+        guide, *own = row["seconds"]
+        cells = [f"{seconds:,g} s, {guide / seconds:.1f}x" for seconds in own]
+        table.append([row["data"], f"{row['guide']}, {guide:,} s", *cells, row["accuracy"]])
+    return table
+
+
+TABLES: dict[str, Callable[[list[dict[str, Any]]], list[list[str]]]] = {
+    "accuracy": accuracy,
+    "speed": speed,
+}
+
+
+def written(page: str, results: dict[str, Any]) -> str:
+    """Return the text of a page with its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        head, *rows = TABLES[match[2]](results[match[2]]["rows"])
+        lines = [head, ["---"] * len(head), *rows]
+        return match[1] + "\n".join(f"| {' | '.join(line)} |" for line in lines) + match[3]
+
+    return MARK.sub(table, page)
+
+
+def main() -> int:
+    """Write the pages, or tell whether one differs."""
+    results = json.loads(Path(__file__).with_name("results.json").read_text("utf-8"))
+    differ = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if (new := written(text, results)) != text:
+            differ.append(page.name)
+            if "--check" not in sys.argv:
+                page.write_text(new, "utf-8")
+    print(f"{'differ' if '--check' in sys.argv else 'written'}: {', '.join(differ) or 'none'}")
+    return int(bool(differ) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
