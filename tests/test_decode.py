@@ -285,7 +285,7 @@ def bmp_bomb() -> bytes:
     ("encoded", "reason"),
     [
         (b"", "empty file"),
-        (b"no image", "not an image: starts with b'no pictu'"),
+        (b"no image", "not an image: starts with b'no image'"),
         (b"\x89PN", "not an image: starts with b'\\x89PN'"),
         (encode(drawn(), "TIFF"), "TIFF is not supported (allowed: JPEG, PNG, GIF, BMP, WebP)"),
         (encode(drawn(), "TGA"), "TGA is not supported"),
