@@ -164,10 +164,10 @@ def test_readme_shows_what_the_guide_shows():
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_commands_of_the_pages_are_taken(typed):
-    command, context, words = main, click.Context(main), shlex.split(typed)[1:]
+    command, words = main, shlex.split(typed)[1:]
     while isinstance(command, click.Group):
-        command, context = command.get_command(context, words.pop(0)), click.Context(command)
-    command.make_parser(context).parse_args(words)
+        command = command.get_command(click.Context(command), words.pop(0))
+    command.make_parser(click.Context(command)).parse_args(words)
 
 
 def test_tables_show_the_figures_of_the_results():
