@@ -2,18 +2,16 @@
 
 import csv
 import signal
-import subprocess
-import sys
 import time
 
 import keras
 import pytest
 import yaml
+from forked import Command, finished
 
 import tlkit
 from tlkit.data.readers.open import image_files
 
-TRAIN = [sys.executable, "-m", "tlkit", "train"]
 OPTIONS = {
     "backbone.name": "MobileNet",
     "backbone.alpha": 0.25,
@@ -30,15 +28,7 @@ PATIENCE = 120
 
 def start(image_folder, out):
     settings = [part for key, value in OPTIONS.items() for part in ("--set", f"{key}={value}")]
-    command = [*TRAIN, str(image_folder), "--out", str(out), *settings]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts a job in the background with Ctrl-C ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    return Command("train", image_folder, "--out", out, *settings)
 
 
 def epochs_logged(out):
@@ -49,14 +39,14 @@ def epochs_logged(out):
 
 
 def stop(process, out, sign):
-    """Send `sign` after some epochs; return what was said on standard error."""
+    """Send `sign` after some epochs; return exit code and what was said on standard error."""
     end = time.monotonic() + PATIENCE
     while len(epochs_logged(out)) < 3:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.wait(0) is None, process.stderr
         assert time.monotonic() < end, "not even three epochs"
         time.sleep(0.1)
     process.send_signal(sign)
-    return process.communicate(timeout=PATIENCE)[1]
+    return process.wait(PATIENCE), process.stderr
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -76,8 +66,7 @@ def started(image_folder, tmp_path_factory):
 def stopped(request, started):
     """A process that was stopped in its epochs: exit code, standard error, run folder."""
     process, out = started[request.param]
-    said = stop(process, out, request.param)
-    return process.returncode, said, out
+    return *stop(process, out, request.param), out
 
 
 def test_a_stopped_training_says_how_to_go_on(stopped):
@@ -102,8 +91,8 @@ def test_a_stopped_training_goes_on_to_its_end(stopped):
     assert spec["epochs"] == 5000
     count = len(epochs_logged(out))
     (out / "spec.yaml").write_text(yaml.safe_dump({**spec, "epochs": count + 2}))
-    done = subprocess.run([*TRAIN, "--resume", str(out)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = finished("train", "--resume", out)
+    assert done.wait() == 0, done.stderr
     # It went on: no epoch is missing, none is there twice.
     assert epochs_logged(out) == list(range(1, count + 3))
     run = tlkit.open_run(out)

@@ -8,26 +8,23 @@ import csv
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import keras
 import pytest
 import yaml
 from conftest import SHARED, shared_env
+from forked import Command, finished
 from PIL import Image
 
 from tlkit.errors import RunFolderError
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import read_state
 
-TRAIN = [sys.executable, "-m", "tlkit", "train"]
 KINDS = {"kept": ("augment=none", "epochs=40"), "streamed": ("augment=light", "epochs=5")}
 PER_CLASS = 12
 TIMES = {"seconds", "images_per_second", "estimate"}
 """Keys of `metrics.json` that differ from run to run."""
-PATIENCE = 300
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +55,12 @@ def command(data, out, kind):
         "deterministic=true",
         *KINDS[kind],
     )
-    return [*TRAIN, str(folder), "--out", str(out), *(x for s in settings for x in ("--set", s))]
+    return ["train", folder, "--out", out, *(x for s in settings for x in ("--set", s))]
 
 
 def going_on(data, out, kind):
     """Return the command that goes on with a run, or begins it if nothing is there yet."""
-    return [*TRAIN, "--resume", str(out)] if out.exists() else command(data, out, kind)
+    return ["train", "--resume", out] if out.exists() else command(data, out, kind)
 
 
 def environment(tmp_path):
@@ -114,7 +111,7 @@ def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, reques
     env = environment(tmp_path)
     whole = tmp_path / "whole"
     start = time.monotonic()
-    subprocess.run(command(data, whole, kind), env=env, check=True, timeout=PATIENCE)
+    assert finished(*command(data, whole, kind), env=env).wait() == 0
     life = time.monotonic() - start
     expected, done, runs = outcome(whole), 0, 0
     while done < kills:
@@ -125,19 +122,16 @@ def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, reques
         for _ in range(min(5, kills - done)):
             # What goes on has less before it.
             rest = life * (0.7 if out.exists() else 1.0)
-            process = subprocess.Popen(going_on(data, out, kind), env=env)
-            try:
-                process.wait(moments.uniform(0.1, 1.0) * rest)
-            except subprocess.TimeoutExpired:
+            process = Command(*going_on(data, out, kind), env=env)
+            if process.wait(moments.uniform(0.1, 1.0) * rest) is None:
                 process.kill()
-                process.wait()
             if out.exists():
                 assert_readable(out)
-            if process.returncode == 0:
+            if process.wait() == 0:
                 break
-            assert process.returncode == -signal.SIGKILL
+            assert process.wait() == -signal.SIGKILL
             done += 1
-        subprocess.run(going_on(data, out, kind), env=env, check=True, timeout=PATIENCE)
+        assert finished(*going_on(data, out, kind), env=env).wait() == 0
         assert outcome(out) == expected
         assert not list(out.rglob(".draft-*"))
 

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
-from conftest import SHARED, needs_shared, shared_env
+from conftest import SHARED, needs_shared
+from forked import finished
 
 import tlkit
 from tlkit.cli.main import main
@@ -31,13 +30,8 @@ def flowers(tmp_path_factory):
     """A run on 12 kinds of flowers: its folder, and what was said."""
     out = tmp_path_factory.mktemp("real") / "flowers"
     options = ["--backbone", "MobileNetV2", "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tlkit", "train", str(FLOWERS), *options],
-        env=shared_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = finished("train", FLOWERS, *options)
+    assert done.wait() == 0, done.stderr
     return out, done.stdout
 
 
@@ -122,13 +116,8 @@ def test_difficult_files_are_a_class_like_others(among_flowers, tmp_path, way):
         listed = json.loads((data / "tlkit.json").read_text())["left_out"]
     options = ["--set", "backbone={name: MobileNet, alpha: 0.25}", "--image-size", "128"]
     options += ["--regime", "small", "--out", str(tmp_path / "run")]
-    run = subprocess.run(
-        [sys.executable, "-m", "tlkit", "train", str(data), *options],
-        env=shared_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    run = finished("train", data, *options)
+    assert run.wait() == 0, run.stderr
     if way == "folder":
         listed = json.loads((tmp_path / "run" / "scan.json").read_text())["left_out"]
     named = {item["id"]: item["reason"] for item in listed}

@@ -1,18 +1,15 @@
 """Runs that a full disk or a signal ends early: one message, then a resumption, equal numbers."""
 
 import json
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from forked import Command, finished
 
 from tlkit.data.readers.open import image_files
 
-TRAIN = [sys.executable, "-m", "tlkit", "train"]
 SETTINGS = (
     "backbone.name=MobileNet",
     "backbone.alpha=0.25",
@@ -28,24 +25,12 @@ PATIENCE = 300
 
 def command(image_folder, out, *more):
     settings = [part for text in (*SETTINGS, *more) for part in ("--set", text)]
-    return [*TRAIN, str(image_folder), "--out", str(out), *settings]
+    return ["train", image_folder, "--out", out, *settings]
 
 
 def run(words, cache, monkeypatch, limit=None):
-    """Run a command; `limit`: bytes that a file may have, as on a disk that is nearly full."""
-
-    def restrict():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # else the kernel kills the process
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
     monkeypatch.setenv("TLKIT_CACHE", str(cache))
-    return subprocess.run(
-        words,
-        preexec_fn=restrict if limit else None,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    return finished(*words, limit=limit)
 
 
 def outcome(out):
@@ -59,7 +44,7 @@ def whole(image_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         done = run(command(image_folder, folder / "run"), folder / "cache", patch)
-    assert done.returncode == 0, done.stderr
+    assert done.wait() == 0, done.stderr
     return folder / "run"
 
 
@@ -71,14 +56,14 @@ def test_a_full_disk_is_told_in_one_message_and_the_run_goes_on(
     # Texts are below 16 KiB, kept features of these images above; a model takes 900 KiB.
     limit = {"cache": 16 * 2**10, "model": 300 * 2**10}[full]
     failed = run(command(image_folder, out), cache, monkeypatch, limit)
-    assert failed.returncode == 2, failed.stderr
+    assert failed.wait() == 2, failed.stderr
     last = failed.stderr.strip().splitlines()[-1]
     assert "cannot be written" in last
     assert "File too large" in last
     assert f"tlkit train --resume {out}" in last
     assert "Traceback" not in failed.stderr
-    resumed = run([*TRAIN, "--resume", str(out)], cache, monkeypatch)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = run(["train", "--resume", out], cache, monkeypatch)
+    assert resumed.wait() == 0, resumed.stderr
     assert outcome(out) == outcome(whole)
 
 
@@ -92,24 +77,23 @@ def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
 ):
     out, cache = tmp_path / "run", tmp_path / "cache"
     monkeypatch.setenv("TLKIT_CACHE", str(cache))
-    process = subprocess.Popen(command(image_folder, out), stderr=subprocess.PIPE, text=True)
+    process = Command(*command(image_folder, out))
     end = time.monotonic() + PATIENCE
     while not (out / reached).exists():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.wait(0) is None, process.stderr
         assert time.monotonic() < end
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 130, said
-    assert f"tlkit train --resume {out}" in said
-    resumed = run([*TRAIN, "--resume", str(out)], cache, monkeypatch)
-    assert resumed.returncode == 0, resumed.stderr
+    assert process.wait(PATIENCE) == 130, process.stderr
+    assert f"tlkit train --resume {out}" in process.stderr
+    resumed = run(["train", "--resume", out], cache, monkeypatch)
+    assert resumed.wait() == 0, resumed.stderr
     assert outcome(out) == outcome(whole)
 
 
 def test_the_seed_decides(whole, image_folder, tmp_path, monkeypatch):
     out, cache = tmp_path / "run", tmp_path / "cache"
-    assert run(command(image_folder, out, "seed=1"), cache, monkeypatch).returncode == 0
+    assert run(command(image_folder, out, "seed=1"), cache, monkeypatch).wait() == 0
     assert outcome(out)[2] != outcome(whole)[2]
     one, other = (json.loads((folder / "env.json").read_text()) for folder in (out, whole))
     assert one["weights"] != other["weights"]
@@ -127,6 +111,6 @@ def test_env_json_says_what_a_run_started_from(whole, image_folder, tmp_path, mo
     shutil.copytree(image_folder, changed)
     image_files(changed)[0].unlink()
     out = tmp_path / "run"
-    assert run(command(changed, out), tmp_path / "cache", monkeypatch).returncode == 0
+    assert run(command(changed, out), tmp_path / "cache", monkeypatch).wait() == 0
     other = json.loads((out / "env.json").read_text())
     assert other["data"] != env["data"]

