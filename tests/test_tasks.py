@@ -150,7 +150,10 @@ print(json.dumps({name: value.numpy()[0].tolist() for name, value in answer.item
 
 @pytest.mark.parametrize(
     ("name", "outputs"),
-    [("labels_run", {"probabilities", "score", "given"}), ("numbers_run", {"values"})],
+    [
+        ("labels_run", {"probabilities", "score", "given"}),
+        pytest.param("numbers_run", {"values"}, marks=pytest.mark.full),
+    ],
 )
 def test_the_export_answers_without_tlkit(name, outputs, request, coloured, tmp_path):
     run = request.getfixturevalue(name)
@@ -170,7 +173,7 @@ def test_the_export_answers_without_tlkit(name, outputs, request, coloured, tmp_
         assert given == row["labels"]
 
 
-@pytest.mark.parametrize("task", ["multilabel", "regression"])
+@pytest.mark.parametrize("task", ["multilabel", pytest.param("regression", marks=pytest.mark.full)])
 def test_a_head_of_every_kind_is_fitted_and_saved(task, coloured, tmp_path):
     run = tlkit.train(
         coloured / "table.csv", task=task, table={"label": "light"} if task == "regression" else {},
@@ -341,7 +344,7 @@ def test_an_unknown_task_is_refused():
         tlkit.train("x", task="detection")
 
 
-@pytest.mark.parametrize("normalize", ["dataset", "pca"])
+@pytest.mark.parametrize("normalize", [pytest.param("dataset", marks=pytest.mark.full), "pca"])
 def test_normalised_colours_have_mean_zero_and_deviation_one(normalize, coloured, tmp_path):
     run = tlkit.train(
         coloured / "table.csv", task="multilabel", normalize=normalize, regime="small",
