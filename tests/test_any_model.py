@@ -431,6 +431,7 @@ def test_a_stopped_run_on_a_model_object_cannot_go_on(object_run, tmp_path):
         resume(copy)
 
 
+@pytest.mark.full
 def test_a_function_by_the_command_line(module, image_folder, tmp_path):
     out = tmp_path / "run"
     options = ["--backbone", f"{module}:net", "--epochs", "1", "--out", str(out)]

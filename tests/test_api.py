@@ -108,6 +108,7 @@ def test_a_tf_data_set_with_validation_and_test_arrays(train, arrays):
     assert got["loss"] == pytest.approx(run.metrics["test"]["loss"], rel=1e-4)
 
 
+@pytest.mark.full
 def test_training_twice_in_a_process_gives_the_same(train, tiny_run, image_folder, tmp_path):
     again = train(image_folder, out=tmp_path / "again")
     first, second = (run.metrics["test"] for run in (tiny_run, again))

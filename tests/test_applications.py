@@ -89,7 +89,10 @@ def test_a_model_without_weights_is_keras_own_top_included(preprocessing):
     np.testing.assert_allclose(ours(images if preprocessing else x), theirs(x), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["VGG16", "DenseNet121", "ResNet50V2"])
+FULL_ONLY = [pytest.param(name, marks=pytest.mark.full) for name in ("DenseNet121", "ResNet50V2")]
+
+
+@pytest.mark.parametrize("name", ["VGG16", *FULL_ONLY])
 def test_pixels_go_in_where_preprocessing_is_included(name):
     build = getattr(tlkit.applications, name)
     module = importlib.import_module(build.__module__)
@@ -130,7 +133,7 @@ def test_any_number_of_channels_and_any_size_as_keras_takes_them(name):
         ("EfficientNetV2B0", {"input_shape": (None, None, 1)}),
         ("ConvNeXtTiny", {"input_shape": (None, None, 1), "pooling": "avg"}),
         ("NASNetMobile", {"input_shape": None}),
-        ("NASNetMobile", {"input_shape": (None, None, 1)}),
+        pytest.param("NASNetMobile", {"input_shape": (None, None, 1)}, marks=pytest.mark.full),
         ("MobileNetV2", {"input_shape": None, "pooling": "max"}),
         ("MobileNetV2", {"include_top": True, "classifier_activation": None}),
         ("MobileNetV2", {"include_top": True, "classes": 3, "input_shape": (32, 32, 1)}),
@@ -319,7 +322,7 @@ import keras, numpy as np
 from tlkit.applications import MobileNetV2
 from tlkit.applications.mobilenet_v2 import decode_predictions, preprocess_input
 
-files = sorted(Path(sys.argv[1]).glob("*.JPEG"))
+files = sorted(Path(sys.argv[1]).glob("*.JPEG"))[::4]
 load = lambda f: keras.utils.img_to_array(keras.utils.load_img(f, target_size=(224, 224)))
 images = np.stack([load(f) for f in files])
 x = preprocess_input(images.copy())
@@ -363,7 +366,7 @@ def test_predictions_on_imagenet_are_those_of_keras(tmp_path):
     assert got["same_top"]
     assert got["wnids"] == got["theirs"]
     right = np.mean([a == b for a, b in zip(got["wnids"], got["truth"], strict=True)])
-    assert right > 0.7  # 89.3% on 1,000 images of which these are part
+    assert right > 0.7  # 89.3% on 1,000 images of which these 25 are part
     assert got["swapped"] == [None, 5]
     assert [path.split("/")[0] for path in got["trainable"]] == ["predictions", "predictions"]
 

@@ -226,7 +226,11 @@ def run_of(data, tiny_weights, out, **more):
 
 @pytest.mark.parametrize(
     ("kind", "cache"),
-    [("none", 1.0), ("sampling", 1.0), ("weights", 0.0)],
+    [
+        pytest.param("none", 1.0, marks=pytest.mark.full),
+        ("sampling", 1.0),
+        ("weights", 0.0),
+    ],
 )
 def test_fitted_phases_are_balanced_on_kept_and_streamed_features(uneven, tmp_path, kind, cache):
     """Features that say nothing: what is learnt is how frequent the classes are in training."""
@@ -247,6 +251,7 @@ def test_fitted_phases_are_balanced_on_kept_and_streamed_features(uneven, tmp_pa
         assert told
 
 
+@pytest.mark.full
 def test_a_run_on_balanced_classes_is_the_same_to_the_bit(image_folder, tiny_weights, tmp_path):
     fields = {"epochs": 1, "head": {"solver": "fit", "bias": "zeros"}}
     weights = [

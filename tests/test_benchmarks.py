@@ -113,6 +113,7 @@ def test_the_guide_gets_tlkits_own_split(load, image_folder, tmp_path):
             assert file.read_bytes() == (image_folder / id_).read_bytes()
 
 
+@pytest.mark.full
 def test_the_guide_reports_both_of_its_stages(tmp_path):
     for seed, part in enumerate(("train", "validation", "test")):
         write_images(tmp_path / part, count=4, seed=seed)

@@ -4,14 +4,13 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import SHARED, TINY, needs_shared, shared_env
+from conftest import SHARED, TINY, needs_shared
+from forked import finished
 from PIL import Image
 from scipy.optimize import minimize
 
@@ -190,6 +189,8 @@ def test_the_numbers_are_those_of_training(image_folder, tiny_weights, tmp_path,
     backbone = {**TINY["backbone"], "weights": tiny_weights}
     fields = {"image_size": 32, "epochs": 2, "progress": False, "balance": "weights"}
     found = tlkit.compare(data, f"MobileNet:alpha=0.25,weights={tiny_weights}", **fields)
+    assert found.best.folded is None
+    assert found.best.value == found.best.finetuned == found.best.score[0]
     small = tlkit.train(
         data,
         backbone=backbone,
@@ -205,40 +206,20 @@ def test_the_numbers_are_those_of_training(image_folder, tiny_weights, tmp_path,
     assert found.best.finetuned == medium.metrics["val"]["accuracy"]
     assert -found.best.score[1] == pytest.approx(medium.metrics["val"]["loss"], rel=1e-3)
     assert found.test["accuracy"] == medium.metrics["test"]["accuracy"]
-
-
-def test_few_validation_images_rank_by_folds_and_enough_by_themselves(
-    image_folder, tiny_weights, tmp_path, monkeypatch
-):
-    asked = image_folder, f"MobileNet:alpha=0.25,weights={tiny_weights}"
-    fields = {"image_size": 32, "epochs": 2, "progress": False}
-    found = tlkit.compare(*asked, **fields)
-    best, parts = found.best, count_parts(tmp_path, image_folder, tiny_weights)
-    assert found.ranked_on == parts["train"] + parts["val"]
-    assert 0 <= best.folded <= 1
-    gained = best.folded + best.finetuned - best.probe
-    assert best.score[0] == pytest.approx(gained)
-    assert best.value == pytest.approx(min(1, gained))
-    assert found.images == f"{found.ranked_on} images, by folds"
-    monkeypatch.setattr("tlkit.planning.rules.RANKED_BY_FOLDS", parts["val"])
-    found = tlkit.compare(*asked, **fields)
-    assert found.ranked_on == parts["val"]
-    assert found.best.folded is None
-    assert found.best.value == found.best.finetuned == found.best.score[0]
+    assert found.ranked_on == medium.metrics["examples"]["val"]
     assert found.images == f"{found.ranked_on} validation images"
 
 
-def count_parts(folder, image_folder, weights):
-    backbone = {**TINY["backbone"], "weights": weights}
-    run = tlkit.train(
-        image_folder,
-        backbone=backbone,
-        image_size=32,
-        regime="small",
-        out=folder / "run",
-        progress=False,
-    )
-    return run.metrics["examples"]
+def test_few_validation_images_rank_by_folds(compared, tiny_run):
+    found, _ = compared
+    parts = tiny_run.metrics["examples"]
+    assert found.ranked_on == parts["train"] + parts["val"]
+    (tuned,) = [entry for entry in found.entries if entry.finetuned is not None]
+    assert 0 <= tuned.folded <= 1
+    gained = tuned.folded + tuned.finetuned - tuned.probe
+    assert tuned.score[0] == pytest.approx(gained)
+    assert tuned.value == pytest.approx(min(1, gained))
+    assert found.images == f"{found.ranked_on} images, by folds"
 
 
 def test_what_does_not_fit_in_the_budget_is_left_out_and_said(image_folder, weights):
@@ -321,13 +302,8 @@ def test_pretrained_weights_win_over_random_ones(tmp_path):
             shutil.copy(file, tmp_path / "data" / label.name)
     real = "MobileNet:alpha=0.25,image_size=128"
     asked = ["--backbones", f"{real},weights=none,{real}", "--regime", "small", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tlkit", "compare", str(tmp_path / "data"), *asked],
-        env=shared_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = finished("compare", tmp_path / "data", *asked)
+    assert done.wait() == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["best"] == real
     assert found["backbones"][0]["logme"] > found["backbones"][1]["logme"]

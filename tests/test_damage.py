@@ -11,6 +11,7 @@ from conftest import TINY
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.data.readers.samples import prepare_example
 from tlkit.errors import CacheError, RunFolderError
 from tlkit.features import cache as cache_module
 from tlkit.features.cache import UNFINISHED, clear, features_folder, list_entries
@@ -67,8 +68,20 @@ def copied(tiny_run, tmp_path):
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", READERS)
+def damaged_files() -> list:
+    """Return each file with each damage, `full` the rarer ones of those that one reader reads."""
+    always = {"spec.yaml", "labels.json", "model.keras", "log.csv"}
+    kinds = ("cut", "types", "folder")
+    return [
+        (name, damage)
+        if name in always or damage in kinds
+        else pytest.param(name, damage, marks=pytest.mark.full)
+        for name in READERS
+        for damage in DAMAGES
+    ]
+
+
+@pytest.mark.parametrize(("name", "damage"), damaged_files())
 def test_a_damaged_file_is_named(copied, name, damage):
     if name == "model.keras" and damage in ("folder", "pipe"):
         pytest.skip("then the best checkpoint, of the same weights, is read")
@@ -117,8 +130,27 @@ def test_commands_end_in_one_message(copied, image_folder, name, commands, damag
     assert not (copied / "export" / "savedmodel").exists()
 
 
-@pytest.mark.parametrize("name", ["state", "log", "plan", "best"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "folder"])
+ALWAYS = (
+    "state cut",
+    "log folder",
+    "plan cut",
+    "plan empty",
+    "plan folder",
+    "best cut",
+    "best folder",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (name, damage)
+        if f"{name} {damage}" in ALWAYS
+        else pytest.param(name, damage, marks=pytest.mark.full)
+        for name in ("state", "log", "plan", "best")
+        for damage in ("cut", "empty", "folder")
+    ],
+)
 def test_resuming_a_damaged_run_ends_in_one_message(copied, name, damage):
     (copied / "metrics.json").unlink()
     files = RunFolder(copied)
@@ -197,7 +229,7 @@ def test_an_unusable_cache_is_told_and_not_needed(file_for_a_cache, image_folder
 
 def test_examples_need_a_cache_folder(file_for_a_cache):
     with pytest.raises(CacheError, match="example:digits: .*cannot be written.*TLKIT_CACHE"):
-        tlkit.data.readers.samples.prepare_example("example:digits")
+        prepare_example("example:digits")
 
 
 @pytest.mark.parametrize("where", ["/proc/tlkit", "/sys/tlkit"])
@@ -244,7 +276,7 @@ def test_two_that_clear_at_once_do_not_meet(tmp_path, monkeypatch):
 
 def test_sizes_of_all_the_cache_are_listed_and_cleared(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path))
-    tlkit.data.readers.samples.prepare_example("example:digits")
+    prepare_example("example:digits")
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "a.json").write_bytes(bytes(2**20))
     (tmp_path / "mine").write_text("foreign")

@@ -202,6 +202,7 @@ def test_layers_with_weights_in_front_are_left_alone(features_model, rng):
     np.testing.assert_array_equal(mixing.get_weights()[0], before[0])
 
 
+@pytest.mark.full
 @needs_weights
 def test_saved_model_loads_with_plain_keras_alone(features_model, tmp_path, rng):
     images = rng.uniform(-1, 1, (2, 64, 64, 3)).astype("float32")

@@ -97,6 +97,7 @@ def test_the_engine_asked_for_is_measured_and_taken(net, name):
     assert "images/s, largest difference" in text
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ON_IMAGES)
 def test_features_at_two_cuts_come_in_one_go(net, name):
     needs(name)
@@ -259,6 +260,7 @@ def test_engines_keep_their_features_apart_and_end_alike(train, entries):
     assert train("third").metrics["prefix"]["name"] == names[1]
 
 
+@pytest.mark.full
 def test_a_deterministic_run_takes_tensorflow_untried(train, monkeypatch):
     monkeypatch.setattr(engines, "CONVERSION", dict.fromkeys(CONVERTED, 0.0))
     monkeypatch.setitem(engines._COMPILERS, "openvino", Disturbed(0.0))

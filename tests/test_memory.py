@@ -252,7 +252,10 @@ def test_in_a_later_epoch_the_state_of_the_last_ones_end_goes_on(image_folder, t
 
 @pytest.mark.parametrize(
     "optimizer",
-    [{"name": "adam", "ema": 0.5}, {"name": "sgd", "block_decay": 0.5, "schedule": "plateau"}],
+    [
+        pytest.param({"name": "adam", "ema": 0.5}, marks=pytest.mark.full),
+        {"name": "sgd", "block_decay": 0.5, "schedule": "plateau"},
+    ],
     ids=str,
 )
 def test_every_optimizer_goes_on(image_folder, tmp_path, exhausted, optimizer):

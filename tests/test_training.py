@@ -256,6 +256,7 @@ def test_streamed_features_train_as_kept_ones_do(trainer, skips):
     assert len({loss for loss, _ in logs[0]}) == 6, "nothing was trained"
 
 
+@pytest.mark.full
 def test_nasnet_trains_on_kept_features(trainer):
     """Two tensors cross behind each of its cells."""
     fields = {"backbone": {"name": "NASNetMobile", "weights": "none"}, "freeze": "until=cell_11"}
@@ -661,7 +662,7 @@ def test_a_run_interrupted_in_its_first_epoch_is_resumed_as_it_was_planned(
     assert_validation_told_is_true(run, easy)
 
 
-@pytest.mark.parametrize("real", [values_of, counts_of])
+@pytest.mark.parametrize("real", [values_of, pytest.param(counts_of, marks=pytest.mark.full)])
 def test_ctrl_c_while_the_state_is_taken_leaves_the_one_before(
     real, easy, tiny_weights, tmp_path, monkeypatch
 ):
