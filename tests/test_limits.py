@@ -15,8 +15,8 @@ from test_decode import (
     bmp_bomb,
     chunk,
     decode,
+    drawn,
     encode,
-    image,
     jpeg_with,
     png_bomb,
     segment,
@@ -28,7 +28,7 @@ from tlkit.data.pictures.decode import why_undecodable
 from tlkit.data.pictures.header import read_header
 from tlkit.data.pictures.sizes import size_of
 
-PLAIN = {form: encode(image(), form) for form in ("JPEG", "PNG", "GIF", "BMP", "WEBP")}
+PLAIN = {form: encode(drawn(), form) for form in ("JPEG", "PNG", "GIF", "BMP", "WEBP")}
 
 
 def png_with(*chunks: bytes, encoded: bytes = PLAIN["PNG"]) -> bytes:
@@ -50,7 +50,7 @@ def frame_of(encoded: bytes, height: int, width: int, count: int = 1) -> bytes:
 
 def many_scans(count: int) -> bytes:
     """A progressive JPEG whose last scan comes `count` times."""
-    encoded = encode(image(), "JPEG", progressive=True)
+    encoded = encode(drawn(), "JPEG", progressive=True)
     last = encoded[encoded.rindex(b"\xff\xda") : -2]
     return encoded[:-2] + last * (count - 1) + encoded[-2:]
 
@@ -111,7 +111,7 @@ def test_a_broken_segment_hides_no_size(first):
 
 LARGE = {
     "PNG": png_bomb(2**32 - 1, 2**32 - 1),
-    "JPEG, progressive": frame_of(encode(image(), "JPEG", progressive=True), 60_000, 60_000),
+    "JPEG, progressive": frame_of(encode(drawn(), "JPEG", progressive=True), 60_000, 60_000),
     "GIF canvas": PLAIN["GIF"][:6] + b"\xff\xff\xff\xff" + PLAIN["GIF"][10:],
     "GIF frame": PLAIN["GIF"].replace(b"\x2c\0\0\0\0\x28\0\x18\0", b"\x2c\0\0\0\0\xff\xff\xff\xff"),
     "BMP": bmp_bomb(),
@@ -133,9 +133,9 @@ def test_each_format_is_refused_before_it_is_decoded(name):
 def test_sizes_are_those_that_pillow_reads(form):
     name = "WebP" if form == "WEBP" else form
     for size in ((40, 24), (1, 1), (300, 7)):
-        assert size_of(encode(image("RGB", size), form), name) == size
+        assert size_of(encode(drawn("RGB", size), form), name) == size
     for options in ({"lossless": True}, {"exif": tiff()}) if form == "WEBP" else ():
-        assert size_of(encode(image(), form, **options), name) == (40, 24)
+        assert size_of(encode(drawn(), form, **options), name) == (40, 24)
 
 
 @pytest.mark.parametrize("form", PLAIN)
@@ -203,7 +203,7 @@ def test_a_film_behind_an_image_counts_as_no_scans():
 
 def test_further_frames_of_a_gif_are_not_unpacked():
     """Each of the others would take 4 GB: TensorFlow unpacks all frames to answer the first."""
-    first = encode(image("P"), "GIF")
+    first = encode(drawn("P"), "GIF")
     huge = b"\x2c\0\0\0\0\xff\xff\xff\xff\0\x08" + b"\x04\0\1\2\3" + b"\0"
     encoded = first[:-1] + huge * 20_000 + first[-1:]
     assert why_undecodable(encoded) is None
@@ -212,7 +212,7 @@ def test_further_frames_of_a_gif_are_not_unpacked():
 
 @pytest.mark.parametrize("block", [1, 7, 254, 255])
 def test_gif_data_in_blocks_of_any_length(block):
-    first = encode(image("P", (90, 70)), "GIF")
+    first = encode(drawn("P", (90, 70)), "GIF")
     at = first.index(b"\x2c\0\0\0\0") + 10
     data, position = b"", at + 1
     while length := first[position]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from conftest import TINY, write_images
 from PIL import Image, ImageDraw
-from test_decode import animation, as_pillow, chunk, encode, image
+from test_decode import animation, as_pillow, chunk, drawn, encode
 
 import tlkit
 from tlkit.cli.main import main
@@ -49,24 +49,24 @@ def offset_gif(encoded: bytes) -> bytes:
 
 def holed(mode: str = "P") -> Image.Image:
     """An image of 8 colours, the third of which can be made transparent."""
-    return image().quantize(8).convert(mode) if mode != "P" else image().quantize(8)
+    return drawn().quantize(8).convert(mode) if mode != "P" else drawn().quantize(8)
 
 
 LAYERED = {
-    "PNG RGBA": encode(image("RGBA"), "PNG"),
-    "PNG LA": encode(image("LA"), "PNG"),
+    "PNG RGBA": encode(drawn("RGBA"), "PNG"),
+    "PNG LA": encode(drawn("LA"), "PNG"),
     "PNG palette, one index": encode(holed(), "PNG", transparency=2),
     "PNG palette, alpha of each": encode(holed(), "PNG", transparency=bytes([0, 90, 180, 255])),
     "PNG grey, one level": encode(holed("L"), "PNG", transparency=holed("L").getpixel((5, 5))),
     "PNG RGB, one colour": encode(holed("RGB"), "PNG", transparency=holed("RGB").getpixel((5, 5))),
-    "PNG of one bit": encode(image("1"), "PNG", transparency=0),
+    "PNG of one bit": encode(drawn("1"), "PNG", transparency=0),
     "GIF": encode(holed(), "GIF", transparency=2),
     "GIF, interlaced": encode(holed(), "GIF", transparency=2, interlace=1),
     "GIF, first of three": encode(
-        holed(), "GIF", transparency=2, save_all=True, append_images=[image("P")] * 2
+        holed(), "GIF", transparency=2, save_all=True, append_images=[drawn("P")] * 2
     ),
-    "WebP lossy": encode(image("RGBA"), "WEBP"),
-    "WebP lossless": encode(image("RGBA"), "WEBP", lossless=True),
+    "WebP lossy": encode(drawn("RGBA"), "WEBP"),
+    "WebP lossless": encode(drawn("RGBA"), "WEBP", lossless=True),
     "WebP animation": animation("RGBA", "WEBP", lossless=True),
 }
 
@@ -100,12 +100,12 @@ def test_a_transparent_index_past_the_palette_is_the_ground():
 
 
 def test_drop_shows_the_colours_under_alpha():
-    pixels = np.asarray(image("RGBA"))
+    pixels = np.asarray(drawn("RGBA"))
     np.testing.assert_array_equal(shown(LAYERED["PNG RGBA"], alpha="drop"), pixels[..., :3])
 
 
 def test_the_fourth_byte_of_a_bmp_is_no_alpha():
-    clear = np.asarray(image("RGBA")).copy()
+    clear = np.asarray(drawn("RGBA")).copy()
     clear[..., 3] = 0
     encoded = encode(Image.fromarray(clear), "BMP")
     np.testing.assert_array_equal(shown(encoded), clear[..., :3])
@@ -121,7 +121,7 @@ def test_large_images_are_blended_row_by_row(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_arrays_are_blended_likewise(dtype):
-    pixels = np.asarray(image("RGBA"))
+    pixels = np.asarray(drawn("RGBA"))
     got = blend_array(pixels.astype(dtype), PLAIN)
     assert got.dtype == dtype
     assert np.abs(got.astype(float) - shown(LAYERED["PNG RGBA"])).max() <= 1
@@ -178,7 +178,7 @@ def test_alpha_of_16_bits_is_blended(bits):
 
 
 def test_8_bit_files_do_not_care():
-    encoded = encode(image(), "PNG")
+    encoded = encode(drawn(), "PNG")
     np.testing.assert_array_equal(shown(encoded, bits=8), shown(encoded))
 
 
@@ -202,12 +202,12 @@ def test_transparency_is_found(name, tmp_path):
 @pytest.mark.parametrize(
     "encoded",
     [
-        encode(image(), "PNG"),
-        encode(image().convert("RGBA"), "PNG"),
-        encode(image("P"), "GIF"),
-        encode(image(), "WEBP"),
-        encode(image(), "JPEG"),
-        encode(image("RGBA"), "BMP"),
+        encode(drawn(), "PNG"),
+        encode(drawn().convert("RGBA"), "PNG"),
+        encode(drawn("P"), "GIF"),
+        encode(drawn(), "WEBP"),
+        encode(drawn(), "JPEG"),
+        encode(drawn("RGBA"), "BMP"),
     ],
     ids=["PNG", "opaque RGBA", "GIF", "WebP", "JPEG", "BMP"],
 )
@@ -223,7 +223,7 @@ def test_the_largest_sample_is_found_where_it_can_be_seen(tmp_path):
     finding = found(deep_png(levels), tmp_path, bits=None)
     assert (finding.largest, finding.bits) == (4095, 12)
     assert found(deep_png(RAMP), tmp_path, bits=16).largest == 4095
-    assert found(encode(image(), "PNG"), tmp_path).largest == 0
+    assert found(encode(drawn(), "PNG"), tmp_path).largest == 0
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
