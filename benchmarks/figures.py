@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +87,9 @@ def machine() -> dict[str, Any]:
     if os.path.exists("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((li.partition(": ")[2] for li in lines if li.startswith("model name")), name)
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"processor": name, "cores": os.cpu_count(), "versions": versions}
+    from tlkit.runfolder.environment import versions_of  # with TensorFlow, once all is measured
+
+    return {"processor": name, "cores": os.cpu_count(), "versions": versions_of(PACKAGES)}
 
 
 def median(values: Iterable[float]) -> float:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tlkit.cli.main import main
 from tlkit.data.readers import archive
-from tlkit.data.readers.laid_out import seal_of
+from tlkit.data.readers.laid_out import seal_of, write_seal
 from tlkit.data.readers.open import open_source
 from tlkit.errors import DataError
 
@@ -252,3 +252,18 @@ def test_the_cache_is_cleared_of_it(tmp_path, cache):
     open_source(zipped(tmp_path / "a.zip", *FILES, content=bytes(9)))
     result = CliRunner().invoke(main, ["cache", "clear"])
     assert (result.exit_code, left_in(cache)) == (0, [])
+
+
+def test_a_seal_is_written_in_one_step(tmp_path, monkeypatch):
+    (folder := tmp_path / "folder").mkdir()
+    write_seal(folder, "first")
+
+    def half(self, text, **options):
+        self.write_bytes(text[:2].encode())
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_seal(folder, "second")
+    assert seal_of(folder).read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "folder.names"]

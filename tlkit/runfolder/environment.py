@@ -45,12 +45,6 @@ def describe_environment(
         digests: id and content hash of each image.
         model: before its training.
     """
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     if keras.backend.backend() == "jax":
         devices = jax_names(spec.device)
     else:
@@ -68,10 +62,19 @@ def describe_environment(
         "git": _git(),
         "data": _hash(f"{id_}\0{digest}\n".encode() for id_, digest in sorted(digests)),
         "weights": hash_weights(model),
-        "versions": versions,
+        "versions": versions_of(PACKAGES),
         # Of layers that a user brings nobody knows since when Keras has them.
         "keras_least": keras.__version__ if spec.backbone.given else LEAST_KERAS,
     }
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each of these packages that is installed, by its name."""
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def hash_weights(model: keras.Model) -> str:

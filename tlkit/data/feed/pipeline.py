@@ -199,10 +199,15 @@ def _plain_row(
             if pixels is None:
                 image = resized(tf.constant(reading.read(examples[i])))
             else:
-                image = resize(blend_array(pixels, rendering).astype(np.float32), size)
+                image = resize(_blended(pixels, rendering), size)
             return image.numpy(), targets[[i]][0]
 
     return row
+
+
+def _blended(pixels: np.ndarray, rendering: Rendering) -> np.ndarray:
+    """Return an array as it is shown, float32 (height, width, 3)."""
+    return blend_array(pixels, rendering).astype(np.float32)
 
 
 def _options() -> tf.data.Options:
@@ -254,7 +259,7 @@ def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: 
         )
 
     def fetch(i: np.int64) -> np.ndarray:
-        return blend_array(examples[i].pixels, rendering).astype(np.float32)
+        return _blended(examples[i].pixels, rendering)
 
     def load(i):
         image = tf.numpy_function(fetch, [i], tf.float32, stateful=False)

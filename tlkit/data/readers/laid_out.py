@@ -14,6 +14,8 @@ import os
 import shutil
 from pathlib import Path
 
+from tlkit.atomic import file_draft
+
 FIRST = 10**9
 """The earliest of these times, in seconds: in 2001, after all that file systems begin with."""
 
@@ -35,9 +37,12 @@ def seal_of(folder: Path) -> Path:
 
 
 def write_seal(folder: Path, text: str) -> None:
-    """Write the seal of a folder whose files have all been written and marked."""
-    remove(seal_of(folder))
-    seal_of(folder).write_text(text, encoding="ascii")
+    """Write the seal of a folder whose files have all been written and marked, in one step."""
+    seal = seal_of(folder)
+    if seal.is_dir() and not seal.is_symlink():
+        remove(seal)  # of all that may stand there, a file cannot be put in the place of this alone
+    with file_draft(seal, shared=True) as draft:
+        draft.write_text(text, encoding="ascii")
 
 
 def sealed_times(folder: Path) -> dict[str, int]:
