@@ -325,7 +325,9 @@ def test_rare_classes_are_refused_with_the_way_on(rare):
     assert "--set rare=train to train on them and never measure them" in said
 
 
-@pytest.mark.parametrize(("choice", "classes"), [("drop", 2), ("train", 3)])
+@pytest.mark.parametrize(
+    ("choice", "classes"), [("drop", 2), pytest.param("train", 3, marks=pytest.mark.full)]
+)
 def test_rare_classes_are_dropped_or_trained_on(rare, choice, classes, tmp_path):
     out = tmp_path / "run"
     found = CliRunner().invoke(

@@ -109,7 +109,9 @@ def test_the_command_suggests_a_rate_and_draws_the_curve(image_folder, tiny_weig
 @pytest.mark.parametrize(
     "asked",
     [
-        {"regime": "large", "balance": "sampling", "mixup": 0.2},
+        pytest.param(
+            {"regime": "large", "balance": "sampling", "mixup": 0.2}, marks=pytest.mark.full
+        ),
         {"freeze": "last=2", "balance": "weights"},
     ],
     ids=["streamed", "kept"],

@@ -391,9 +391,8 @@ def test_the_last_of_several_calls_ends_with_the_epoch():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "cache_size", [pytest.param(1, marks=pytest.mark.full), 0], ids=["kept", "streamed"]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("cache_size", [1, 0], ids=["kept", "streamed"])
 def test_several_steps_in_a_call_train_as_single_ones_do(tiny, tmp_path, cache_size):
     """24 training images in batches of 5: five steps an epoch, the second call has one."""
     logs = []
@@ -434,46 +433,31 @@ def test_each_validation_sees_the_same_images(tiny, freeze):
 
 
 TWO = """
-import json, sys
+import json, os, sys
 import tlkit
-data, weights, out, device = sys.argv[1:]
-backbone = {"name": "MobileNet", "weights": weights, "alpha": 0.25}
-run = tlkit.train(data, out=out, device=device, backbone=backbone, image_size=32, batch_size=8,
-    freeze="last=2", epochs=2, head={"dropout": 0}, progress=False)
-rows = [[float(r[k]) for k in ("loss", "val_loss")] for r in run.files.read_log()]
-print(json.dumps([rows, run.metrics["phases"][1]["device"], run.metrics["test"]["loss"]]))
+data, weights, out = sys.argv[1:]
+told = []
+for device in ("cpu:0,1", "cpu"):
+    os.environ["TLKIT_CACHE"] = f"{out}/cache {device}"
+    backbone = {"name": "MobileNet", "weights": weights, "alpha": 0.25}
+    run = tlkit.train(data, out=f"{out}/{device}", device=device, backbone=backbone, image_size=32,
+        batch_size=8, freeze="last=2", epochs=2, head={"dropout": 0}, progress=False)
+    rows = [[float(r[k]) for k in ("loss", "val_loss")] for r in run.files.read_log()]
+    told.append([rows, run.metrics["phases"][1]["device"], run.metrics["test"]["loss"]])
+print(json.dumps(told))
 """
 
 
 def test_two_devices_train_as_one_does(image_folder, tiny_weights, tmp_path):
     """24 training and 6 validation images in batches of 8 and 6: equal halves."""
-    got = []
-    devices = ("cpu", "cpu:0,1")
-    started = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                TWO,
-                str(image_folder),
-                tiny_weights,
-                str(tmp_path / name),
-                device,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TLKIT_CACHE": str(tmp_path / f"cache-{name}")},
-        )
-        for name, device in zip(("one", "two"), devices, strict=True)
-    ]
-    for process in started:
-        out, said = process.communicate()
-        assert process.returncode == 0, said[-3000:]
-        got.append(json.loads(out.splitlines()[-1]))
-    np.testing.assert_allclose(got[1][0], got[0][0], rtol=2e-3)
-    assert got[1][2] == pytest.approx(got[0][2], rel=2e-3)
-    assert len(got[0][0]) > 2
+    words = [sys.executable, "-c", TWO, str(image_folder), tiny_weights, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two, one = json.loads(done.stdout.splitlines()[-1])
+    assert (two[1], one[1]) == ("cpu:0 + cpu:1", "cpu")
+    np.testing.assert_allclose(two[0], one[0], rtol=2e-3)
+    assert two[2] == pytest.approx(one[2], rel=2e-3)
+    assert len(one[0]) > 2
 
 
 def test_whoever_lets_go_of_a_pipeline_does_not_wait_for_its_tuning():
