@@ -22,7 +22,7 @@ from tlkit.cli.main import main
 from tlkit.data.example import Example
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.mix import mixer
-from tlkit.data.feed.pipeline import batches
+from tlkit.data.feed.pipeline import Draws, batches
 from tlkit.data.pictures.decode import resize
 from tlkit.errors import SpecError
 from tlkit.spec.read import make_spec
@@ -179,10 +179,8 @@ def test_a_pipeline_mixes_what_was_augmented_and_draws_anew():
         for i, label in enumerate(labels)
     ]
     task = Classification(CLASSES)
-    data = batches(
-        examples, task.soften(task.encode(labels)), 32, 4, shuffle_seed=1,
-        augment=augmenter("strong"), mix=mixer(0.2, 1.0), epochs=range(2),
-    )  # fmt: skip
+    draws = Draws(1, range(2), augment=augmenter("strong"), mix=mixer(0.2, 1.0))
+    data = batches(examples, task.soften(task.encode(labels)), 32, 4, draws)
     seen, again = ([(x.numpy(), y.numpy()) for x, y in data] for _ in range(2))
     first, second = seen[:3], seen[3:]
     assert [len(x) for x, _ in first] == [4, 4, 2]
@@ -205,7 +203,7 @@ def test_what_is_drawn_anew_comes_as_whole_values(mix):
     def unchanged(image, size, seed):
         return resize(image, size)
 
-    drawn = list(batches(examples, targets, 32, 4, shuffle_seed=1, augment=unchanged, mix=mix))
+    drawn = list(batches(examples, targets, 32, 4, Draws(1, augment=unchanged, mix=mix)))
     got, shares = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     assert got.dtype == np.uint8
     assert (got[0] != plain[0].round()).any(), "not shuffled"

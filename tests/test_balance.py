@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 import tlkit
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.example import Example
-from tlkit.data.feed.pipeline import batches
+from tlkit.data.feed.pipeline import Draws, batches
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches
 from tlkit.features.rows import Rows
@@ -196,7 +196,7 @@ def test_streams_come_with_weights_or_in_balanced_order():
 
     def stream(kind):
         balance = TASK.balance(y, kind)
-        return batches(examples, y, 32, 40, shuffle_seed=1, balance=balance, epochs=range(2))
+        return batches(examples, y, 32, 40, Draws(1, range(2), balance=balance))
 
     (_, targets, weights), _ = stream("weights")
     np.testing.assert_allclose(weights, np.where(targets.numpy() == 1, 5, 20 / 36), rtol=1e-6)

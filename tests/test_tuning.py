@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import tlkit
 from tlkit.backbones.catalog import LayerInfo
 from tlkit.data.example import Example
-from tlkit.data.feed.pipeline import batches, endless
+from tlkit.data.feed.pipeline import Draws, batches, endless
 from tlkit.errors import SpecError
 from tlkit.features.batches import FeatureBatches
 from tlkit.features.rows import Rows
@@ -466,7 +466,7 @@ def test_whoever_lets_go_of_a_pipeline_does_not_wait_for_its_tuning():
     for data in (
         endless(FeatureBatches(Rows([x], np.zeros(12, int), np.arange(12)), y, 4).__iter__),
         batches(files, np.zeros(40), 8, 4),
-        batches(files, np.zeros(40), 8, 4, shuffle_seed=0, epochs=range(2)),
+        batches(files, np.zeros(40), 8, 4, Draws(0, range(2))),
     ):
         options = data.options()
         assert options.autotune.enabled is False

@@ -13,7 +13,7 @@ from tlkit.data.column import select
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.dataset import Prepared
 from tlkit.data.feed.mix import mixer
-from tlkit.data.feed.pipeline import batches
+from tlkit.data.feed.pipeline import Draws, batches
 from tlkit.errors import DataError, SpecError
 from tlkit.lettering import lettering, missing_note
 from tlkit.places import check_png
@@ -60,16 +60,9 @@ def draw_preview(
     targets = task.soften(targets) if task.mixes else targets
     how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
     plain = batches(group, targets, spec.size, len(group), **how)
-    seen = batches(
-        group,
-        targets,
-        spec.size,
-        len(group),
-        augment=augmenter(spec.augment_level, spec.mirror),
-        mix=mixer(spec.mixup, spec.cutmix),
-        epochs=range(draws),
-        **how,
-    )
+    change, mix = augmenter(spec.augment_level, spec.mirror), mixer(spec.mixup, spec.cutmix)
+    drawn = Draws(epochs=range(draws), augment=change, mix=mix)
+    seen = batches(group, targets, spec.size, len(group), drawn, **how)
     columns = []
     with progress.bar("preview", "drawing", draws + 1) as advance:
         for images, targets in itertools.chain(plain, seen):

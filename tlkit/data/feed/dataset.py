@@ -16,7 +16,7 @@ from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.examples import Batches, Encode, Examples, TargetEncoder
 from tlkit.data.feed.mix import mixer
-from tlkit.data.feed.pipeline import batches, seed_of
+from tlkit.data.feed.pipeline import Draws, batches, seed_of
 from tlkit.data.feed.say import say_data
 from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.membership import Members, members
@@ -90,8 +90,10 @@ class Prepared:
                 select(targets, list(chosen)),
                 spec.size,
                 spec.batch_size,
-                augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
-                seeds=np.array(seeds, np.int32) if changed else None,
+                Draws(
+                    augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
+                    seeds=np.array(seeds, np.int32) if changed else None,
+                ),
                 rendering=self.scan.rendering,
                 reading=self.reading,
             )
@@ -119,11 +121,7 @@ class Prepared:
                 task.soften(targets) if mix else targets,
                 spec.size,
                 spec.batch_size,
-                shuffle_seed=spec.seed,
-                augment=change,
-                mix=mix,
-                balance=balance,
-                epochs=epochs,
+                Draws(spec.seed, epochs, augment=change, mix=mix, balance=balance),
                 rendering=self.scan.rendering,
                 reading=self.reading,
             )

@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -31,18 +32,43 @@ DIRECT_UP_TO_IMAGES = 16
 resizes them faster."""
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn at random for epochs of images: their order, and how they are changed.
+
+    Attributes:
+        seed: of all that is drawn; it shuffles the images, otherwise in each epoch. None keeps the
+            order given.
+        epochs: the epochs to give, one after the other. Order and draws depend on the seed and
+            the epoch alone, so that a run that is resumed sees what it would have seen.
+        augment: changes each image at random, other draws in each epoch unless `seeds` has them.
+        seeds: int32 (n, 2), what `augment` draws by for each image; below 0: it stays as it is.
+        mix: mixes each batch with itself, likewise; targets are then shares float32 (n, outputs).
+        balance: weights for the loss, where it has some, come third in a batch; draws need a
+            `seed`.
+    """
+
+    seed: int | None = None
+    epochs: range = range(1)
+    augment: Augmenter | None = None
+    seeds: np.ndarray | None = None
+    mix: Mixer | None = None
+    balance: Balance = UNBALANCED
+
+    @property
+    def none(self) -> bool:
+        """Whether images come once, in the order given, as they are and without weights."""
+        changed = self.augment or self.mix or self.balance.weights is not None
+        return self.seed is None and len(self.epochs) == 1 and not changed
+
+
 def batches(
     examples: list[Example],
     targets: Column,
     size: int,
     batch_size: int,
+    draws: Draws = Draws(),
     *,
-    shuffle_seed: int | None = None,
-    augment: Augmenter | None = None,
-    mix: Mixer | None = None,
-    balance: Balance = UNBALANCED,
-    epochs: range = range(1),
-    seeds: np.ndarray | None = None,
     rendering: Rendering = PLAIN,
     reading: Reading | None = None,
 ) -> tf.data.Dataset | Pass:
@@ -52,26 +78,18 @@ def batches(
     the bytes to keep ready and to bring to a device. Networks scale them, there.
 
     Args:
-        targets: a row for each example, as a task encodes it; masks go through what `augment` does
-            to the geometry of their images.
-        shuffle_seed: shuffles all examples, otherwise in each epoch; None keeps the order given.
-        augment: changes each image at random, other draws in each epoch unless `seeds` has them.
-        mix: mixes each batch with itself, likewise; targets are then shares float32 (n, outputs).
-        balance: weights for the loss, where it has some, come third in a batch; draws need a
-            `shuffle_seed`.
-        epochs: the epochs to give, one after the other. Order and draws depend on the seed and
-            the epoch alone, so that a run that is resumed sees what it would have seen.
-        seeds: int32 (n, 2), what `augment` draws by for each image; below 0: it stays as it is.
+        targets: a row for each example, as a task encodes it; masks go through what augmentation
+            does to the geometry of their images.
         rendering: how transparency and 16-bit samples are shown.
         reading: reads the files and holds them against their scan; None: they are read unchecked.
             Arrays lie in this process's memory and are taken as they are.
     """
-    changed = augment or mix or balance.weights is not None
-    if shuffle_seed is None and len(epochs) == 1 and not changed:
+    if draws.none:
         as_arrays = any(example.pixels is not None for example in examples)
         if len(examples) <= DIRECT_UP_TO_IMAGES or not as_arrays:
             row = _plain_row(examples, targets, size, rendering, reading or Reading({}))
             return Pass(row, len(examples), batch_size)
+    augment, seeds, mix, balance = draws.augment, draws.seeds, draws.mix, draws.balance
     drawn = (augment and seeds is None) or mix
     masks = targets if isinstance(targets, Masks) else None
     rows = [] if masks else [tf.constant(targets)]
@@ -102,10 +120,10 @@ def batches(
         return _rounded(images), targets
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = _order(len(examples), shuffle_seed, epoch, balance)
+        order = _order(len(examples), draws.seed, epoch, balance)
         dataset = tf.data.Dataset.from_tensor_slices(order)
         if drawn:
-            key = tf.stack([tf.constant((shuffle_seed or 0) % 2**31), tf.cast(epoch, tf.int32)])
+            key = tf.stack([tf.constant((draws.seed or 0) % 2**31), tf.cast(epoch, tf.int32)])
             dataset = dataset.enumerate().map(lambda at, i: (i, tf.random.fold_in(key, at)))
         dataset = dataset.map(make, num_parallel_calls=CORES, deterministic=True)
         dataset = dataset.batch(batch_size)
@@ -113,7 +131,8 @@ def batches(
             dataset = dataset.map(mixed, num_parallel_calls=CORES, deterministic=True)
         return dataset
 
-    if shuffle_seed is None and len(epochs) == 1:
+    epochs = draws.epochs
+    if draws.seed is None and len(epochs) == 1:
         dataset = one(tf.constant(epochs.start))  # an epoch alone needs no loop, which is traced
     else:
         dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
