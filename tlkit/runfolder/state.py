@@ -112,7 +112,8 @@ def read_state(folder: RunFolder) -> State:
         check_regular(folder.state)
         if not zipfile.is_zipfile(folder.state):  # NumPy would speak of pickles
             raise ValueError("no file of arrays")
-        with np.load(folder.state, allow_pickle=False) as file:
+        # Of a file that it opens itself NumPy leaves a damaged one open.
+        with folder.state.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             text, seal = file["json"], file["seal"] if "seal" in file.files else None
             plain = json.loads(text.tobytes())
             arrays = {
