@@ -22,6 +22,7 @@ from statistics import mean
 import click
 import numpy as np
 import pytest
+from conftest import FULL
 from PIL import Image
 
 import tlkit
@@ -80,7 +81,7 @@ SESSIONS = [
 """Modules whose docstrings have examples with what they give."""
 
 BLOCKS = {name: block for name, block in EXAMPLES.items() if not block.startswith(">>>")}
-RUN = ("tlkit.prepare_data", "tlkit.lr_find")
+RUN = ("tlkit.prepare_data", *(("tlkit.lr_find",) if FULL else ()))
 """What the examples show that are run, beside those of the guide; others take as long again."""
 
 
