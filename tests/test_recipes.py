@@ -51,6 +51,14 @@ def test_the_head_comment_tells_result_time_and_hardware(recipe):
     assert "TODO" not in text
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        path if path.stem == "last-blocks" else pytest.param(path, marks=pytest.mark.full)
+        for path in RECIPES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_the_recipe_runs_to_its_end(recipe, image_folder, tmp_path):
     """Shortened: random weights, tiny images, two epochs."""
     backbone = make_spec(read_recipe(recipe)).backbone.name
