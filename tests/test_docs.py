@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -169,6 +170,11 @@ def test_commands_of_the_pages_are_taken(typed):
     while isinstance(command, click.Group):
         command = command.get_command(click.Context(command), words.pop(0))
     command.make_parser(click.Context(command)).parse_args(words)
+
+
+def test_images_of_the_guide_are_those_that_the_script_draws():
+    draw = runpy.run_path(str(ROOT / "docs" / "draw.py"))
+    assert (ROOT / "docs" / "images" / "regimes.svg").read_text("utf-8") == draw["regimes"]()
 
 
 def test_tables_show_the_figures_of_the_results():

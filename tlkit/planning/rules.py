@@ -13,7 +13,7 @@ from dataclasses import dataclass
 SMALL_EXAMPLES = 1_000
 """Below this many training images the CNN stays a fixed feature extractor. Measured: with 612
 training images of 12 flowers (51 a class) fine-tuning did not beat the head alone, with 3,000
-of 5 flowers it did by several points (README, table of results)."""
+of 5 flowers it did by several points (docs/results.md)."""
 
 LARGE_EXAMPLES = 20_000
 """From here on the whole network is trained. BiT-HyperRule calls data sets below 20,000 examples
