@@ -13,7 +13,7 @@ import time
 import keras
 import pytest
 import yaml
-from conftest import SHARED, shared_env
+from conftest import FULL, SHARED, shared_env
 from forked import Command, finished
 from PIL import Image
 
@@ -28,11 +28,15 @@ TIMES = {"seconds", "images_per_second", "estimate"}
 
 
 @pytest.fixture(scope="module")
-def data(image_folder, tmp_path_factory):
-    """A few real flowers as class folders; generated images where there are none."""
+def data(image_folder, tiny_weights, tmp_path_factory):
+    """Data, weights and size: in full runs a few real flowers as class folders, if they are there.
+
+    Else generated images, whose steps are so quick that a process is killed in all that is around
+    them more often.
+    """
     flowers = SHARED / "data" / "flowers12" / "train"
-    if not flowers.is_dir():
-        return image_folder, "none", 32
+    if not FULL or not flowers.is_dir():
+        return image_folder, tiny_weights, 32
     folder = tmp_path_factory.mktemp("data") / "flowers"
     for label in sorted(path for path in flowers.iterdir() if path.is_dir())[:3]:
         (folder / label.name).mkdir(parents=True)
