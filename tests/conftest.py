@@ -14,6 +14,9 @@ import tempfile
 # Before anything imports TensorFlow: the tests are about the CPU, whatever the machine has.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Threads that wait for work of a tiny network's size take more time than the work.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A cache of their own: nothing is left behind, nothing is found from an earlier session.
 _CACHE = tempfile.TemporaryDirectory(prefix="tlkit-tests-")
 os.environ["TLKIT_CACHE"] = _CACHE.name

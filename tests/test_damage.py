@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import TINY
+from conftest import TINY, reseal
 
 import tlkit
 from tlkit.cli.main import main
@@ -186,13 +186,14 @@ def test_a_model_that_is_damaged_names_its_copy(copied):
 
 
 def test_the_export_of_a_run_whose_images_were_damaged_says_so(
-    image_folder, tiny_weights, tmp_path, capsys
+    copied, image_folder, tmp_path, capsys
 ):
     data = tmp_path / "data"
     shutil.copytree(image_folder, data)
-    backbone = {**TINY["backbone"], "weights": tiny_weights}
-    fields = {**TINY, "backbone": backbone, "regime": "small", "progress": False}
-    run = tlkit.train(data, out=tmp_path / "run", **fields)
+    spec = copied / "spec.yaml"
+    spec.write_text(spec.read_text().replace(str(image_folder), str(data)))
+    reseal(copied)
+    run = tlkit.open_run(copied)
     first, second, *_ = run.files.read_json("scan.json")["splits"]["test"]
     (data / first).write_bytes(b"no image at all")
     (data / second).write_bytes((data / second).read_bytes()[:200])
