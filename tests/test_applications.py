@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import SHARED, needs_shared, rows, shared_env
+from conftest import FAMILIES, SHARED, needs_shared, shared_env
 
 import tlkit
 from tlkit.applications import MODULES, MobileNet, MobileNetV2, MobileNetV3Small, NASNetMobile
@@ -111,7 +111,13 @@ def test_the_size_stays_free_without_a_top():
     assert MobileNetV3Small(weights=None).input_shape == (None, None, None, 3)
 
 
-@pytest.mark.parametrize("name", rows(OF_KERAS))
+LARGE = ("NASNetMobile", "InceptionResNetV2")
+SMALLER = [n for n in FAMILIES if n in OF_KERAS and n not in LARGE]
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in SMALLER else pytest.param(n, marks=pytest.mark.full) for n in OF_KERAS]
+)
 def test_any_number_of_channels_and_any_size_as_keras_takes_them(name):
     ours = getattr(tlkit.applications, name)(
         include_top=False, weights=None, input_shape=(None, None, 4)
@@ -305,6 +311,7 @@ def test_other_families_are_refused_in_clear_words():
         tlkit.applications.VGG16(*range(12))
 
 
+@pytest.mark.full
 def test_missing_weights_are_named_with_their_place(tmp_path):
     code = "import tlkit\nfrom tlkit.applications import VGG16\nVGG16(include_top=False)"
     env = {**os.environ, "KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}

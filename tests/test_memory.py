@@ -242,6 +242,7 @@ def test_halved_before_its_first_epoch_it_is_the_run_that_asked_for_the_half(
     assert change["learning_rate"] == asked.plan["phases"][-1]["learning_rate"]
 
 
+@pytest.mark.full
 def test_in_a_later_epoch_the_state_of_the_last_ones_end_goes_on(image_folder, tmp_path, exhausted):
     exhausted |= {4, 7}  # in epoch 2, and again with half
     run = tlkit.train(image_folder, out=tmp_path / "run", progress=False, **{**FIELDS, "epochs": 3})

@@ -521,6 +521,7 @@ def test_both_checkpoints_load(fitted_run):
         assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 3))
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_run(fitted_run, image_folder, tiny_weights, tmp_path):
     again = train(image_folder, tiny_weights, tmp_path / "again", [Watch()], **FITTED)
     first, second = (
