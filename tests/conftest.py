@@ -158,7 +158,10 @@ def reseal(folder: Path) -> None:
     (folder / RECORD).write_text(json.dumps(record))
 
 
-SLOWEST = ("test_kill.py", "test_real.py", "test_interrupt.py", "test_jax_devices.py")
+SLOWEST = (
+    *("test_catalog.py", "test_training.py", "test_cli.py", "test_memory.py", "test_compare.py"),
+    *("test_tuning.py", "test_kill.py", "test_real.py", "test_jax_devices.py", "test_docs.py"),
+)
 """Files that take minutes: begun first, or one core would end with them alone."""
 
 
