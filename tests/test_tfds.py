@@ -100,7 +100,7 @@ def test_images_go_in_byte_for_byte_under_their_names(folder, prepared):
 def test_copies_stay_in_one_split_and_what_is_broken_is_listed(prepared):
     about = json.loads((prepared / "tlkit.json").read_text())
     assert about["left_out"] == [
-        {"id": "disc/words.jpg", "reason": "not an image: starts with b'no pictu'"},
+        {"id": "disc/words.jpg", "reason": "not an image: starts with b'no image'"},
         {"id": "square/empty.png", "reason": "empty file"},
     ]
     assert about["duplicates"] == [["square/square03.png", "square/twin.png"]]

@@ -147,7 +147,7 @@ def test_views_that_cannot_be_kept_are_drawn(image_folder, tiny_weights, tmp_pat
             drawn.append(augment)
             return part.epochs(augment, epochs)
 
-        return dataclasses.replace(part, stream=stream)
+        return dataclasses.replace(part, epochs=stream)
 
     monkeypatch.setattr(Prepared, "training", noted)
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
