@@ -159,6 +159,7 @@ def test_two_views_answer_by_the_mean_over_an_image_and_its_mirror_image(run, ha
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_an_export_has_its_views_in_the_graph(run, halves, tmp_path):
     pixels, expected = halves
     out = run.export(tmp_path / "served", views=2, progress=False)
@@ -237,6 +238,7 @@ def test_an_export_that_resizes_otherwise_is_not_kept_and_the_command_ends_with_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_a_model_with_other_weights_than_the_run_is_not_exported(run, tmp_path, monkeypatch):
     """As if the draft had been written from another model: caught through both signatures."""
     write = savedmodel.write_savedmodel

@@ -323,6 +323,7 @@ def test_prediction_and_export_decode_as_the_run_did(deep_run, deep, tmp_path, c
         np.testing.assert_allclose(list(row["probabilities"].values()), answer, atol=1e-4)
 
 
+@pytest.mark.full
 def test_prepared_data_decides_as_the_folder_does(deep, tmp_path):
     tlkit.prepare_data(deep, tmp_path / "prepared", progress=False)
     index = (tmp_path / "prepared" / "index-train.jsonl").read_text().splitlines()
@@ -447,6 +448,7 @@ def test_a_run_of_an_earlier_version_goes_on_decoding_as_it_did(tiny_run, tmp_pa
     assert tlkit.open_run(old).rendering == Rendering("drop", 16)
 
 
+@pytest.mark.full
 def test_arrays_with_alpha_train_and_predict_as_files_do(logos, tmp_path):
     files = sorted(logos.rglob("*.png"))
     images = np.stack([np.asarray(Image.open(file)) for file in files])

@@ -206,6 +206,7 @@ def test_the_plan_says_how_many_views_are_kept(image_folder, fields, views):
     assert said == ([f"views: {views} of each image are kept, light"] if views > 1 else [])
 
 
+@pytest.mark.full
 def test_a_run_under_a_budget_tells_its_views(
     image_folder, tiny_weights, tmp_path, monkeypatch, capsys
 ):
