@@ -191,6 +191,7 @@ def test_a_stopped_run_of_an_earlier_version_goes_on(here):
 # Unfinished runs
 
 
+@pytest.mark.full
 def test_the_best_model_so_far_is_announced(here):
     unfinish()
     for use in ("evaluate", "predict", "export"):
@@ -236,8 +237,16 @@ def test_another_engine_is_not_taken_and_a_lost_one_is_chosen_anew(here):
     assert json.loads(engine.read_text())["name"] == own
 
 
-@pytest.mark.parametrize("finished", [True, False], ids=["finished", "stopped"])
-@pytest.mark.parametrize("name", ["engine.json", "log.csv", "metrics.json"])
+@pytest.mark.parametrize(
+    ("name", "finished"),
+    [
+        pytest.param("engine.json", True, marks=pytest.mark.full),
+        ("engine.json", False),
+        *(pytest.param("log.csv", x, marks=pytest.mark.full) for x in (True, False)),
+        ("metrics.json", True),
+        pytest.param("metrics.json", False, marks=pytest.mark.full),
+    ],
+)
 def test_what_a_run_can_go_on_without_may_be_removed_as_the_message_says(here, name, finished):
     path = Path("run", name)
     if finished:
@@ -308,6 +317,7 @@ def test_another_batch_size_is_written_only_where_the_run_can_go_on(here, what):
     assert written("run") == before
 
 
+@pytest.mark.full
 def test_of_two_batch_sizes_the_last_counts_and_it_is_said(here):
     unfinish()
     done = call(*USES["resume"], "--batch-size", 4, "--set", "batch_size=2")
@@ -328,7 +338,9 @@ def test_the_engine_of_a_run_that_has_just_chosen_it_is_known(here):
         check_files(files)
 
 
-@pytest.mark.parametrize("change", ["value", "order", "other"])
+@pytest.mark.parametrize(
+    "change", ["value", *(pytest.param(c, marks=pytest.mark.full) for c in ("order", "other"))]
+)
 def test_a_log_that_the_run_did_not_write_is_noticed(here, change):
     unfinish()
     log = Path("run/log.csv")
@@ -627,7 +639,9 @@ def test_some_classes_in_any_order_are_measured(here, labels):
     assert (got["seen_in_training"], got["seen_in_validation"], got["left_out"]) == (0, 0, [])
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize(
+    "kind", ["uint8", *(pytest.param(k, marks=pytest.mark.full) for k in ("float32", "float64"))]
+)
 def test_arrays_are_recognised_by_their_pixels(here, kind):
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (36, 20, 20, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY
+from conftest import FULL, TINY
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
@@ -388,4 +388,5 @@ def test_half_precision_reaches_the_backbone_and_not_the_head(precision, coloure
     assert dtypes["conv_pw_13"] == precision
     assert {dtypes[x] for x in ("head_pool", "head_hidden_1", "predictions")} == {"float32"}
     assert all(np.isfinite(w).all() for w in run.model.get_weights())
-    assert run.export(progress=False).is_dir()
+    if FULL:
+        assert run.export(progress=False).is_dir()
