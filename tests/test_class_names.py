@@ -11,10 +11,11 @@ from conftest import TINY
 
 import tlkit
 from tlkit.commands.asked import spec_of
+from tlkit.data.number_targets import NumberTargets
 from tlkit.data.readers.arrays import array_listing
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.data.readers.open import open_source
-from tlkit.data.targets import ClassTargets, LabelsTargets, NumberTargets
+from tlkit.data.targets import ClassTargets, LabelsTargets
 from tlkit.errors import DataError, SpecError
 from tlkit.spec.tables import TableSpec
 from tlkit.tasks.registry import TASKS

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tlkit.data.example import Example
+from tlkit.data.number_targets import NumberTargets
 from tlkit.data.readers.open import open_source
 from tlkit.data.scan.scan import scan
 from tlkit.data.split import Split, split
-from tlkit.data.targets import ClassTargets, LabelsTargets, NumberTargets
+from tlkit.data.targets import ClassTargets, LabelsTargets
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 

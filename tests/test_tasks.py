@@ -17,10 +17,11 @@ from sklearn.metrics import average_precision_score, f1_score
 
 import tlkit
 from tlkit.cli.main import main
+from tlkit.data.number_targets import NumberTargets
 from tlkit.data.pictures.decode import decode_and_resize
 from tlkit.data.readers.open import open_source
 from tlkit.data.split import split
-from tlkit.data.targets import LabelsTargets, NumberTargets
+from tlkit.data.targets import LabelsTargets
 from tlkit.errors import DataError, SpecError
 from tlkit.spec.tables import TableSpec
 from tlkit.tasks.classification import Classification

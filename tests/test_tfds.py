@@ -22,8 +22,9 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.data.feed import write_tfds as sharded
 from tlkit.data.feed.dataset import load_dataset
+from tlkit.data.number_targets import NumberTargets
 from tlkit.data.readers.open import open_source
-from tlkit.data.targets import LabelsTargets, NumberTargets
+from tlkit.data.targets import LabelsTargets
 from tlkit.errors import DataError
 from tlkit.progress import Progress
 from tlkit.spec.read import make_spec

@@ -90,7 +90,7 @@ def test_other_draws_are_other_features(prepared, change):
 def test_each_epoch_takes_another_view_of_an_image():
     n, views = 10, 3
     rows = Rows([np.arange(3.0 * n)[:, None]], np.zeros(3 * n, int), np.arange(3 * n))
-    batches = FeatureBatches(rows, np.arange(n), 4, 0, epochs=range(6), views=views)
+    batches = FeatureBatches(rows, np.tile(np.arange(n), views), 4, 0, epochs=range(6), views=views)
     taken = {i: [] for i in range(n)}
     for step in range(len(batches)):
         x, y = batches[step]

@@ -26,7 +26,8 @@ from tlkit.features.cut import cut_of, split_at
 from tlkit.features.store import kept_bytes
 from tlkit.planning.freezing import FreezePlan
 from tlkit.planning.phases import Phase, TrainPlan
-from tlkit.tasks.registry import lookup
+from tlkit.tasks.pooled import attach, read_by_head
+from tlkit.tasks.registry import lookup, task_of
 
 SHARE = 0.85
 """Of the time that both terms give, what a pass forward takes. Measured on two shared CPU cores in
@@ -102,12 +103,13 @@ def _written(cost: LayerCost) -> int:
 
 
 def work_of(network: keras.Model, freeze: FreezePlan) -> tuple[Work, Work]:
-    """Return the work below and above the cut of a plan; `network` is a backbone without top."""
-    costs = layer_costs(network)
-    if freeze.all_frozen:
+    """Return the work below and above the cut of a plan; `network` is a backbone without top, or
+    with one that reads several of its maps."""
+    costs, cut = layer_costs(network), cut_of(network, freeze)
+    if freeze.all_frozen and not (cut and cut.tensors):
         below = set(costs)
     else:
-        prefix, _ = split_at(network, cut_of(network, freeze))
+        prefix, _ = split_at(network, cut)
         below = {layer.name for layer in prefix.layers} if prefix else set()
 
     def total(inside: bool) -> Work:
@@ -133,7 +135,8 @@ def estimate(
         peak of anonymous memory, of which each image of a batch takes `memory_per_image`; disk
         what the feature cache and the run folder get.
     """
-    network = keras.Model(built.inputs, built.features)
+    task = lookup(prepared.spec.task)
+    network = _network(prepared, built)
     below, above = work_of(network, plan.phases[0].freeze)
     whole = Work(below.multiply_adds + above.multiply_adds, below.numbers + above.numbers)
     machine = Throughput.measure()
@@ -143,7 +146,7 @@ def estimate(
     views = (plan.views - 1) * images["train"]
     # The scan has just decoded every image once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(images.values()))
-    phases, kept, pooled = [], False, bool(lookup(prepared.spec.task).solver)
+    phases, kept, pooled = [], False, bool(task.solver)
     for phase in plan.phases:
         below, above = work_of(network, phase.freeze)
         passes = [factor * machine.seconds(work) for work in (below, above)]
@@ -169,6 +172,16 @@ def estimate(
         "measured": measure,
         "phases": phases,
     }
+
+
+def _network(prepared: Prepared, built: Built) -> keras.Model:
+    """Return the network whose work is counted: the backbone, for what a Dense layer does is
+    nothing beside it; of heads that read several maps, these do as much, with the head."""
+    task = task_of(prepared.spec, prepared.source.outputs)
+    if not task.strides:
+        return keras.Model(built.inputs, built.features)
+    levels = read_by_head(task, built.features, lambda: built.pyramid)
+    return attach(built.inputs, levels, task, prepared.spec.head)
 
 
 def _range(seconds: float) -> list[float]:
@@ -256,10 +269,11 @@ def _disk(network: keras.Model, phase: Phase, images: int, pooled: bool) -> int:
     """
     if not phase.keeps_features:
         return 0
-    if phase.freeze.all_frozen:
-        tensor = network.output
-        return 4 * images * math.prod(tensor.shape[-1:] if pooled else tensor.shape[1:])
-    return kept_bytes(cut_of(network, phase.freeze), images)
+    cut = cut_of(network, phase.freeze)
+    if cut and cut.tensors:
+        return kept_bytes(cut, images)
+    shape = network.output.shape
+    return 4 * images * math.prod(shape[-1:] if pooled else shape[1:])
 
 
 def compare_estimate(made: dict[str, Any], took: float) -> dict[str, Any]:

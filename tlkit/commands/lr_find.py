@@ -168,7 +168,13 @@ def _start(session: Session, phase: Phase, steps: int) -> tuple[keras.Model, Ite
     if cuts := session.store.cuts(phase):
         rows = session.store.rows(cuts, train.all_views or train)
         kept = FeatureBatches(
-            rows, train.targets, spec.batch_size, spec.seed, train.balance, epochs, train.views
+            rows,
+            session.kept_targets[0],
+            spec.batch_size,
+            spec.seed,
+            train.balance,
+            epochs,
+            train.views,
         )
         batches = (kept[i] for i in range(steps))
     elif cut is not None:

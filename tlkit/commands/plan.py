@@ -26,9 +26,12 @@ from tlkit.tasks.registry import lookup, task_of
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
     """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
     spec = prepared.spec
-    if not lookup(spec.task).solver:  # its phases are fitted
+    task = lookup(spec.task)
+    if not task.solver:  # its phases are fitted
         head = spec.head.model_copy(update={"solver": "fit"})
         spec = spec.model_copy(update={"head": head})
+    if spec.views is None and spec.augment == "auto":
+        spec = spec.model_copy(update={"views": task.copies(len(prepared.split.train))})
     classes = task_of(spec, prepared.source.outputs).classes
     return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 

@@ -20,7 +20,7 @@ from tlkit.progress import Progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import State
 from tlkit.spec.run import RunSpec
-from tlkit.tasks.pooled import attach
+from tlkit.tasks.pooled import attach, read_by_head
 from tlkit.tasks.registry import task_of
 from tlkit.tasks.task import Task
 from tlkit.training.session import Parts, Session
@@ -106,7 +106,8 @@ def set_up(prepared: Prepared, given: UserModel | None, machine: Devices = ONE_C
     with machine.scope():  # its weights, on each device
         with precision(spec):
             built = _backbone(spec, given, spec.backbone.weights, colours)
-        model = attach(built.inputs, built.features, task, spec.head, bias)
+        features = read_by_head(task, built.features, lambda: built.pyramid)
+        model = attach(built.inputs, features, task, spec.head, bias)
     if given is not None or spec.backbone.weights != "none":
         asked = spec.backbone
         check_finite(model, f"backbone {asked.name}" + ("" if given else f", {asked.weights}"))

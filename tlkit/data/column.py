@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -37,6 +38,55 @@ C = TypeVar("C", bound=Column)
 def select(column: C, indices: Sequence[int]) -> C:
     """Return the column of the rows with these indices."""
     return column[indices] if isinstance(column, np.ndarray) else column.select(indices)
+
+
+def changed(column: C, change: Callable, seeds: np.ndarray) -> C:
+    """Return the column of targets of images that are changed, each by its own seed.
+
+    Args:
+        change: see `masks.Change`; an array is the same whatever is done to its images.
+        seeds: int32 (n, 2); below 0: as it is.
+    """
+    return column if isinstance(column, np.ndarray) else column.changed(change, seeds)
+
+
+class Remembered:
+    """A column whose rows are read once, and then held in memory, compressed.
+
+    A mask of 224 x 224 pixels takes 1 to 2 KB so; to read it takes about as long as a training step
+    on kept features takes for an image.
+
+    Args:
+        column: of rows of one shape and type.
+    """
+
+    def __init__(self, column: Column):
+        self._column = column
+        self._rows: dict[int, bytes] = {}
+        self._like: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, indices: Sequence[int] | np.ndarray | slice) -> np.ndarray:
+        chosen = range(len(self))[indices] if isinstance(indices, slice) else indices
+        new = list(dict.fromkeys(int(i) for i in chosen if int(i) not in self._rows))
+        if new:
+            rows = self._column[new]
+            self._like = rows[0]
+            for i, row in zip(new, rows, strict=True):
+                self._rows[i] = zlib.compress(np.ascontiguousarray(row), 1)
+        like = self._like
+        out = np.empty((len(chosen), *like.shape), like.dtype)
+        for place, i in enumerate(chosen):
+            content = zlib.decompress(self._rows[int(i)])
+            out[place] = np.frombuffer(content, like.dtype).reshape(like.shape)
+        return out
+
+
+def remembered(column: Column) -> Column:
+    """Return the column with rows that are read once; an array as it is."""
+    return column if isinstance(column, np.ndarray) else Remembered(column)
 
 
 def read_by(column: C, reading: LabelReading) -> C:

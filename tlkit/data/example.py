@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tlkit.data.pictures.files import read_file
-from tlkit.data.targets import Label
+from tlkit.data.targets import Label, Targets
 
 
 class Stored(Protocol):
@@ -47,10 +47,15 @@ class FileLabel:
     Attributes:
         path: the file.
         digest: content hash; empty before the file has been scanned.
+        shape: height and width of the upright image that it belongs to, to which a mask of another
+            size is brought; None before the scan.
+        image: the file of that image.
     """
 
     path: Path = field(compare=False)
     digest: str = ""
+    shape: tuple[int, int] | None = field(default=None, compare=False)
+    image: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,11 +121,13 @@ class Listing:
     Attributes:
         notes: a sentence for each thing that was guessed about the data or left aside; a person
             who did not mean it so must be able to see it.
+        targets: what reads the labels of all other data of the run, where these data settled it.
     """
 
     name: str
     parts: dict[str, list[Example]]
     notes: list[str] = field(default_factory=list)
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ class Source:
     Attributes:
         notes: as in `Listing`, of all that was listed.
         grouping: the option by which examples have groups; None: they have none.
+        settled: fields of the spec that the data settled, see `Targets.settled`.
     """
 
     name: str
@@ -137,6 +145,7 @@ class Source:
     parts: dict[str, list[Example]]
     notes: tuple[str, ...] = ()
     grouping: str | None = None
+    settled: dict[str, Any] = field(default_factory=dict)
 
 
 def count_labels(examples: Sequence[Any]) -> dict[str, int]:

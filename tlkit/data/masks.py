@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tlkit.compute.cores import CORES
 from tlkit.data.column import LabelReading
 from tlkit.data.example import FileLabel
+from tlkit.data.mask_coding import COLOUR, values_in
 from tlkit.data.pictures.files import read_file
 from tlkit.errors import DataError
+
+Change = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
+"""From a mask uint8 (height, width, 1), the side wanted and a seed (two integers) to a mask
+(size, size, 1), as `augment.Augmenter.mask` does it."""
+
+
+def plain_numbers(values: np.ndarray, where: str) -> np.ndarray:
+    """Return the values of a mask uint8 (height, width) for what they are.
+
+    Raises:
+        DataError: they are colours, or do not fit into a byte.
+    """
+    if values.max(initial=0) > 255:
+        kind = "colours" if values.max() >= COLOUR else f"numbers up to {values.max()}"
+        raise DataError(
+            f"{where}: must hold one number a pixel. Allowed: a grey or palette image of 8 bits. "
+            f"Received: {kind}"
+        )
+    return values.astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -21,60 +44,107 @@ class Masks:
     """A column of masks: 20,000 of them are in neither memory nor graph, but read when needed.
 
     Attributes:
-        files: the masks.
+        files: the masks. One of another size than the image it belongs to (`FileLabel.shape`) is
+            brought to that, each pixel taking the number nearest to it.
         size: side of the model's input in pixels, to which they are stretched as images are.
         encode: makes a target, of fixed shape, of a mask uint8 (size, size, 1), in graph code;
             after augmentation.
+        numbers: makes class numbers uint8 (height, width) of the values int32 (height, width) in a
+            file; the second argument begins an error message.
         reading: what reads the files; None: they are read unchecked.
+        change: what changes the masks whose row in `seeds` is not below 0; None: all are as they
+            are.
+        seeds: int32 (n, 2).
     """
 
     files: tuple[FileLabel, ...]
     size: int
     encode: Callable[[tf.Tensor], tf.Tensor]
+    numbers: Callable[[np.ndarray, str], np.ndarray] = plain_numbers
     reading: LabelReading | None = None
+    change: Change | None = None
+    seeds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, indices: Sequence[int] | np.ndarray | slice) -> np.ndarray:
-        chosen = range(len(self))[indices] if isinstance(indices, slice) else indices
+        chosen = range(len(self))[indices] if isinstance(indices, slice) else list(indices)
+        if len(chosen) == 1:  # which may be asked from many threads
+            return self._row(chosen[0])[None]
+        with ThreadPoolExecutor(CORES) as threads:
+            return np.stack(list(threads.map(self._row, chosen)))
+
+    def _row(self, index: int) -> np.ndarray:
         with tf.device("/CPU:0"):
-            return np.stack([self.encode(self.fitted(self.read(i))).numpy() for i in chosen])
+            mask = tf.constant(self.read(index))
+            return self._traced(mask, self._seed(index)).numpy()
+
+    @functools.cached_property
+    def _traced(self) -> tf.types.experimental.PolymorphicFunction:
+        signature = [tf.TensorSpec((None, None, 1), tf.uint8), tf.TensorSpec((2,), tf.int32)]
+        return tf.function(self._target, signature, autograph=False)
+
+    def _seed(self, index: int) -> np.ndarray:
+        seed = (-1, -1) if self.seeds is None else self.seeds[index]
+        return np.asarray(seed, np.int32)
+
+    def _target(self, mask: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        def as_is() -> tf.Tensor:
+            return nearest(mask, self.size)
+
+        if self.change is None:
+            return self.encode(as_is())
+        changed = tf.cond(seed[0] < 0, as_is, lambda: self.change(mask, self.size, seed))
+        return self.encode(tf.ensure_shape(changed, (self.size, self.size, 1)))
 
     def select(self, indices: Sequence[int]) -> Masks:
         """Return the column of the masks with these indices."""
-        return replace(self, files=tuple(self.files[i] for i in indices))
+        seeds = None if self.seeds is None else self.seeds[np.asarray(indices, int)]
+        return replace(self, files=tuple(self.files[i] for i in indices), seeds=seeds)
 
     def read_by(self, reading: LabelReading) -> Masks:
         """Return the same column, read by `reading`."""
         return replace(self, reading=reading)
 
+    def changed(self, change: Change, seeds: np.ndarray) -> Masks:
+        """Return the same column, each mask changed by its own seed; below 0: as it is.
+
+        Args:
+            seeds: int32 (n, 2).
+        """
+        return replace(self, change=change, seeds=seeds)
+
     def read(self, index: int) -> np.ndarray:
-        """Return a mask as it is stored, uint8 (height, width, 1).
+        """Return the class numbers of a mask, uint8 (height, width, 1) of its image.
 
         Raises:
-            DataError: it is no grey or palette image of 8 bits.
+            DataError: it holds what stands for no class.
             OSError: it cannot be read, or is not what was scanned.
         """
         label = self.files[index]
         content = self.reading.read_label(label) if self.reading else read_file(label.path)
         with Image.open(io.BytesIO(content)) as image:
-            numbers = np.asarray(image)
-        if numbers.ndim != 2 or numbers.dtype not in (np.uint8, np.bool_):
-            raise DataError(
-                f"mask {label.path}: must hold one number a pixel. Allowed: a grey or palette "
-                f"image of 8 bits. Received: {numbers.dtype} of shape {numbers.shape}"
-            )
-        return numbers.astype(np.uint8)[..., None]
+            numbers = self.numbers(values_in(image), f"mask {label.path}")
+        if label.shape and numbers.shape != label.shape:
+            size = label.shape[::-1]
+            numbers = np.asarray(Image.fromarray(numbers).resize(size, Image.Resampling.NEAREST))
+        return numbers[..., None]
 
     def load(self, index: tf.Tensor) -> tf.Tensor:
         """Return what `read` does as graph code."""
         mask = tf.numpy_function(self.read, [index], tf.uint8, stateful=False)
         return tf.ensure_shape(mask, (None, None, 1))
 
-    def fitted(self, mask: tf.Tensor) -> tf.Tensor:
-        """Stretch a mask to (size, size, 1); each pixel takes the number nearest to it."""
-        return nearest(mask, self.size)
+    def target(self, index: tf.Tensor) -> tf.Tensor:
+        """Return a row of the column, as graph code."""
+        if self.seeds is None:
+            return self._target(self.load(index), tf.constant((-1, -1)))
+        return self._target(self.load(index), tf.constant(self.seeds)[index])
+
+    def drawn(self, index: tf.Tensor, change: Change, seed: tf.Tensor) -> tf.Tensor:
+        """Return the target of a mask after the change that `seed` draws, as graph code."""
+        return self.encode(change(self.load(index), self.size, seed))
 
 
 def nearest(mask: tf.Tensor, size: int) -> tf.Tensor:

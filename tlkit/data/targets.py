@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
-
-import numpy as np
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 from tlkit.data.flags import flagged, say_uncertain, the_one
 from tlkit.data.joined import check_separator, listed, say_joined, say_lists
 from tlkit.data.names import checked, class_in_array, in_order, labels_in_array, sorted_labels
-from tlkit.data.numbers import has_decimal_comma, read_number
 from tlkit.errors import DataError, printable
+from tlkit.spec.run import RunSpec
 from tlkit.spec.tables import TableSpec
 
 Label = str | tuple[str, ...] | tuple[float, ...]
-
-BINS = 10
-"""Groups of equal size into which numbers are sorted, so that each part gets small and large."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +45,16 @@ class Targets(ABC):
     stored: ClassVar[str | None] = None
     images: ClassVar[int] = 0
     named_by: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> Self:
+        """Return how the labels of a run are read."""
+        return cls(spec.table, tuple(spec.class_names))
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """Fields of the spec that were told from the data, as they are to stand in spec.yaml."""
+        return {}
 
     def columns(self) -> list[str]:
         """Return the columns of a table that hold the label."""
@@ -244,67 +248,6 @@ class LabelsTargets(_NameTargets):
         return [
             min(example.label, key=lambda x: (counts[x], x), default="") for example in examples
         ]
-
-
-@dataclass(frozen=True)
-class NumberTargets(Targets):
-    """One or several numbers an image."""
-
-    task: ClassVar[str] = "regression"
-    stored: ClassVar[str | None] = "numbers"
-    plural: ClassVar[str] = "numbers"
-    images: ClassVar[int] = 3
-    comma: bool = False
-    named_by: ClassVar[frozenset[str]] = frozenset({"label", "targets"})
-
-    def survey(
-        self, rows: Sequence[dict[str, str]], separator: str, where: str
-    ) -> tuple[Targets, list[str]]:
-        cells = [row[name] for row in rows for name in self.columns()]
-        if not has_decimal_comma(cells, separator):
-            return self, []
-        shown = next(cell for cell in cells if "," in cell)
-        note = f"numbers have a decimal comma: {shown} is read as {shown.replace(',', '.')}"
-        return replace(self, comma=True), [note]
-
-    def from_row(self, row: dict[str, str], where: str) -> tuple[float, ...]:
-        columns = self.columns()
-        return tuple(read_number(row[name], f"{where}: {name}", self.comma) for name in columns)
-
-    def from_array(self, value: Any, where: str) -> tuple[float, ...]:
-        return tuple(read_number(x, where) for x in np.asarray(value).ravel().tolist())
-
-    def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
-        counts = {len(example.label) for example in examples}
-        if len(counts) != 1:
-            raise DataError(f"{name}: each image needs equally many numbers. Received: {counts}")
-        (count,) = counts
-        if self.names and len(self.names) != count:
-            raise DataError(
-                f"{name}: class_names must name each number. Allowed: {count} names. "
-                f"Received: {', '.join(self.names)}"
-            )
-        if self.names:
-            return self.names
-        if count == len(self.columns()):
-            return tuple(self.columns())
-        return tuple(f"{self.table.label}_{i}" for i in range(count))
-
-    def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
-        counts = {len(example.label) for example in examples} - {len(outputs)}
-        if counts:
-            raise DataError(
-                f"{name}: the {part} data has another number of targets than the training data. "
-                f"Allowed: {len(outputs)}. Received: {counts.pop()}"
-            )
-
-    def strata(self, examples: Sequence[Any]) -> list[str]:
-        order = sorted(range(len(examples)), key=lambda i: (examples[i].label, examples[i].id))
-        size = max(math.ceil(len(examples) / BINS), BINS)
-        groups = [""] * len(examples)
-        for place, i in enumerate(order):
-            groups[i] = f"{place // size:03d}"
-        return groups
 
 
 def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], what: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tlkit.compute import engines
 from tlkit.data.balance import UNBALANCED, Balance
+from tlkit.data.column import Column
 from tlkit.data.feed.examples import Batches
 from tlkit.data.feed.pipeline import epoch_order
 from tlkit.features.rows import JointRows, Rows
@@ -25,44 +26,44 @@ class FeatureBatches:
     Args:
         rows: of `views` views of all images, view after view; each epoch takes another one of an
             image, neighbours different ones.
-        targets: of each image once.
+        targets: of the same views, in the same order.
     """
 
     def __init__(
         self,
         rows: Rows | JointRows,
-        targets: np.ndarray,
+        targets: Column,
         batch_size: int,
         seed: int | None = None,
         balance: Balance = UNBALANCED,
         epochs: range = range(1),
         views: int = 1,
     ):
-        self._views = views
+        self._views, self._images = views, len(targets) // views
         self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
         self._seed, self._epochs = seed, epochs
         self._order = functools.lru_cache(2)(self._draw)
 
     def __len__(self) -> int:
-        return len(self._epochs) * math.ceil(len(self._targets) / self._size)
+        return len(self._epochs) * math.ceil(self._images / self._size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        epochs, step = divmod(index, math.ceil(len(self._targets) / self._size))
+        epochs, step = divmod(index, math.ceil(self._images / self._size))
         epoch = self._epochs[epochs]
         chosen = self._order(epoch)[step * self._size : (step + 1) * self._size]
         view = (chosen + epoch) % self._views
-        rows = self._rows.take(chosen + view * len(self._targets))
-        batch = rows, self._targets[chosen]
+        places = chosen + view * self._images
+        batch = self._rows.take(places), self._targets[places]
         weights = self._balance.weights
         return batch if weights is None else (*batch, weights[chosen])
 
     def _draw(self, epoch: int) -> np.ndarray:
         if self._seed is None:
-            return np.arange(len(self._targets))
-        return epoch_order(len(self._targets), self._seed, epoch, self._balance)
+            return np.arange(self._images)
+        return epoch_order(self._images, self._seed, epoch, self._balance)
 
 
 def computed(prefix: engines.Function, batches: Batches) -> Iterator[tuple[Any, ...]]:

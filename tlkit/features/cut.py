@@ -18,7 +18,7 @@ class Cut:
     """A place where frozen ends.
 
     Attributes:
-        name: of the last frozen block, or of the head's pooling.
+        name: of the last frozen block, of the head's pooling, or of the maps that a head reads.
         tensors: what crosses it, in graph order: one tensor of most networks, two where a block
             reads the two before it (NASNet), several where a head reads at several strides.
     """
@@ -34,7 +34,8 @@ def cut_of(model: keras.Model, plan: FreezePlan) -> Cut | None:
     if plan.cut is None:
         return None
     below = operations_until(model, plan.layers, plan.cut)
-    return Cut(plan.cut, tuple(crossing(model, below)))
+    name = "the pyramid" if plan.all_frozen else plan.cut
+    return Cut(name, tuple(crossing(model, below)))
 
 
 def split_at(model: keras.Model, cut: Cut | None) -> tuple[keras.Model | None, keras.Model]:

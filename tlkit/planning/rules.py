@@ -50,6 +50,10 @@ MOST_VIEWS = 4
 solved heads, test accuracy with 1 and with 4 light views, seeds 0, 1, 2: 12 flowers 97.1, 96.3,
 96.7 and 97.5, 97.1, 97.5; 5 flowers 73.7, 69.9, 70.3 and 74.7, 71.1, 71.3."""
 
+FEWEST_COPIES, MOST_COPIES, COPIES_SEEN = 4, 12, 1_000
+"""Views of an image that are kept for a decoder: so many that it sees `COPIES_SEEN`, within these
+bounds."""
+
 FOLDS = 5
 """Folds of that cross-validation (Hastie, Tibshirani & Friedman 2009, section 7.10.1)."""
 
@@ -117,6 +121,11 @@ def views(budget: float, features: float) -> Choice:
     """
     count = max(1, min(MOST_VIEWS, int(VIEWS_SHARE * budget / max(features, 1e-6))))
     return Choice(count, f"one takes about {features:.0f} s of {budget:.0f}")
+
+
+def dense_copies(examples: int) -> int:
+    """Return of how many views of each of `examples` images a decoder gets the kept features."""
+    return max(FEWEST_COPIES, min(MOST_COPIES, round(COPIES_SEEN / max(1, examples))))
 
 
 def depths(blocks: int) -> tuple[int, ...]:

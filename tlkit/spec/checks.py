@@ -7,6 +7,7 @@ from typing import Any
 
 from tlkit.backbones.catalog import lookup
 from tlkit.errors import BackboneError
+from tlkit.spec.coding import Coding
 from tlkit.spec.task_options import TASK_OPTIONS, TaskOptions
 
 OWN = "own"
@@ -62,7 +63,7 @@ def _table(spec: Any) -> list[str]:
 
 def _task(spec: Any) -> list[str]:
     """What the task has no use for."""
-    problems = []
+    problems = _masks(spec)
     for name, (why, allowed) in TASK_OPTIONS.get(spec.task, TaskOptions()).refused.items():
         parent, _, last = name.rpartition(".")
         part = getattr(spec, parent) if parent else spec
@@ -71,6 +72,28 @@ def _task(spec: Any) -> list[str]:
             shown = f"{value:g}" if isinstance(value, float) else value
             problems.append(f"{name}: {why}. Allowed for {spec.task}: {allowed}. Received: {shown}")
     return problems
+
+
+def _masks(spec: Any) -> list[str]:
+    """What belongs to masks alone."""
+    if not TASK_OPTIONS.get(spec.task, TaskOptions()).masks:
+        own = type(spec.decoder).model_fields
+        given = {"mask_values": spec.mask_values} | {
+            f"decoder.{name}": getattr(spec.decoder, name)
+            for name, field in own.items()
+            if getattr(spec.decoder, name) != field.default
+        }
+        return [
+            f"{name}: belongs to the task segmentation. Allowed: left out. Received: {value} with "
+            f"task {spec.task}"
+            for name, value in given.items()
+            if value
+        ]
+    try:
+        Coding(tuple(spec.mask_values))
+    except ValueError as error:
+        return [f"mask_values: {error}"]
+    return []
 
 
 def _class_names(spec: Any) -> list[str]:

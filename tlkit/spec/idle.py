@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tlkit.backbones.catalog import lookup
+from tlkit.spec.task_options import TASK_OPTIONS, TaskOptions
 
 FITTED = ("head.initializer", "head.bias", "head.l2", "head.dropout")
 """Options of gradient steps that stand beside the head; all of `optimizer` are too."""
@@ -23,7 +24,10 @@ SCHEDULES = {
 """Options of one schedule, and that schedule."""
 
 
-_READ = ("data", "task", "table", "class_names", "group", "alpha", "bits", "image_size")
+_READ = (
+    *("data", "task", "table", "class_names", "mask_values", "group", "alpha", "bits"),
+    "image_size",
+)
 _SPLIT = ("val", "test", "seed", "strict", "rare", "near_duplicates")
 _SEEN = ("augment", "mirror", "mixup", "cutmix", "balance")
 TAKES = {
@@ -131,7 +135,7 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
     alone = _head_alone(spec)
     varied = spec.kept_views == 1 and _varied(spec)
     asked = callbacks or spec.epochs is not None or varied
-    solves = not head.hidden and head.solver != "fit"
+    fitted, solves = _options(spec).fitted, _solves(spec)
     if alone and solves and (head.solver == "lbfgs" or not asked):
         names = [*FITTED, *(name for name in given if name.startswith("optimizer."))]
         names += ["mixup", "cutmix", *(["augment"] if varied else [])]
@@ -144,7 +148,7 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
         )
     if not head.hidden:
         yield LINEAR, "it belongs to hidden layers. Allowed: with head.hidden, such as [256]"
-    if not solves or (alone and head.solver == "auto" and asked):
+    if (not solves and not fitted) or (alone and solves and head.solver == "auto" and asked):
         yield ["head.strength"], "the head is fitted, not solved. Allowed: with a solved head"
     new = alone or spec.backbone.weights == "none"
     if rates.name == "adam" or (rates.name == "auto" and new):  # adam trains new layers
@@ -180,6 +184,15 @@ def _head_alone(spec: Any) -> bool:
     return spec.freeze == "all" or (spec.freeze == "auto" and spec.regime == "small")
 
 
+def _options(spec: Any) -> TaskOptions:
+    return TASK_OPTIONS.get(spec.task, TaskOptions())
+
+
+def _solves(spec: Any) -> bool:
+    """Tell whether the spec lets a head on frozen features be solved."""
+    return not spec.head.hidden and spec.head.solver != "fit" and not _options(spec).fitted
+
+
 def _varied(spec: Any) -> bool:
     """Tell whether training images are changed in each epoch although all is frozen."""
     return spec.augment not in ("auto", "none") or bool(spec.mixup or spec.cutmix)
@@ -193,6 +206,6 @@ def _schedule(spec: Any, alone: bool) -> str | None:
         return "plateau"
     tuned = spec.budget is not None or spec.freeze == "none"
     tuned = tuned or (spec.freeze == "auto" and spec.regime in ("medium", "large"))
-    solved = not spec.head.hidden and spec.head.solver != "fit"
+    solved = _solves(spec)
     # The head's own phase, if it is fitted, has another schedule than what comes after it.
     return "cosine" if tuned and (solved or spec.backbone.weights == "none") else None

@@ -219,6 +219,19 @@ class HeadSpec(Part):
     )
 
 
+class DecoderSpec(Part):
+    """What makes a map of classes of feature maps at several strides."""
+
+    kind: Literal["unet", "deconv"] = option(
+        "unet",
+        "unet: the maps at all strides, brought to few channels, are joined from the coarsest to "
+        "the finest; deconv: from the coarsest alone, each value put back where the maximum of "
+        "its window was.",
+        source="Ronneberger et al. 2015; Noh et al. 2015",
+    )
+    channels: int = option(96, "Channels of the decoder.", gt=0, le=1024)
+
+
 class OptimizerSpec(Part):
     """How a fitted phase goes down its loss."""
 

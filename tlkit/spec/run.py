@@ -19,6 +19,7 @@ from tlkit.spec.checks import ARRAYS as ARRAYS
 from tlkit.spec.checks import find_problems
 from tlkit.spec.parts import (
     BackboneSpec,
+    DecoderSpec,
     HeadSpec,
     OptimizerSpec,
     Part,
@@ -66,7 +67,8 @@ class RunSpec(Part):
     task: str = option(
         "classification",
         "classification, multilabel or regression: one class an image, any number of labels, or "
-        "numbers; the latter two from a CSV file or arrays.",
+        "numbers; the latter two from a CSV file or arrays. segmentation: a class for each pixel, "
+        "from a folder of images beside one of masks; taken by itself where the data have such.",
     )
     table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
     class_names: Names = option(
@@ -74,6 +76,13 @@ class RunSpec(Part):
         "Names of the labels 0, 1, ... beside arrays and tf.data sets, in this order (one-hot and "
         "multi-label rows: of their places; regression: of the numbers). Empty: those of "
         "image_dataset_from_directory, else the numbers.",
+    )
+    mask_values: Names = option(
+        list,
+        "What the values in masks mean, such as [0=background, 255=person, 128=void]: numbers, or "
+        "colours as six hexadecimal digits (ff0000=car); void is neither trained on nor measured. "
+        "The order is that of the classes. Empty: told from the values that occur and from a file "
+        "classes.txt; in spec.yaml stands which.",
     )
     val: ShareOrFolder = option(
         0.15, "Validation data: a folder, or the share to split off.", unit="0 to below 1, or path"
@@ -111,6 +120,7 @@ class RunSpec(Part):
         le=16_384,
     )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
+    decoder: DecoderSpec = option(DecoderSpec, "What answers for each pixel (segmentation).")
     alpha: Literal["white", "black", "drop"] = option(
         "white",
         "What stands behind transparent pixels; drop: nothing, the colour stored under them is "

@@ -14,12 +14,16 @@ class TaskOptions:
             says that the image has none of them.
         binary: columns of targets hold 0 and 1, which may be uncertain.
         columns: of targets, the least number there may be.
+        fitted: the head is fitted by gradient steps, never solved.
+        masks: labels are masks, and what answers is a decoder.
         refused: why an option has no use, what is allowed of it instead, by its name.
     """
 
     joined: bool = False
     binary: bool = True
     columns: int = 1
+    fitted: bool = False
+    masks: bool = False
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -38,6 +42,15 @@ TASK_OPTIONS = {
             "rare": ("numbers have no classes that could be rare", "error"),
             "cutmix": ("a part of an image does not have its part of a number", "0, or mixup"),
             "balance": ("numbers have no classes to balance", "none"),
+        },
+    ),
+    "segmentation": TaskOptions(
+        fitted=True,
+        masks=True,
+        refused={
+            "head.pooling": ("a decoder answers for places, nothing is pooled", "avg"),
+            "head.strength": ("the decoder is fitted, not solved", "auto"),
+            "rare": ("an image has many classes; none is dropped", "error"),
         },
     ),
 }

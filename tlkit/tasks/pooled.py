@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
+from tlkit.errors import BackboneError
 from tlkit.spec.parts import HeadSpec
 from tlkit.tasks.task import HEAD_INPUT, Task
 
@@ -20,9 +23,34 @@ GEM_FLOOR = 1e-6
 """Smallest value that is raised to `GEM_POWER` and its root (same paper, their code)."""
 
 
+def read_by_head(
+    task: Task, features: keras.KerasTensor, pyramid: Callable[[], dict[int, keras.KerasTensor]]
+) -> keras.KerasTensor | dict[int, keras.KerasTensor]:
+    """Return what a task's head reads of a backbone.
+
+    Args:
+        features: its last feature map.
+        pyramid: returns its maps by stride.
+
+    Raises:
+        BackboneError: it has none of those that the task asks for.
+    """
+    if not task.strides:
+        return features
+    there = pyramid()
+    levels = {stride: there[stride] for stride in task.strides if stride in there}
+    if not levels:
+        raise BackboneError(
+            f"backbone: has no feature map that the task {task.name} can read. Allowed: one that "
+            f"ends blocks at strides {', '.join(map(str, task.strides))}, some of them. Received: "
+            f"strides {', '.join(map(str, there)) or 'none'}"
+        )
+    return levels
+
+
 def attach(
     inputs: keras.KerasTensor,
-    features: keras.KerasTensor,
+    features: keras.KerasTensor | dict[int, keras.KerasTensor],
     task: Task,
     head: HeadSpec,
     bias: np.ndarray | None = None,
@@ -31,7 +59,7 @@ def attach(
 
     Args:
         inputs: (batch, size, size, 3).
-        features: (batch, height, width, channels), computed from `inputs`.
+        features: (batch, height, width, channels), computed from `inputs`; or several by stride.
         bias: of the output layer at the start (outputs,); None: zeros.
     """
     model = keras.Model(inputs, task.head(features, head))

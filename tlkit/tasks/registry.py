@@ -10,10 +10,11 @@ from tlkit.spec.run import RunSpec
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.regression import Regression
+from tlkit.tasks.segmentation import Segmentation
 from tlkit.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Classification, Multilabel, Regression)
+    task.name: task for task in (Classification, Multilabel, Regression, Segmentation)
 }
 
 
@@ -72,7 +73,7 @@ def check_solvable(spec: RunSpec, command: str) -> None:
 
 def targets_of(spec: RunSpec) -> Targets:
     """Return how the labels of a run are read."""
-    return lookup(spec.task).labels(spec.table, tuple(spec.class_names))
+    return lookup(spec.task).labels.of(spec)
 
 
 def task_of(spec: RunSpec, outputs: tuple[str, ...]) -> Task:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from tlkit.data.targets import NumberTargets
+from tlkit.data.number_targets import NumberTargets
 from tlkit.tasks.drawing import draw_scatter
 from tlkit.tasks.linear import LinearTask, shortened
 from tlkit.tasks.metrics import regression_headline, regression_metrics

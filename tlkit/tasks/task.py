@@ -74,7 +74,11 @@ class Task(ABC):
         solver: what kind of convex problem a linear head on pooled features is; empty: the head is
             none that can be solved, and is fitted (see `linear.LinearTask`).
         mixes: which of `mixup` and `cutmix` make sense: targets then are what `soften` returns.
-        keeps_views: whether an image that is mirrored, cropped or turned keeps its target.
+        keeps_views: whether an image that is mirrored, cropped or turned keeps its target, or the
+            target goes with it.
+        strides: of the levels of the pyramid (`Built.pyramid`) that the head reads; empty: it reads
+            the backbone's last feature map.
+        maps: whether an answer is a map of classes, see `label_map`.
     """
 
     outputs: tuple[str, ...]
@@ -87,6 +91,8 @@ class Task(ABC):
     solver: ClassVar[str] = ""
     mixes: ClassVar[frozenset[str]] = frozenset()
     keeps_views: ClassVar[bool] = False
+    strides: ClassVar[tuple[int, ...]] = ()
+    maps: ClassVar[bool] = False
 
     @property
     def classes(self) -> int:
@@ -98,6 +104,15 @@ class Task(ABC):
         """Return the task of a run."""
         return cls(outputs)
 
+    @classmethod
+    def copies(cls, examples: int) -> int:
+        """Return of how many views of each training image features are kept unless asked otherwise.
+
+        Args:
+            examples: training images.
+        """
+        return 1
+
     def fit(self, targets: Column) -> Task:
         """Return this task with what it has to know of the training targets."""
         return self
@@ -107,11 +122,13 @@ class Task(ABC):
         """Turn the labels of examples into the target column, one row each."""
 
     @abstractmethod
-    def head(self, features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
+    def head(self, features: Any, head: HeadSpec) -> keras.KerasTensor:
         """Put the head on a feature map (batch, height, width, channels).
 
         Its first layer is called `HEAD_INPUT` and has no weights; the others have names that begin
-        with `head_`, or are called `predictions`. Built-in layers only, and one output tensor.
+        with `head_`, or are called `predictions`. Built-in layers only, and one output tensor. A
+        task with `strides` gets a map for each of them that there is, by stride, and needs no layer
+        called `HEAD_INPUT`: what the head reads is kept.
         """
 
     def bias(self, targets: Column) -> np.ndarray | None:
@@ -183,6 +200,19 @@ class Task(ABC):
     @abstractmethod
     def decode(self, row: np.ndarray) -> dict[str, Any]:
         """Turn one row of the model's output into the fields of a prediction."""
+
+    def label_map(self, row: Any, height: Any, width: Any) -> Any:
+        """Return a row of the model's output as a map of class numbers uint8 (height, width), in
+        `keras.ops`; of tasks with `maps`.
+
+        Args:
+            height, width: of the upright image, in pixels.
+        """
+        raise NotImplementedError
+
+    def show(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return an image (size, size, 3), 0-255, with its target drawn over it."""
+        return image
 
     def describe(self, target: np.ndarray) -> str:
         """Return a target, mixed ones too, in words that stand under its image; "": in none."""

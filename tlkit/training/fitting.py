@@ -163,8 +163,9 @@ class Fitting:
         train, val = self._rows
         epochs = range(session.checkpoints.state.epoch, phase.epochs)
         own, seed = session.train, session.spec.seed
-        train = FeatureBatches(train, own.targets, batch, seed, own.balance, epochs, own.views)
-        return train, endless(FeatureBatches(val, session.val.targets, batch).__iter__)
+        targets, others = session.kept_targets
+        train = FeatureBatches(train, targets, batch, seed, own.balance, epochs, own.views)
+        return train, endless(FeatureBatches(val, others, batch).__iter__)
 
     def _streams(self, phase: Phase) -> tuple[Any, Any]:
         """Return the same for a phase whose features are not kept."""

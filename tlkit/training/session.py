@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import keras
 
 from tlkit.compute.devices import ONE_CPU, Devices
 from tlkit.compute.engines import Engine, candidates
+from tlkit.data.column import Column, remembered
 from tlkit.data.feed.examples import Examples
 from tlkit.features.cache import features_folder
 from tlkit.features.store import FeatureStore
@@ -75,6 +77,12 @@ class Session:
         self.checkpoints = Checkpoints(model, task, folder, state or State())
         if self.batch_size != spec.batch_size:
             self.use_batch(self.batch_size)
+
+    @functools.cached_property
+    def kept_targets(self) -> tuple[Column, Column]:
+        """Targets of all kept views of the training part, and of the validation part."""
+        seen = self.train.all_views or self.train
+        return remembered(seen.targets), remembered(self.val.targets)
 
     @property
     def batch_size(self) -> int:

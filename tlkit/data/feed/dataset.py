@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.data.column import read_by, select
+from tlkit.data.column import changed, read_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.examples import Batches, Encode, Examples, TargetEncoder
@@ -82,18 +82,22 @@ class Prepared:
             for digest, view in ((self.scan.variant(e.id), view) for e, view in seen)
         ]
 
+        pairs = zip(digests, seen, strict=True)
+        seeds = [seed_of(digest) if view else (-1, -1) for digest, (_, view) in pairs]
+        seeds = np.array(seeds, np.int32).reshape(-1, 2)
+        change = augmenter(spec.augment_level, spec.mirror) if (seeds >= 0).any() else None
+        if change:
+            targets = changed(targets, change.mask, seeds)
+
         def images(chosen: Sequence[int]) -> Batches:
-            seeds = [seed_of(digests[i]) if seen[i][1] else (-1, -1) for i in chosen]
-            changed = any(seen[i][1] for i in chosen)
+            own = seeds[list(chosen)]
+            moved = bool((own >= 0).any())
             return batches(
                 [seen[i][0] for i in chosen],
                 select(targets, list(chosen)),
                 spec.size,
                 spec.batch_size,
-                Draws(
-                    augment=augmenter(spec.augment_level, spec.mirror) if changed else None,
-                    seeds=np.array(seeds, np.int32) if changed else None,
-                ),
+                Draws(augment=change if moved else None, seeds=own if moved else None),
                 rendering=self.scan.rendering,
                 reading=self.reading,
             )
@@ -178,6 +182,7 @@ def load_dataset(
     if spec.data is None:
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     source = open_spec(spec, arrays)
+    spec = spec.model_copy(update=source.settled)
     listed(_with_full_paths(spec), source)
     examples = [example for part in source.parts.values() for example in part]
     asked, deciding = rendering_of(spec), source.parts["train"]

@@ -79,7 +79,7 @@ def batches(
 
     Args:
         targets: a row for each example, as a task encodes it; masks go through what augmentation
-            does to the geometry of their images.
+            does to the geometry of their images, by the same seeds where there are some.
         rendering: how transparency and 16-bit samples are shown.
         reading: reads the files and holds them against their scan; None: they are read unchecked.
             Arrays lie in this process's memory and are taken as they are.
@@ -108,7 +108,9 @@ def batches(
             image = augment(load(i), size, seed) if augment else load_resized(i)
         own = tuple(row[i] for row in rows)
         if masks:
-            own = (_mask_target(masks, i, augment, size, seed), *own)
+            drawn_anew = augment and seeds is None
+            target = masks.drawn(i, augment.mask, seed) if drawn_anew else masks.target(i)
+            own = (target, *own)
         if mix:
             return (image, *own, seed)
         return (_rounded(image) if drawn else image, *own)
@@ -137,14 +139,6 @@ def batches(
     else:
         dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one)
     return dataset.prefetch(BATCHES_AHEAD).with_options(_options())
-
-
-def _mask_target(
-    masks: Masks, i: tf.Tensor, augment: Augmenter | None, size: int, seed: tf.Tensor
-) -> tf.Tensor:
-    """Return the target of a mask, after the changes of geometry that its image went through."""
-    stored = masks.load(i)
-    return masks.encode(augment.mask(stored, size, seed) if augment else masks.fitted(stored))
 
 
 def _rounded(images: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tlkit.data.example import Source, count_labels
@@ -34,8 +34,22 @@ def say_data(spec: RunSpec, source: Source, found: Scan, parts: Split, progress:
         progress.say("left out", f"{id_}: {reason}")
     if len(left_out) > SHOWN:
         progress.say("left out", f"{len(left_out)} files in all; the others are in scan.json")
+    if found.resized:
+        progress.say("masks", resized_text(found.resized, len(found.labels)))
     for label, text in _suspicious(spec, source, found, parts):
         progress.say(label, text)
+
+
+def resized_text(resized: Sequence[str], masks: int) -> str:
+    """Return the sentence on masks that are of another size than their images.
+
+    Args:
+        masks: how many there are in all.
+    """
+    return (
+        f"{len(resized):,} of {masks:,} are of another size than their image, of the same aspect: "
+        f"resized to it by nearest, such as that of {min(resized)}"
+    )
 
 
 def _suspicious(

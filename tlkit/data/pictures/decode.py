@@ -183,10 +183,10 @@ def pixels_as_stored(encoded: bytes, header: Header, rendering: Rendering) -> np
         return (plain or _graph_decoder(rendering))(content).numpy()
 
 
-def is_turned(encoded: bytes) -> bool:
-    """Tell whether `decode` turns an image by its EXIF orientation."""
+def orientation_of(encoded: bytes) -> int:
+    """Return the EXIF orientation by which `decode` turns an image, 1 to 8."""
     with tf.device("/CPU:0"):
-        return int(_orientation_function()(tf.constant(encoded))) != 1
+        return int(_orientation_function()(tf.constant(encoded)))
 
 
 def upright(image: np.ndarray, encoded: bytes) -> np.ndarray:

@@ -55,7 +55,7 @@ def leave_mask_files(classes: Iterable[Tree]) -> list[str]:
     left: list[str] = []
     for tree in (own for top in classes for own in top.below()):
         stems = {_stem(path) for path in tree.images}
-        masks = {path for path in tree.images if _image_of(_stem(path)) in stems}
+        masks = {path for path in tree.images if image_of(_stem(path)) in stems}
         tree.images = [path for path in tree.images if path not in masks]
         left += sorted(masks)
     return left
@@ -65,6 +65,6 @@ def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _image_of(stem: str) -> str | None:
+def image_of(stem: str) -> str | None:
     found = _MASK_OF.fullmatch(stem)
     return found[1] if found else None

@@ -55,6 +55,7 @@ def open_source(
     _check_table_used([x for x in (data, val, test) if x is not None], targets)
     listing = open_listing(data, targets, group)
     name, parts, notes = listing.name, listing.parts, listing.notes
+    targets = listing.targets or targets
     for part, given in (("val", val), ("test", test)):
         if given is not None:
             # All of its examples, whatever its own parts.
@@ -75,7 +76,7 @@ def open_source(
         targets.check(name, part, parts.get(part, []), outputs)
     everything = [example for examples in parts.values() for example in examples]
     grouping, told = check_groups(name, everything, targets.table.group, group)
-    return Source(name, outputs, parts, (*notes, *told), grouping)
+    return Source(name, outputs, parts, (*notes, *told), grouping, targets.settled)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -230,6 +231,12 @@ def _classes(name: str, path: Path) -> Listing:
     return Listing(name, *list_folder(path))
 
 
+def _mask_folders(data: str | Path, targets: Targets) -> Listing:
+    from tlkit.data.readers.mask_folders import read_mask_folders
+
+    return read_mask_folders(data, targets)
+
+
 def check_folder(path: Path) -> None:
     """Check that `path` is a folder.
 
@@ -254,6 +261,7 @@ READERS: dict[tuple[str, str], Callable[[Any, Targets], Listing]] = {
     ("dataset", "vector"): _dataset,
     ("folder", "vector"): _folder,
     ("arrays", "vector"): _arrays,
+    ("folder", "masks"): _mask_folders,
 }
 """What lists data, by its form and the family of tasks (`Targets.family`)."""
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from tlkit.compute.cores import CORES
 from tlkit.data.example import Example, FileLabel
-from tlkit.data.pictures.decode import is_turned
+from tlkit.data.pictures.decode import orientation_of
 from tlkit.data.pictures.rendering import PLAIN, Rendering, smallest_bits
 from tlkit.data.scan.findings_cache import Verdicts, state_of
 from tlkit.data.scan.inspect import Finding, look
+from tlkit.data.scan.mask_fit import fitted
 from tlkit.data.scan.reading import Reading
-from tlkit.errors import DataError, printable
+from tlkit.errors import DataError
 from tlkit.progress import Progress
 
 CHUNK = 512
@@ -38,7 +39,8 @@ class Scan:
         left_out: reason for each unusable one, by id.
         findings: what each example is, by id.
         rendering: how images are shown; its bits are decided.
-        labels: content hash of each usable example's label, by id, where that is a file.
+        labels: of each usable example the label with its content hash, by id, where that is a file.
+        resized: ids of those whose mask is of another size than the image, of the same aspect.
         kept: the file in which findings are kept for the next scan.
     """
 
@@ -47,7 +49,8 @@ class Scan:
     findings: dict[str, Finding] = field(default_factory=dict)
     rendering: Rendering = PLAIN
     kept: Path | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, FileLabel] = field(default_factory=dict)
+    resized: tuple[str, ...] = ()
 
     @cached_property
     def reading(self) -> Reading:
@@ -56,12 +59,7 @@ class Scan:
 
     def hashed(self, examples: Iterable[Example]) -> list[Example]:
         """Return examples whose labels, where they are files, have their content hashes."""
-        return [
-            replace(e, label=replace(e.label, digest=self.labels[e.id]))
-            if e.id in self.labels
-            else e
-            for e in examples
-        ]
+        return [replace(e, label=self.labels[e.id]) if e.id in self.labels else e for e in examples]
 
     def variant(self, id_: str) -> str:
         """Return the hash of a usable example's pixels as they are shown: see `Finding`."""
@@ -113,43 +111,37 @@ def scan(
         # Seen by its own range so far; with the others' it may be dark.
         again = [e for e in examples if not findings[e.id].holds_for(rendering)]
         findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
-    labels, problems = _look_at_labels(examples, findings, kept)
+    labels, problems, resized = _look_at_labels(examples, findings, kept)
     left_out |= {id_: problem for id_, problem in problems.items() if id_ in digests}
     digests = {id_: digest for id_, digest in digests.items() if id_ not in problems}
     if left_out and strict:
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         raise DataError(f"{len(left_out)} files cannot be used (--strict): {shown}{more}")
-    return Scan(digests, left_out, findings, rendering, kept.path, labels)
+    return Scan(digests, left_out, findings, rendering, kept.path, labels, resized)
 
 
 def _look_at_labels(
     examples: list[Example], findings: dict[str, Finding], kept: Verdicts
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the content hashes of labels that are files, and why others cannot be used, by id."""
+) -> tuple[dict[str, FileLabel], dict[str, str], tuple[str, ...]]:
+    """Return the labels that are files, with their content hashes, why others cannot be used, by
+    id, and the ids of masks that are of another size than their image.
+    """
     labelled = [e for e in examples if isinstance(e.label, FileLabel)]
     masks = [Example(e.id, "", path=e.label.path) for e in labelled]
-    digests, problems = {}, {}
+    labels, problems, resized = {}, {}, []
     found = _look_at(masks, False, PLAIN._replace(bits=16), kept)
     for example, (_, mask) in zip(labelled, found, strict=True):
-        image, name = findings[example.id], printable(example.label.path.name)
-        if mask.problem:
-            problems[example.id] = f"its mask {name}: {mask.problem}"
-        elif image.problem:
-            continue
-        elif (mask.width, mask.height) != (image.width, image.height):
-            problems[example.id] = (
-                f"its mask {name} is of {mask.width} x {mask.height} pixels, the image of "
-                f"{image.width} x {image.height}"
-            )
-        elif is_turned(example.read()):
-            problems[example.id] = (
-                f"it is turned by its EXIF orientation: whether its mask {name} is meant for the "
-                "image as stored or as shown cannot be told. Save it upright"
-            )
-        else:
-            digests[example.id] = mask.digest
-    return digests, problems
+        image = findings[example.id]
+        turned = 1 if image.problem else orientation_of(example.read())
+        label, problem = fitted(example.label, mask, image, turned)
+        if label:
+            labels[example.id] = label
+            if (mask.height, mask.width) != label.shape:
+                resized.append(example.id)
+        elif problem:
+            problems[example.id] = problem
+    return labels, problems, tuple(resized)
 
 
 def _bits(

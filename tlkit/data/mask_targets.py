@@ -1,0 +1,55 @@
+"""Masks as labels: a class for each pixel of an image, in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from tlkit.data.example import FileLabel
+from tlkit.data.targets import Targets
+from tlkit.errors import DataError
+from tlkit.spec.coding import Coding
+from tlkit.spec.run import RunSpec
+
+
+@dataclass(frozen=True)
+class MaskTargets(Targets):
+    """A mask file an image.
+
+    Attributes:
+        coding: what the values in masks mean; without values it is told from the data.
+    """
+
+    coding: Coding = field(default_factory=Coding)
+    task: ClassVar[str] = "segmentation"
+    family: ClassVar[str] = "masks"
+    kind: ClassVar[type] = FileLabel
+    images: ClassVar[int] = 3
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> Self:
+        return cls(spec.table, (), Coding(tuple(spec.mask_values)))
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        return {"mask_values": list(self.coding.values)}
+
+    def from_row(self, row: dict[str, str], where: str) -> FileLabel:
+        raise NotImplementedError("no reader of tables gives masks")
+
+    def from_array(self, value: Any, where: str) -> FileLabel:
+        raise NotImplementedError("no reader of arrays gives masks")
+
+    def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
+        return self.coding.classes
+
+    def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
+        if self.coding.classes != tuple(outputs):
+            raise DataError(
+                f"{name}: the masks of the {part} data have other classes. Allowed: "
+                f"{', '.join(outputs)}. Received: {', '.join(self.coding.classes)}"
+            )
+
+    def strata(self, examples: Sequence[Any]) -> list[str]:
+        return [""] * len(examples)

@@ -1,0 +1,263 @@
+"""Folders of images beside folders of masks, file by file of the same name."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tlkit.compute.cores import CORES
+from tlkit.data.example import Example, FileLabel, Listing
+from tlkit.data.mask_coding import code, key_of, told, values_in
+from tlkit.data.mask_targets import MaskTargets
+from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
+from tlkit.data.readers.masks import image_of
+from tlkit.data.readers.open import check_folder
+from tlkit.data.readers.tree import Tree, walk
+from tlkit.data.wording import few, number
+from tlkit.errors import DataError, printable
+from tlkit.spec.coding import Coding
+
+NAMES = ("classes.txt", "labels.txt", "codes.txt", "class_names.txt")
+"""Files that name the classes in the order of their numbers, one a line."""
+
+COLOURS = ("class_dict.csv", "label_colors.txt", "label_colours.txt")
+"""Files that name colours, one a line: `name,r,g,b` or `r g b name` (CamVid's forms)."""
+
+FORM = "a folder images beside a folder masks, or both in each of train, val and test"
+
+DEEPEST = 5
+"""Folders around the data that are gone into."""
+
+
+def read_mask_folders(data: str | Path, targets: MaskTargets) -> Listing:
+    """List images with their masks; `Listing.targets` knows what the values in these mean.
+
+    Raises:
+        DataError: there is no such pair of folders, an image has no mask or several, or it cannot
+            be told what the values in masks mean.
+    """
+    root = Path(data)
+    check_folder(root)
+    name = printable(root.resolve().name)
+    pairs = _pairs(walk(root), str(root))
+    folders = [pair for _, own in pairs for pair in own]
+    notes = [
+        "masks beside images: the task is segmentation (another: --set task=NAME); "
+        + ", ".join(f"{_below(x.path, root)} with {_below(y.path, root)}" for x, y in folders)
+    ]
+    parts: dict[str, list[Example]] = {}
+    for part, own in pairs:
+        parts[part] = []
+        for images, masks in own:
+            found, left = _matched(images, masks, root)
+            parts[part] += found
+            notes += left
+    every = [example for own in parts.values() for example in own]
+    counts, unread, lossy = _counted(every)
+    where = f"data {printable(str(root))}"
+    if not counts:
+        raise DataError(f"{where}: none of its masks can be read. Received: {few(unread)}")
+    if lossy and len(counts) > 2:
+        raise DataError(
+            f"{where}: masks saved as JPEG, which changes their values. Allowed: PNG. Received: "
+            f"{few(lossy)} with {len(counts)} values"
+        )
+    beside_images = [root, Path(folders[0][0].path).parent]
+    coding, note = _coding(beside_images, counts, targets.coding, where)
+    return Listing(name, parts, [*notes, note], replace(targets, coding=coding))
+
+
+Pairs = list[tuple[str, list[tuple[Tree, Tree]]]]
+"""For each part its folders of images, each with that of its masks."""
+
+
+def _pairs(top: Tree, shown: str) -> Pairs:
+    """Return the folders of each part; without parts all is for training."""
+    level = top
+    for _ in range(DEEPEST):
+        level.follow()
+        holding = level.holding()
+        if beside(holding):
+            images, masks = beside(holding)
+            return _parts_inside(images, masks) or [("train", [(images, masks)])]
+        parts = parts_of(tree.name for tree in holding)
+        named = {part: tree for tree in holding if (part := parts.get(tree.name))}
+        if "train" in named:
+            found = [(part, own) for part in ("train", "val", "test") if (own := named.get(part))]
+            return [(part, [_inside(tree, part)]) for part, tree in found]
+        if len(holding) != 1:
+            break
+        level = holding[0]
+    raise DataError(
+        f"data {shown}: holds no images with masks beside them. Allowed: {FORM}. Received: "
+        f"{few([tree.name for tree in top.holding()]) or 'no folder with images'}"
+    )
+
+
+def beside(folders: Iterable[Tree]) -> tuple[Tree, Tree] | None:
+    """Return the folder of images and that of their masks among folders side by side.
+
+    Raises:
+        DataError: there are several of masks.
+    """
+    folders = list(folders)
+    masks = [tree for tree in folders if says_masks(tree.name)]
+    images = [tree for tree in folders if tree not in masks and says_images(tree.name)]
+    if not masks or len(images) != 1:
+        return None
+    if len(masks) > 1:
+        raise DataError(
+            f"data {os.path.dirname(images[0].path)}: holds several folders of masks. Allowed: one "
+            f"beside {images[0].name}. Received: {few([tree.name for tree in masks])}"
+        )
+    return images[0], masks[0]
+
+
+def _inside(tree: Tree, part: str) -> tuple[Tree, Tree]:
+    tree.follow()
+    if found := beside(tree.holding()):
+        return found
+    raise DataError(
+        f"data {tree.path}: the {part} part holds no images with masks beside them. Allowed: "
+        f"{FORM}. Received: {few([child.name for child in tree.folders]) or 'no folder'}"
+    )
+
+
+def _parts_inside(images: Tree, masks: Tree) -> Pairs | None:
+    """Return the parts of images/train beside masks/train, and so on."""
+    parts = parts_of(tree.name for tree in images.holding())
+    if "train" not in parts.values() or images.images:
+        return None
+    own = {tree.name: tree for tree in masks.holding()}
+    lacking = [name for name in parts if name not in own]
+    if lacking:
+        raise DataError(
+            f"data {masks.path}: lacks the folders that {images.name} has. Allowed: those of the "
+            f"same names. Received: no {few(lacking)}"
+        )
+    folders = {parts[t.name]: (t, own[t.name]) for t in images.holding() if t.name in parts}
+    order = ("train", "val", "test")
+    return [(part, [folders[part]]) for part in order if part in folders]
+
+
+def _matched(images: Tree, masks: Tree, root: Path) -> tuple[list[Example], list[str]]:
+    """Return examples, and a note on masks that belong to none."""
+    files = {_stem(path, images): path for path in images.files()}
+    found: dict[str, list[str]] = {}
+    for path in masks.files():
+        stem = _stem(path, masks)
+        found.setdefault(stem if stem in files else image_of(stem) or stem, []).append(path)
+    where = f"data {_below(images.path, root)}"
+    alone = [_below(path, root) for stem, path in files.items() if stem not in found]
+    if alone:
+        raise DataError(
+            f"{where}: {number(len(alone), 'image')} without a mask in {_below(masks.path, root)}. "
+            "Allowed: one of the same name for each (what holds nothing has one of a single "
+            f"value), or the images moved away. Received: {few(alone)}"
+        )
+    twice = [own for stem, own in found.items() if stem in files and len(own) > 1]
+    if twice:
+        raise DataError(
+            f"{where}: {number(len(twice), 'image')} with several masks. Allowed: one mask an "
+            f"image. Received: {few([_below(path, root) for path in twice[0]])}"
+        )
+    lonely = [_below(own[0], root) for stem, own in found.items() if stem not in files]
+    notes = [f"{number(len(lonely), 'mask')} of no image left aside: {few(lonely)}"]
+    examples = [
+        Example(
+            _below(path, root), FileLabel(Path(found[stem][0]), image=Path(path)), path=Path(path)
+        )
+        for stem, path in files.items()
+    ]
+    return examples, notes if lonely else []
+
+
+def _stem(path: str, tree: Tree) -> str:
+    return os.path.splitext(os.path.relpath(path, tree.path))[0]
+
+
+def _below(path: str, root: Path) -> str:
+    return printable(os.path.relpath(path, root).replace(os.sep, "/"))
+
+
+def _counted(examples: list[Example]) -> tuple[Counter[int], list[str], list[str]]:
+    """Return the pixels of each value in all masks, those that cannot be read, and JPEG files."""
+    lossy = []
+
+    def one(example: Example) -> tuple[np.ndarray, np.ndarray] | None:
+        try:
+            with Image.open(example.label.path) as image:
+                if image.format == "JPEG":
+                    lossy.append(printable(example.label.path.name))
+                return np.unique(values_in(image), return_counts=True)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None  # the scan says what is wrong with it
+
+    counts: Counter[int] = Counter()
+    unread = []
+    with ThreadPoolExecutor(CORES) as threads:
+        for example, found in zip(examples, threads.map(one, examples), strict=True):
+            if found is None:
+                unread.append(printable(example.label.path.name))
+            else:
+                counts.update(dict(zip(*(x.tolist() for x in found), strict=True)))
+    return counts, unread, sorted(lossy)
+
+
+def _coding(
+    folders: Iterable[Path], counts: Counter[int], given: Coding, where: str
+) -> tuple[Coding, str]:
+    """Return what the values mean, as `given` or as told from them, and a note on it.
+
+    Args:
+        folders: where files that name classes may lie.
+        where: begins an error message.
+    """
+    if given.values:
+        unknown = {v: n for v, n in counts.items() if key_of(v, given) not in given.table}
+        if unknown:
+            raise DataError(
+                f"{where}: masks hold values that mask_values does not name. Allowed: "
+                f"{', '.join(given.values)}. Received: {told(unknown)}"
+            )
+        return given, f"masks hold {told(counts)}, taken as said: {', '.join(given.values)}"
+    names: list[str] = []
+    colours: dict[str, str] = {}
+    for folder in dict.fromkeys(folders):
+        names, colours = names or _names(folder), colours or _colour_table(folder)
+    coding, note = code(counts, names, colours, where)
+    return coding, f"{note}; otherwise: --set mask_values=[VALUE=NAME, ...]"
+
+
+def _names(folder: Path) -> list[str]:
+    for file in NAMES:
+        if (folder / file).is_file():
+            lines = (folder / file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            return [printable(line.strip()) for line in lines if line.strip()]
+    return []
+
+
+def _colour_table(folder: Path) -> dict[str, str]:
+    for file in COLOURS:
+        if (folder / file).is_file():
+            text = (folder / file).read_text(encoding="utf-8-sig", errors="replace")
+            return dict(_colour_rows(text))
+    return {}
+
+
+def _colour_rows(text: str) -> Iterator[tuple[str, str]]:
+    for row in csv.reader(text.splitlines()):
+        cells = [cell.strip() for cell in row] if len(row) > 1 else re.split(r"\s+", row[0].strip())
+        numbers = [int(x) for x in cells if x.isdecimal() and int(x) < 256]
+        words = [x for x in cells if x and not x.isdecimal()]
+        if len(numbers) == 3 and words:
+            yield "".join(f"{x:02x}" for x in numbers), printable(" ".join(words))

@@ -1,0 +1,136 @@
+"""Measures maps of classes batch by batch; some counts an image are held, and the worst maps."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+
+from tlkit.data.csv_cells import csv_cell
+from tlkit.data.example import FileLabel
+from tlkit.lettering import lettering, missing_note
+from tlkit.tasks.drawing import save_figure
+from tlkit.tasks.mask_colours import blended, palette
+from tlkit.tasks.mask_metrics import boundary_f, confusion_of, overlap_metrics
+from tlkit.tasks.task import Evaluator
+
+WORST = 8
+"""Images that are drawn: those with the lowest mean IoU."""
+
+DRAWING = "worst.png"
+
+
+@dataclass(order=True)
+class _Seen:
+    """An image that may be drawn; a heap of such has the best of the worst first."""
+
+    badness: float
+    number: int
+    id: str = field(compare=False)
+    label: FileLabel = field(compare=False)
+    truth: np.ndarray = field(compare=False)
+    given: np.ndarray = field(compare=False)
+
+
+@dataclass
+class Overlaps(Evaluator):
+    """Compares class numbers (n, size, size) with probabilities (n, size, size, classes)."""
+
+    names: tuple[str, ...]
+    ids: list[str] = field(default_factory=list)
+    both: list[np.ndarray] = field(default_factory=list)
+    either: list[np.ndarray] = field(default_factory=list)
+    met: list[float] = field(default_factory=list)
+    worst: list[_Seen] = field(default_factory=list)
+    confusion: Any = 0
+
+    def update(
+        self, ids: Sequence[str], labels: Sequence[Any], targets: np.ndarray, outputs: np.ndarray
+    ) -> None:
+        given = outputs.argmax(axis=-1).astype(np.uint8)
+        for id_, label, truth, answer in zip(ids, labels, targets, given, strict=True):
+            own = confusion_of(truth, answer, len(self.names))
+            both = np.diag(own)
+            self.confusion = self.confusion + own
+            self.ids.append(id_)
+            self.both.append(both)
+            self.either.append(own.sum(axis=0) + own.sum(axis=1) - both)
+            if (met := boundary_f(truth, answer)) is not None:
+                self.met.append(met)
+            seen = _Seen(-_mean(both, self.either[-1]), -len(self.ids), id_, label, truth, answer)
+            if len(self.worst) < WORST:
+                heapq.heappush(self.worst, seen)
+            else:
+                heapq.heappushpop(self.worst, seen)
+
+    def result(self) -> dict[str, Any]:
+        counts = np.array(self.both), np.array(self.either)
+        return overlap_metrics(self.confusion, *counts, self.names, self.met)
+
+    def rows(self) -> list[list[str]]:
+        rows = [["id", "mean_iou", *(csv_cell(f"iou_{name}") for name in self.names)]]
+        for id_, both, either in zip(self.ids, self.both, self.either, strict=True):
+            cells = [f"{b / e:.6f}" if e else "" for b, e in zip(both, either, strict=True)]
+            mean = f"{_mean(both, either):.6f}" if either.any() else ""
+            rows.append([csv_cell(id_), mean, *cells])
+        return rows
+
+    def draw(self, folder: Path) -> str:
+        worst = sorted(self.worst, reverse=True)
+        with lettering([*self.names, *(seen.id for seen in worst)]) as shown:
+            figure = Figure(figsize=(7.5, 2.6 * len(worst) + 0.5), layout="constrained")
+            axes = figure.subplots(len(worst), 3, squeeze=False)
+            for row, seen in zip(axes, worst, strict=True):
+                image = _image(seen)
+                views = (image, blended(image, seen.truth), blended(image, seen.given))
+                titles = (shown(seen.id)[-28:], "truth", f"answer, mean IoU {-seen.badness:.3f}")
+                for axis, view, title in zip(row, views, titles, strict=True):
+                    axis.imshow(view)
+                    axis.set_title(title, fontsize=8)
+                    axis.set_axis_off()
+            figure.legend(handles=_keys(self.names, shown), loc="outside lower center", ncols=4)
+            save_figure(figure, folder / DRAWING, dpi=90)
+        return missing_note(self.names, DRAWING)
+
+
+def _keys(names: Sequence[str], shown: Any) -> list[Any]:
+    from matplotlib.patches import Patch
+
+    colours = palette() / 255
+    keys = [Patch(color=colours[i], label=shown(n)) for i, n in enumerate(names[:16]) if i]
+    return [*keys, Patch(facecolor="white", edgecolor="black", label="void")]
+
+
+def _mean(both: np.ndarray, either: np.ndarray) -> float:
+    """Return the mean IoU over the classes of an image; 1 where all of it is void."""
+    there = either > 0
+    return float((both[there] / either[there]).mean()) if there.any() else 1.0
+
+
+def _image(seen: _Seen) -> np.ndarray:
+    """Return the image of a map, of its size; grey where it cannot be read any more."""
+    size = seen.truth.shape[::-1]
+    try:
+        with Image.open(seen.label.image) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB").resize(size))
+    except (OSError, AttributeError, ValueError, SyntaxError):
+        return np.full((*seen.truth.shape, 3), 128, np.uint8)
+
+
+def overlap_headline(metrics: dict[str, Any]) -> str:
+    """Return what a person wants to know first of `overlap_metrics`, in a line."""
+    found = metrics["mean_iou"]
+    text = "no mean IoU" if found is None else f"mean IoU {found:.3f}"
+    if metrics["mean_iou_interval"]:
+        low, high = metrics["mean_iou_interval"]
+        text += f" of {metrics['examples']:,} (95% interval {low:.3f}-{high:.3f})"
+    rows = [(n, own["iou"]) for n, own in metrics["per_class"].items() if own["iou"] is not None]
+    each = ", ".join(f"{name} {iou:.3f}" for name, iou in rows[:4])
+    more = ", ..." if len(rows) > 4 else ""
+    return f"{text}; {each}{more}; pixel accuracy {metrics['pixel_accuracy']:.3f}"

@@ -1,0 +1,174 @@
+"""Semantic segmentation: each pixel is of one class; softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from tlkit.data.column import Column
+from tlkit.data.example import FileLabel
+from tlkit.data.mask_coding import class_numbers
+from tlkit.data.mask_targets import MaskTargets
+from tlkit.data.masks import Masks
+from tlkit.planning import rules
+from tlkit.spec.coding import VOID, Coding
+from tlkit.spec.parts import HeadSpec
+from tlkit.spec.run import RunSpec
+from tlkit.tasks.decoders import BATCH_NORM_FROM, DECODERS, Decoder
+from tlkit.tasks.mask_colours import blended
+from tlkit.tasks.mask_evaluator import Overlaps, overlap_headline
+from tlkit.tasks.task import Evaluator, Task
+
+COUNTED = 64
+"""Masks whose pixels tell how frequent the classes are: their bias at the start."""
+
+
+class CrossEntropyAndDice(keras.losses.Loss):
+    """Cross-entropy, plus one minus the Dice coefficient of the classes that an image has.
+
+    Dice (Milletari et al. 2016, equation 3; here with plain sums in the denominator) counts a small
+    class as much as a large one. A class that is absent has none: it would be 0 whatever is
+    answered. Pixels of `VOID` count nowhere.
+    """
+
+    def call(self, truth, answer):
+        """Return the loss of each image (n,).
+
+        Args:
+            truth: class numbers (n, height, width).
+            answer: probabilities (n, height, width, classes).
+        """
+        ops, classes = keras.ops, answer.shape[-1]
+        truth = ops.cast(truth, "int32")
+        known = ops.cast(truth != VOID, answer.dtype)
+        # Neither gather nor one-hot takes the number of void, wherever it runs.
+        shares = ops.one_hot(ops.where(truth == VOID, 0, truth), classes, dtype=answer.dtype)
+        shares = shares * known[..., None]
+        logs = ops.log(ops.clip(answer, keras.config.epsilon(), 1.0))
+        count = ops.maximum(ops.sum(known, axis=(1, 2)), 1.0)
+        entropy = -ops.sum(shares * logs, axis=(1, 2, 3)) / count
+        given = answer * known[..., None]
+        both = ops.sum(shares * given, axis=(1, 2))
+        own = ops.sum(shares, axis=(1, 2))
+        dice = 2 * both / ops.maximum(own + ops.sum(given, axis=(1, 2)), 1.0)
+        present = ops.cast(own > 0, answer.dtype)
+        mean = ops.sum(dice * present, axis=1) / ops.maximum(ops.sum(present, axis=1), 1.0)
+        return entropy + (1 - mean) * ops.cast(ops.sum(present, axis=1) > 0, answer.dtype)
+
+
+@dataclass(frozen=True)
+class Segmentation(Task):
+    """Targets are class numbers uint8 (n, size, size), outputs probabilities (n, size, size,
+    classes), both stretched to the square that the network sees.
+
+    Attributes:
+        size: side of the network's input in pixels.
+        values: what the values in masks mean, see `Coding`.
+        decoder: kind of the decoder.
+        channels: of the decoder.
+        batch_norm: see `Decoder`.
+    """
+
+    size: int = 0
+    values: tuple[str, ...] = ()
+    decoder: str = "unet"
+    channels: int = 96
+    batch_norm: bool = True
+    name: ClassVar[str] = "segmentation"
+    labels: ClassVar[type] = MaskTargets
+    metric: ClassVar[str] = "mean_iou"
+    answers: ClassVar[str] = "maps"
+    fields: ClassVar[tuple[str, ...]] = ("areas",)
+    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    keeps_views: ClassVar[bool] = True
+    maps: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Segmentation:
+        kind, channels = spec.decoder.kind, spec.decoder.channels
+        large = spec.batch_size >= BATCH_NORM_FROM
+        return cls(outputs, spec.size, tuple(spec.mask_values), kind, channels, large)
+
+    @classmethod
+    def copies(cls, examples: int) -> int:
+        return rules.dense_copies(examples)
+
+    def encode(self, labels: Sequence[FileLabel]) -> Masks:
+        numbers = partial(class_numbers, Coding(self.values))
+        return Masks(tuple(labels), self.size, _without_channel, numbers)
+
+    def head(self, features: dict[int, keras.KerasTensor], head: HeadSpec) -> keras.KerasTensor:
+        decoder = Decoder(len(self.outputs), self.size, self.channels, self.batch_norm, head)
+        return DECODERS[self.decoder](features, decoder)
+
+    def bias(self, targets: Column) -> np.ndarray:
+        every = np.unique(np.linspace(0, len(targets) - 1, min(COUNTED, len(targets))).astype(int))
+        numbers = targets[every]
+        counts = np.bincount(numbers[numbers != VOID], minlength=len(self.outputs)) + 1
+        return np.log(counts / counts.sum())
+
+    def loss(self) -> keras.losses.Loss:
+        return CrossEntropyAndDice(name="loss")
+
+    def keras_metric(self) -> keras.metrics.Metric:
+        classes = len(self.outputs)
+        return keras.metrics.MeanIoU(
+            classes, self.metric, ignore_class=VOID, sparse_y_pred=False, dtype="float32"
+        )
+
+    def score(self, loss: float, metric: float) -> tuple[float, ...]:
+        """The mean IoU; between equals the lower loss."""
+        return (round(metric, 6), -loss)
+
+    def flip(self, outputs: Any) -> Any:
+        return keras.ops.flip(outputs, axis=2)
+
+    def answer(self, outputs: Any) -> dict[str, Any]:
+        chosen = keras.ops.one_hot(keras.ops.argmax(outputs, axis=-1), len(self.outputs))
+        return {self.answers: outputs, "areas": keras.ops.mean(chosen, axis=(1, 2))}
+
+    def decode(self, row: np.ndarray) -> dict[str, Any]:
+        counts = np.bincount(row.argmax(axis=-1).ravel(), minlength=len(self.outputs))
+        shares = (counts / counts.sum()).tolist()
+        return {"areas": dict(zip(self.outputs, shares, strict=True))}
+
+    def label_map(self, row: Any, height: Any, width: Any) -> Any:
+        ops, best, chosen = keras.ops, None, None
+        # Class by class: an image of 12 megapixels has a gigabyte of probabilities of 21 classes.
+        for i in range(len(self.outputs)):
+            own = ops.image.resize(row[..., i : i + 1], (height, width), "bilinear")[..., 0]
+            if best is None:
+                best, chosen = own, ops.zeros_like(own, dtype="uint8")
+            else:
+                chosen = ops.where(own > best, ops.cast(i, "uint8"), chosen)
+                best = ops.maximum(own, best)
+        return chosen
+
+    def show(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return blended(image, target)
+
+    def describe(self, target: np.ndarray) -> str:
+        known = target[target != VOID]
+        counts = np.bincount(known, minlength=len(self.outputs)) / max(1, target.size)
+        shares = [(x, n) for x, n in zip(counts.tolist(), self.outputs, strict=True) if x > 0.005]
+        lines = [f"{name[:24]} {share:.2f}" for share, name in sorted(shares, reverse=True)]
+        return "\n".join(lines[:4] + (["..."] if len(lines) > 4 else [])) or "void"
+
+    def evaluator(self) -> Evaluator:
+        return Overlaps(self.outputs)
+
+    def headline(self, metrics: dict[str, Any]) -> str:
+        return overlap_headline(metrics)
+
+    def to_json(self) -> dict[str, Any]:
+        own = ("size", "values", "decoder", "channels", "batch_norm")
+        return {**super().to_json(), **{name: getattr(self, name) for name in own}}
+
+
+def _without_channel(mask: Any) -> Any:
+    return mask[..., 0]
