@@ -100,6 +100,8 @@ def test_every_orientation_is_applied_as_pillow_does(form, options, value):
     encoded = encode(drawn(), form, exif=tags, **options)
     assert int(orientation(encoded)) == value
     assert difference(decode(encoded).numpy(), as_pillow(encoded)) < 0.5
+    size = decoding.upright_size(encoded, decoding.read_header(encoded))
+    assert size == as_pillow(encoded).shape[:2]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

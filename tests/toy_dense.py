@@ -83,7 +83,7 @@ class Toy(Task):
     def answer(self, outputs: Any) -> dict[str, Any]:
         return {"masks": outputs, "areas": keras.ops.mean(outputs > 0.5, axis=(1, 2))}
 
-    def decode(self, row: np.ndarray) -> dict[str, Any]:
+    def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
         return {"areas": {self.outputs[0]: float((row > 0.5).mean())}}
 
     def evaluator(self) -> Evaluator:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkit.data.pictures.decode import UNDECODABLE, samples, why_undecodable
+from tlkit.data.pictures.decode import UNDECODABLE, samples, upright_size, why_undecodable
 from tlkit.data.pictures.files import read_file
 from tlkit.data.pictures.header import is_deep, read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering
@@ -56,7 +56,7 @@ def predict_items(
         for batch in _batches(found):
             answers = _answer_usable(answer, batch)
             for image, row in zip(batch, answers, strict=True):
-                results.append(_prediction(image.name, row, task, image.error))
+                results.append(_prediction(image, row, task))
             deep.update(_depths(batch))
             advance(len(batch))
     _say_depths(deep, rendering, progress)
@@ -78,12 +78,18 @@ def _say_depths(deep: dict[str, int], rendering: Rendering, progress: Progress) 
 
 @dataclass
 class _Image:
-    """What was read of one item; `error` says why it is not to be decoded."""
+    """What was read of one item; `error` says why it is not to be decoded.
+
+    Attributes:
+        weight: bytes of file and pixels.
+        size: height and width in pixels, upright.
+    """
 
     name: str
     content: bytes = b""
     error: str | None = None
     weight: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
 def _batches(found: list[tuple[str, Any]]) -> Iterator[list[_Image]]:
@@ -150,7 +156,8 @@ def _read(name: str, item: Any) -> _Image:
     header = read_header(content)
     if header.problem:
         return _Image(name, error=header.problem)
-    return _Image(name, content, None, len(content) + header.width * header.height)
+    weight = len(content) + header.width * header.height
+    return _Image(name, content, None, weight, upright_size(content, header))
 
 
 def _as_png(pixels: np.ndarray) -> bytes:
@@ -167,6 +174,6 @@ def _as_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _prediction(name: str, row: np.ndarray | None, task: Task, error: str | None) -> dict[str, Any]:
-    fields = dict.fromkeys(task.fields) if row is None else task.decode(row)
-    return {"path": name, **fields, "error": error}
+def _prediction(image: _Image, row: np.ndarray | None, task: Task) -> dict[str, Any]:
+    fields = dict.fromkeys(task.fields) if row is None else task.decode(row, *image.size)
+    return {"path": image.name, **fields, "error": image.error}

@@ -114,7 +114,7 @@ class Classification(LinearTask):
         draw_confusion(metrics["confusion"], names, path)
         return len(names) <= LABELLED
 
-    def decode(self, row: np.ndarray) -> dict[str, Any]:
+    def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         best = int(row.argmax())
         return {
             "label": self.outputs[best],

@@ -157,7 +157,7 @@ class Multilabel(LinearTask):
         draw_labels(dict(zip(names, metrics["per_class"].values(), strict=True)), path)
         return True
 
-    def decode(self, row: np.ndarray) -> dict[str, Any]:
+    def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         best = int(row.argmax())
         given = self.chosen(row[None])[0]
         return {

@@ -105,5 +105,5 @@ class Regression(LinearTask):
         pairs = zip(self.outputs, target, strict=True)
         return "\n".join(f"{shortened(name)} {x:.3g}" for name, x in pairs)
 
-    def decode(self, row: np.ndarray) -> dict[str, Any]:
+    def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         return {"values": {name: float(x) for name, x in zip(self.outputs, row, strict=True)}}

@@ -132,7 +132,7 @@ class Segmentation(Task):
         chosen = keras.ops.one_hot(keras.ops.argmax(outputs, axis=-1), len(self.outputs))
         return {self.answers: outputs, "areas": keras.ops.mean(chosen, axis=(1, 2))}
 
-    def decode(self, row: np.ndarray) -> dict[str, Any]:
+    def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
         counts = np.bincount(row.argmax(axis=-1).ravel(), minlength=len(self.outputs))
         shares = (counts / counts.sum()).tolist()
         return {"areas": dict(zip(self.outputs, shares, strict=True))}

@@ -198,8 +198,13 @@ class Task(ABC):
         `keras.ops`. `outputs` itself is there as `answers`."""
 
     @abstractmethod
-    def decode(self, row: np.ndarray) -> dict[str, Any]:
-        """Turn one row of the model's output into the fields of a prediction."""
+    def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
+        """Turn one row of the model's output into the fields of a prediction.
+
+        Args:
+            height, width: of the original image in pixels, upright: what is said of places in it is
+                said in its own pixels.
+        """
 
     def label_map(self, row: Any, height: Any, width: Any) -> Any:
         """Return a row of the model's output as a map of class numbers uint8 (height, width), in

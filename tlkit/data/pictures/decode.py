@@ -18,6 +18,7 @@ Example:
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable
 
@@ -45,6 +46,9 @@ EXTENSIONS = (
     *(".tif", ".tiff", ".tga", ".ico", ".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".psd", ".mpo"),
     *(".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif", ".svg", ".dng", ".cr2", ".nef"),
 )
+
+_EXIF = re.compile(rb"exif", re.IGNORECASE)
+"""In the sign of EXIF in each format that may hold it: `Exif` in JPEG, `eXIf` in PNG, `EXIF`."""
 
 UNDECODABLE = (tf.errors.OpError, UnicodeDecodeError)
 """What decoding raises. The latter: some messages quote the file, which need not be UTF-8."""
@@ -183,8 +187,20 @@ def pixels_as_stored(encoded: bytes, header: Header, rendering: Rendering) -> np
         return (plain or _graph_decoder(rendering))(content).numpy()
 
 
+def upright_size(encoded: bytes, header: Header) -> tuple[int, int]:
+    """Return height and width of the image that `decode` gives, in pixels.
+
+    Args:
+        header: of `encoded`.
+    """
+    lying = header.width != header.height and orientation_of(encoded) >= 5  # a quarter turn
+    return (header.width, header.height) if lying else (header.height, header.width)
+
+
 def orientation_of(encoded: bytes) -> int:
     """Return the EXIF orientation by which `decode` turns an image, 1 to 8."""
+    if not _EXIF.search(encoded):  # nearly all: the graph takes a second to trace
+        return 1
     with tf.device("/CPU:0"):
         return int(_orientation_function()(tf.constant(encoded)))
 
