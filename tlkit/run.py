@@ -6,18 +6,15 @@ It needs nothing but the folder, so it works on any past run.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tlkit.compute.memory import halving
 from tlkit.data.column import read_by
 from tlkit.data.feed.pipeline import batches
 from tlkit.data.membership import Known, Members, count, reasons, recognise
-from tlkit.data.pictures.decode import traced_decode_and_resize
 from tlkit.data.pictures.rendering import Rendering, rendering_of
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
@@ -26,7 +23,7 @@ from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError
 from tlkit.evaluate.evaluator import answered, measured
 from tlkit.evaluate.own_test import check_test, own_test
-from tlkit.evaluate.predictor import predict_items
+from tlkit.evaluate.predictor import answers_of, predict_items
 from tlkit.evaluate.tta import averaging
 from tlkit.progress import Progress, as_progress
 from tlkit.reporting.written import check_targets, write_evaluation
@@ -233,13 +230,21 @@ class Run:
         return result
 
     def predict(
-        self, items: Any, *, views: int = 1, progress: bool | Progress = False
+        self,
+        items: Any,
+        *,
+        views: int = 1,
+        masks: str | Path | None = None,
+        overlay: str | Path | None = None,
+        progress: bool | Progress = False,
     ) -> list[dict[str, Any]]:
         """Predict images, in the order given; a bad one never stops the others.
 
         Args:
             items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
             views: see `answering`.
+            masks, overlay: new or empty folders for answers as PNG files, of the originals' size:
+                maps of classes, and images with their answers drawn over them.
 
         Returns:
             For each image a dict: for classification `{"path", "label", "score",
@@ -247,8 +252,9 @@ class Run:
             `values: {name: x}` instead; `error` says why the others are None.
         """
         shown = as_progress(progress)
-        answer = self._answerer(self._told(shown, views), shown)
-        return predict_items(answer, self.task, items, shown, self.rendering)
+        answer = answers_of(self._told(shown, views), self.rendering, shown)
+        folders = (None if folder is None else Path(folder) for folder in (masks, overlay))
+        return predict_items(answer, self.task, items, shown, self.rendering, *folders)
 
     def export(
         self,
@@ -277,29 +283,9 @@ class Run:
         check_target(out, format)
         shown = as_progress(progress)
         model, images = self._told(shown, views), parity_images(self.files, self.spec, shown)
-        answer = self._answerer(model, shown)
+        answer = answers_of(model, self.rendering, shown)
         export_checked(model, self.task, self.rendering, out, images, answer, shown)
         return out
-
-    def _answerer(
-        self, model: keras.Model, progress: Progress
-    ) -> Callable[[list[bytes]], np.ndarray]:
-        """Return what answers encoded images by `model`, through the pipeline's own decoding."""
-        decode = traced_decode_and_resize(self.spec.size, self.rendering)
-
-        def some(encoded: list[bytes]) -> np.ndarray:
-            images = [decode(item).numpy() for item in encoded]
-            return np.asarray(model.predict_on_batch(np.stack(images)), np.float32)
-
-        def answer(encoded: list[bytes]) -> np.ndarray:
-            def pieces(size: int) -> np.ndarray:
-                starts = range(0, len(encoded), size)
-                return np.concatenate([some(encoded[i : i + size]) for i in starts])
-
-            say = functools.partial(progress.say, "predict")
-            return halving(pieces, len(encoded), "predict", say)
-
-        return answer
 
     def _told(self, progress: Progress, views: int) -> keras.Model:
         """Return `answering(views)`, and say what is special about the run."""

@@ -127,6 +127,18 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     metavar="FILE",
     help="Write path, label, score, probabilities and error.",
 )
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder for maps of classes, PNG of the originals' size (segmentation).",
+)
+@click.option(
+    "--overlay",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder for images with their answers drawn over them.",
+)
 def predict(
     model: Path,
     items: tuple[str, ...],
@@ -134,6 +146,8 @@ def predict(
     views: int,
     as_json: bool,
     csv_file: Path | None,
+    masks: Path | None,
+    overlay: Path | None,
 ) -> None:
     """Label images with a run folder or an exported SavedModel.
 
@@ -158,7 +172,10 @@ def predict(
             f"folder, or an export made by tlkit export --views {views}. Received: {views}"
         )
     with output(as_json) as (progress, show):
-        results = _predict(model, items, views, progress)
+        results = _predict(model, items, views, progress, masks, overlay)
+        for folder in (masks, overlay):
+            if folder:
+                progress.say("written", str(folder))
         if as_json:
             show(results)
         elif csv_file:
@@ -172,7 +189,12 @@ def predict(
 
 
 def _predict(
-    model: Path, items: tuple[str, ...], views: int, progress: Progress
+    model: Path,
+    items: tuple[str, ...],
+    views: int,
+    progress: Progress,
+    masks: Path | None,
+    overlay: Path | None,
 ) -> list[dict[str, Any]]:
     import_tensorflow()
     from tlkit.evaluate.predictor import predict_items
@@ -180,12 +202,13 @@ def _predict(
     from tlkit.run import open_run
 
     if not _is_export(model):
-        return open_run(model).predict(items, views=views, progress=progress)
+        folders = {"masks": masks, "overlay": overlay}
+        return open_run(model).predict(items, views=views, progress=progress, **folders)
     exported = SavedModel(model)
     if not exported.checked:
         progress.say("note", f"{model} was made by an earlier version: its files cannot be checked")
     answer, shown = exported.predict_bytes, exported.rendering
-    return predict_items(answer, exported.task, items, progress, shown)
+    return predict_items(answer, exported.task, items, progress, shown, masks, overlay)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:

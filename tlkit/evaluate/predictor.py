@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from PIL import Image
 
-from tlkit.data.pictures.decode import UNDECODABLE, samples, upright_size, why_undecodable
+from tlkit.compute.memory import halving
+from tlkit.data.pictures.decode import (
+    UNDECODABLE,
+    samples,
+    traced_decode_and_resize,
+    upright_size,
+    why_undecodable,
+)
 from tlkit.data.pictures.files import read_file
 from tlkit.data.pictures.header import is_deep, read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering
@@ -19,6 +28,7 @@ from tlkit.data.readers.arrays import colours, value_range
 from tlkit.data.readers.open import image_files
 from tlkit.data.scan.pixel_facts import say_deep
 from tlkit.errors import DataError, printable
+from tlkit.evaluate.drawn_answers import DrawnAnswers
 from tlkit.progress import Progress
 from tlkit.tasks.task import Task
 
@@ -34,6 +44,8 @@ def predict_items(
     items: Any,
     progress: Progress,
     rendering: Rendering = PLAIN,
+    masks: Path | None = None,
+    overlay: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Predict images in the order given; a bad one never stops the others.
 
@@ -41,14 +53,17 @@ def predict_items(
         answer: from a list of encoded images to the model's outputs (n, outputs).
         items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
         rendering: how `answer` decodes; where 16-bit samples do not fit it, that is said.
+        masks, overlay: folders for answers as images, see `DrawnAnswers`.
 
     Returns:
         For each image a dict with `path`, the fields of `task.decode` (for classification
-        `label`, `score` and `probabilities`), and `error`, which says why the others are None.
+        `label`, `score` and `probabilities`), `mask` and `overlay` where such files were asked for,
+        and `error`, which says why the others are None.
 
     Raises:
         DataError: a folder holds no images.
     """
+    drawn = DrawnAnswers(task, rendering, masks, overlay)
     found = _listed(items)
     results: list[dict[str, Any]] = []
     deep: dict[str, int] = {}
@@ -56,11 +71,32 @@ def predict_items(
         for batch in _batches(found):
             answers = _answer_usable(answer, batch)
             for image, row in zip(batch, answers, strict=True):
-                results.append(_prediction(image, row, task))
+                results.append(_prediction(image, row, task, drawn))
             deep.update(_depths(batch))
             advance(len(batch))
     _say_depths(deep, rendering, progress)
     return results
+
+
+def answers_of(
+    model: keras.Model, rendering: Rendering, progress: Progress
+) -> Callable[[list[bytes]], np.ndarray]:
+    """Return what answers encoded images by `model`, through the pipeline's own decoding."""
+    decode = traced_decode_and_resize(model.input_shape[1], rendering)
+
+    def some(encoded: list[bytes]) -> np.ndarray:
+        images = [decode(item).numpy() for item in encoded]
+        return np.asarray(model.predict_on_batch(np.stack(images)), np.float32)
+
+    def answer(encoded: list[bytes]) -> np.ndarray:
+        def pieces(size: int) -> np.ndarray:
+            starts = range(0, len(encoded), size)
+            return np.concatenate([some(encoded[i : i + size]) for i in starts])
+
+        say = functools.partial(progress.say, "predict")
+        return halving(pieces, len(encoded), "predict", say)
+
+    return answer
 
 
 def _depths(batch: list[_Image]) -> dict[str, int]:
@@ -174,6 +210,12 @@ def _as_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _prediction(image: _Image, row: np.ndarray | None, task: Task) -> dict[str, Any]:
-    fields = dict.fromkeys(task.fields) if row is None else task.decode(row, *image.size)
+def _prediction(
+    image: _Image, row: np.ndarray | None, task: Task, drawn: DrawnAnswers
+) -> dict[str, Any]:
+    files = {"mask": drawn.masks, "overlay": drawn.overlay}
+    fields = dict.fromkeys((*task.fields, *(name for name, folder in files.items() if folder)))
+    if row is not None:
+        fields |= task.decode(row, *image.size)
+        fields |= drawn.write(image.name, image.content, row, *image.size)
     return {"path": image.name, **fields, "error": image.error}

@@ -87,6 +87,7 @@ class Segmentation(Task):
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
     keeps_views: ClassVar[bool] = True
     maps: ClassVar[bool] = True
+    drawable: ClassVar[bool] = True
 
     @classmethod
     def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Segmentation:
@@ -148,6 +149,9 @@ class Segmentation(Task):
                 chosen = ops.where(own > best, ops.cast(i, "uint8"), chosen)
                 best = ops.maximum(own, best)
         return chosen
+
+    def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
+        return blended(image, np.asarray(self.label_map(row, *image.shape[:2])))
 
     def show(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
         return blended(image, target)

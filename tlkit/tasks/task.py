@@ -79,6 +79,7 @@ class Task(ABC):
         strides: of the levels of the pyramid (`Built.pyramid`) that the head reads; empty: it reads
             the backbone's last feature map.
         maps: whether an answer is a map of classes, see `label_map`.
+        drawable: whether an answer can be drawn over its image, see `overlay`.
     """
 
     outputs: tuple[str, ...]
@@ -93,6 +94,7 @@ class Task(ABC):
     keeps_views: ClassVar[bool] = False
     strides: ClassVar[tuple[int, ...]] = ()
     maps: ClassVar[bool] = False
+    drawable: ClassVar[bool] = False
 
     @property
     def classes(self) -> int:
@@ -213,6 +215,11 @@ class Task(ABC):
         Args:
             height, width: of the upright image, in pixels.
         """
+        raise NotImplementedError
+
+    def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Return an upright image uint8 (height, width, 3) with a row of the model's output drawn
+        over it; of tasks that are `drawable`."""
         raise NotImplementedError
 
     def show(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
