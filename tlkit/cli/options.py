@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tlkit.data.readers.find_task import with_task
 from tlkit.errors import DataError, printable
 from tlkit.places import check_there
 from tlkit.progress import Progress
@@ -122,7 +123,7 @@ def spec_fields(
         fields["data"] = data
     if backbone is not None:
         fields = merge(fields, [f"backbone.name={backbone}"])
-    fields = merge(fields, list(settings))
+    fields = with_task(merge(fields, list(settings)))
     # A wrong option or path is answered before TensorFlow's seconds of import.
     where = f"{recipe} and the options" if recipe else "the options"
     spec = asked_spec(fields, where, command=command)

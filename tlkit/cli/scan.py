@@ -89,6 +89,10 @@ def _show(summary: dict[str, Any], progress: Progress) -> None:
         if shown:
             progress.say(name, shown)
     say_facts(summary, files["usable"], progress)
+    if resized := summary.get("resized_masks"):
+        from tlkit.data.feed.say import resized_text
+
+        progress.say("masks", resized_text(resized, files["usable"]))
     _show_suspicious(summary, progress)
 
 

@@ -9,6 +9,7 @@ import keras
 
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.readers.arrays import class_names_of
+from tlkit.data.readers.find_task import with_task
 from tlkit.spec.read import asked_spec
 from tlkit.spec.run import ARRAYS, RunSpec
 from tlkit.tasks.registry import check_task
@@ -46,6 +47,6 @@ def spec_of(
         fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
-    spec = asked_spec(fields, callbacks=callbacks, command=command)
+    spec = asked_spec(with_task(fields), callbacks=callbacks, command=command)
     check_task(spec)
     return spec, arrays

@@ -122,12 +122,14 @@ class Listing:
         notes: a sentence for each thing that was guessed about the data or left aside; a person
             who did not mean it so must be able to see it.
         targets: what reads the labels of all other data of the run, where these data settled it.
+        facts: what else is to stand in the summary of a scan.
     """
 
     name: str
     parts: dict[str, list[Example]]
     notes: list[str] = field(default_factory=list)
     targets: Targets | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Source:
         notes: as in `Listing`, of all that was listed.
         grouping: the option by which examples have groups; None: they have none.
         settled: fields of the spec that the data settled, see `Targets.settled`.
+        facts: as in `Listing`, of the training data's source.
     """
 
     name: str
@@ -146,6 +149,7 @@ class Source:
     notes: tuple[str, ...] = ()
     grouping: str | None = None
     settled: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def count_labels(examples: Sequence[Any]) -> dict[str, int]:

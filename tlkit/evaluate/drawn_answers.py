@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from tlkit.atomic import write_file
+from tlkit.data.mask_colours import palette
 from tlkit.data.pictures.decode import decode
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import DataError, SpecError
 from tlkit.places import check_free
-from tlkit.tasks.mask_colours import palette
 from tlkit.tasks.task import Task
 
 NAMES = "classes.txt"

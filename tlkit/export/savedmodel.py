@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkit.data.pictures.decode import decode_and_resize, resize
+from tlkit.data.pictures.decode import decode_sized, resize
 from tlkit.data.pictures.files import check_regular, parse_json, read_file
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError
 from tlkit.export.foreign import check_graph
 from tlkit.runfolder.record import file_digest, is_one_of
+from tlkit.spec.coding import VOID
 from tlkit.tasks.registry import task_from_json
 from tlkit.tasks.task import Task
 
@@ -44,7 +45,10 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
         Both give, for classification, probabilities float32 (n, classes), label string (n,) and
         score float32 (n,); else what `Task.answer` names: for multi-label also given bool (n,
-        labels), for regression values float32 (n, numbers).
+        labels), for regression values float32 (n, numbers). For maps of classes (segmentation)
+        also label_map uint8 (n, height, width) of the size of the upright original; of originals
+        of several sizes the largest sides, with `VOID` beyond the others' sizes int32 (n, 2);
+        and class_names string (classes,).
 
     Raises:
         ExportError: Keras runs on another backend than TensorFlow.
@@ -57,23 +61,20 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
     size = model.input_shape[1]
     answer = _answer(model, task)
 
+    image = tf.TensorSpec((size, size, 3), tf.float32)
+
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(
-            tf.map_fn(
-                lambda encoded: decode_and_resize(encoded, size, rendering),
-                image_bytes,
-                fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
-            )
+        images, sizes = tf.map_fn(
+            lambda encoded: decode_sized(encoded, size, rendering),
+            image_bytes,
+            fn_output_signature=(image, tf.TensorSpec((2,), tf.int32)),
         )
+        return answer(images, sizes)
 
     def serve_pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(
-            tf.map_fn(
-                lambda image: resize(image, size),
-                images,
-                fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
-            )
-        )
+        resized = tf.map_fn(lambda image: resize(image, size), images, fn_output_signature=image)
+        count, own = tf.shape(images)[0], tf.shape(images)[1:3]
+        return answer(resized, tf.tile(own[None], (count, 1)))
 
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -146,19 +147,38 @@ def _check_fingerprint(file: Path) -> None:
         raise ExportError(problem) from error
 
 
-def _answer(model: keras.Model, task: Task) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Return the function from resized images to a signature's outputs."""
+def _answer(
+    model: keras.Model, task: Task
+) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the function from resized images, and the sizes of the originals int32 (n, 2), to a
+    signature's outputs."""
     names = tf.constant(list(task.outputs))
 
-    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.cast(model(images, training=False), tf.float32)
         answers = task.answer(raw)
         if task.answers == "probabilities":
             answers["label"] = tf.gather(names, tf.argmax(raw, axis=1))
             answers["score"] = tf.reduce_max(raw, axis=1)
+        if task.maps:
+            answers |= {"label_map": _label_maps(task, raw, sizes), "sizes": sizes}
+            answers["class_names"] = tf.identity(names)
         return answers
 
     return answer
+
+
+def _label_maps(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Return maps of classes, each of the size of its original, side by side."""
+    largest = tf.reduce_max(sizes, axis=0)
+
+    def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        row, own = item
+        numbers = task.label_map(row, own[0], own[1])
+        margins = [[0, largest[0] - own[0]], [0, largest[1] - own[1]]]
+        return tf.pad(numbers, margins, constant_values=tf.constant(VOID, tf.uint8))
+
+    return tf.map_fn(one, (raw, sizes), fn_output_signature=tf.TensorSpec((None, None), tf.uint8))
 
 
 def _rendering(file: Path) -> Rendering:

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from tlkit.data.csv_cells import csv_cell
 from tlkit.data.example import FileLabel
+from tlkit.data.mask_colours import blended, palette
 from tlkit.lettering import lettering, missing_note
 from tlkit.tasks.drawing import save_figure
-from tlkit.tasks.mask_colours import blended, palette
 from tlkit.tasks.mask_metrics import boundary_f, confusion_of, overlap_metrics
 from tlkit.tasks.task import Evaluator
 

@@ -13,6 +13,7 @@ import numpy as np
 from tlkit.data.column import Column
 from tlkit.data.example import FileLabel
 from tlkit.data.mask_coding import class_numbers
+from tlkit.data.mask_colours import blended
 from tlkit.data.mask_targets import MaskTargets
 from tlkit.data.masks import Masks
 from tlkit.planning import rules
@@ -20,7 +21,6 @@ from tlkit.spec.coding import VOID, Coding
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.decoders import BATCH_NORM_FROM, DECODERS, Decoder
-from tlkit.tasks.mask_colours import blended
 from tlkit.tasks.mask_evaluator import Overlaps, overlap_headline
 from tlkit.tasks.task import Evaluator, Task
 

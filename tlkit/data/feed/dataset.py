@@ -153,6 +153,8 @@ class Prepared:
             summary["near_duplicates"] = near_duplicates(parts, self.scan)
         return {
             **summary,
+            **self.source.facts,
+            **({"resized_masks": list(self.scan.resized)} if self.scan.labels else {}),
             "source": printable(self.spec.data),
             "notes": list(self.source.notes),
             "groups": groups_json(self.source.parts, self.scan.digests, self.source.grouping),

@@ -127,11 +127,20 @@ def decode_and_resize(encoded: tf.Tensor, size: int, rendering: Rendering = PLAI
 
     Raises: as `decode`.
     """
+    return decode_sized(encoded, size, rendering)[0]
+
+
+def decode_sized(
+    encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return what `decode_and_resize` does, and height and width of the upright image int32 (2,)."""
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
-        image = resize(_pixels(encoded, rendering), size)
-        image = exif.apply_orientation(image, orientation(encoded))
-    return tf.ensure_shape(image, (size, size, 3))
+        pixels, turned = _pixels(encoded, rendering), orientation(encoded)
+        image = exif.apply_orientation(resize(pixels, size), turned)
+        shape = tf.shape(pixels)[:2]
+        shape = tf.where(turned >= 5, shape[::-1], shape)
+    return tf.ensure_shape(image, (size, size, 3)), shape
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tlkit.compute.cores import CORES
 from tlkit.data.example import Example, FileLabel, Listing
-from tlkit.data.mask_coding import code, key_of, told, values_in
+from tlkit.data.mask_coding import code, key_of, told, values_in, written
 from tlkit.data.mask_targets import MaskTargets
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
 from tlkit.data.readers.masks import image_of
@@ -73,7 +73,12 @@ def read_mask_folders(data: str | Path, targets: MaskTargets) -> Listing:
         )
     beside_images = [root, Path(folders[0][0].path).parent]
     coding, note = _coding(beside_images, counts, targets.coding, where)
-    return Listing(name, parts, [*notes, note], replace(targets, coding=coding))
+    facts = {
+        "values": {written(value): count for value, count in sorted(counts.items())},
+        "taken_for": list(coding.values),
+    }
+    targets = replace(targets, coding=coding)
+    return Listing(name, parts, [*notes, note], targets, {"masks": facts})
 
 
 Pairs = list[tuple[str, list[tuple[Tree, Tree]]]]
@@ -114,6 +119,8 @@ def beside(folders: Iterable[Tree]) -> tuple[Tree, Tree] | None:
     images = [tree for tree in folders if tree not in masks and says_images(tree.name)]
     if not masks or len(images) != 1:
         return None
+    if len(masks) > 1:  # VOC: SegmentationObject has a number for each instance
+        masks = [tree for tree in masks if "class" in tree.name.lower()] or masks
     if len(masks) > 1:
         raise DataError(
             f"data {os.path.dirname(images[0].path)}: holds several folders of masks. Allowed: one "

@@ -76,7 +76,7 @@ def open_source(
         targets.check(name, part, parts.get(part, []), outputs)
     everything = [example for examples in parts.values() for example in examples]
     grouping, told = check_groups(name, everything, targets.table.group, group)
-    return Source(name, outputs, parts, (*notes, *told), grouping, targets.settled)
+    return Source(name, outputs, parts, (*notes, *told), grouping, targets.settled, listing.facts)
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,15 @@ from PIL.PngImagePlugin import PngInfo
 
 from tlkit.atomic import write_file
 from tlkit.data.example import Example
+from tlkit.data.mask_coding import class_numbers
+from tlkit.data.mask_colours import blended
+from tlkit.data.masks import Masks
 from tlkit.data.pictures.decode import UNDECODABLE, decode
 from tlkit.data.pictures.rendering import Rendering, blend_array
 from tlkit.errors import DataError
 from tlkit.lettering import one_font
 from tlkit.places import DRAWN
+from tlkit.spec.coding import Coding
 
 TILE = 128
 """Side of an image on the sheet in pixels."""
@@ -49,7 +55,8 @@ def write_sheet(
     Raises:
         DataError: it cannot be written.
     """
-    rows = _rows(summary)
+    rows = [*_masks(summary, examples), *_rows(summary)]
+    coding = Coding(tuple(summary["masks"]["taken_for"])) if "masks" in summary else None
     height = sum(_height(len(tiles)) for _, tiles in rows) + 2 * _LINE
     sheet = Image.new("RGB", (COLUMNS * _STEP[0] + _GAP, height), "white")
     file, shown = one_font([e.id for e in examples])
@@ -61,7 +68,7 @@ def write_sheet(
         pen.text((_GAP, y), heading, _INK, font)
         for i, (id_, text, whole) in enumerate(tiles):
             at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
-            image = _thumbnail(by_id[id_], rendering) if whole else None
+            image = _thumbnail(by_id[id_], rendering, coding) if whole else None
             _draw_tile(sheet, at, image, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
     made = PngInfo()
@@ -118,6 +125,16 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
     return [(f"{name}: {count:,}", tiles[:TILES_PER_KIND]) for name, count, tiles in kinds if tiles]
 
 
+def _masks(summary: dict[str, Any], examples: list[Example]) -> list[tuple[str, list[Tile]]]:
+    """Return some of the images that have masks, spread over all."""
+    if "masks" not in summary:
+        return []
+    left_out = {item["id"] for item in summary["left_out"]}
+    usable = [e.id for e in examples if e.id not in left_out]
+    chosen = usable[:: max(1, -(-len(usable) // TILES_PER_KIND))]
+    return [(f"masks over their images: {len(usable):,}", [(id_, "", True) for id_ in chosen])]
+
+
 def _grouped(groups: list[list[str]]) -> tuple[int, list[Tile]]:
     return len(groups), [
         (id_, f"group {i + 1}", True) for i, group in enumerate(groups) for id_ in group
@@ -128,18 +145,27 @@ def _height(tiles: int) -> int:
     return _LINE + 2 * _GAP + -(-tiles // COLUMNS) * _STEP[1]
 
 
-def _thumbnail(example: Example, rendering: Rendering) -> Image.Image | None:
-    """Return an image as training sees it, small enough for its tile; None if it has changed."""
+def _thumbnail(example: Example, rendering: Rendering, coding: Coding | None) -> Image.Image | None:
+    """Return an image as training sees it, small enough for its tile, its mask over it where there
+    is one; None if it has changed."""
     try:
         if example.pixels is not None:
             pixels = blend_array(example.pixels, rendering).astype("uint8")
         else:
             pixels = decode(tf.constant(example.read()), rendering).numpy()
-    except (OSError, *UNDECODABLE):
+        if coding is not None:
+            pixels = blended(pixels, _numbers(example, coding, pixels.shape[:2]))
+    except (OSError, DataError, *UNDECODABLE):
         return None
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((TILE, TILE))
     return image
+
+
+def _numbers(example: Example, coding: Coding, shape: tuple[int, int]) -> np.ndarray:
+    label = replace(example.label, shape=shape)
+    column = Masks((label,), 0, lambda mask: mask, partial(class_numbers, coding))
+    return column.read(0)[..., 0]
 
 
 def _draw_tile(sheet: Image.Image, at: tuple[int, int], image, lines: list[str], font) -> None:

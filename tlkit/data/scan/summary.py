@@ -208,4 +208,7 @@ def scan_source(
     found = scan(examples, progress, False, True, rendering, source.parts["train"])
     groups = groups_json(source.parts, found.digests, source.grouping)
     about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
-    return {**about, **summarise(source.parts, found, size)}, examples, found.rendering
+    summary = {**about, **source.facts, **summarise(source.parts, found, size)}
+    if found.labels:
+        summary["resized_masks"] = list(found.resized)
+    return summary, found.hashed(examples), found.rendering
