@@ -28,7 +28,7 @@ from tlkit.errors import DataError, Interrupted, RunFolderError, SpecError
 from tlkit.progress import Progress
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.read import make_spec
-from tlkit.tasks.pooled import attach
+from tlkit.tasks.pooled import attach, read_by_head
 from tlkit.tasks.registry import TASKS, task_from_json, task_of
 from tlkit.tasks.task import HEAD_INPUT
 
@@ -217,9 +217,15 @@ def test_what_has_no_meaning_for_a_task_is_refused(shapes, net, asked):
         tlkit.plan(shapes, **how | asked)
 
 
-def test_compare_says_why_there_is_nothing_to_rank_by(shapes):
-    with pytest.raises(SpecError, match="task: compare ranks by heads solved on pooled features"):
-        tlkit.compare(shapes, "MobileNet", task="toy", progress=False)
+def test_compare_ranks_heads_that_are_fitted(shapes, net):
+    how = {"task": "toy", "image_size": SIZE, "engine": "keras", "regime": "small"}
+    how["optimizer"] = {"learning_rate": 0.03}
+    asked = [net, "MobileNet:alpha=0.25,weights=none"]
+    found = tlkit.compare(shapes, asked, budget="5m", progress=False, **how)
+    assert found.best.label == net
+    assert [e.logme for e in found.entries] == [None, None]
+    assert found.entries[0].probe < found.entries[1].probe  # the loss
+    assert found.test["iou"] > 0
 
 
 def test_data_that_no_reader_has_for_a_task_is_refused(net):
@@ -345,20 +351,25 @@ LABELS = {
     "multilabel": (("a", "b"), [("a",), (), ("a", "b"), ("b",)]),
     "regression": (("x", "y"), [(1.0, 2.0), (0.0, -3.0), (4.0, 1.5), (2.0, 2.0)]),
 }
-"""Outputs, and labels of four examples: a new task adds a row. The toy's are files."""
+"""Outputs, and labels of four examples: a new task adds a row."""
+
+MASKS = {"toy": ("shape",), "segmentation": ("ground", "shape")}
+"""Outputs of tasks whose labels are files."""
 
 
 @pytest.fixture(params=[*TASKS, "toy"])
 def contract(request, tmp_path, toy):
     """A task that has seen its training targets, and its labels."""
-    if request.param == "toy":
+    fields = {"task": request.param, "image_size": SIZE}
+    if request.param in MASKS:
         draw_shapes(tmp_path / "shapes", count=4)
         paths = sorted((tmp_path / "shapes" / "masks").iterdir())
-        outputs, labels = ("shape",), [FileLabel(path, path.stem) for path in paths]
-        labels = [dataclasses.replace(label, digest="") for label in labels]
+        outputs, labels = MASKS[request.param], [FileLabel(path) for path in paths]
+        if request.param != "toy":
+            fields["mask_values"] = ["0=ground", "255=shape"]
     else:
         outputs, labels = LABELS[request.param]
-    task = task_of(make_spec({"task": request.param, "image_size": SIZE}), outputs)
+    task = task_of(make_spec(fields), outputs)
     return task.fit(task.encode(labels)), labels
 
 
@@ -367,7 +378,8 @@ def model(contract):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((SIZE, SIZE, 3))
     features = keras.layers.Conv2D(6, 3, strides=4, name="features")(inputs)
-    return attach(inputs, features, contract[0], HeadSpec())
+    read = read_by_head(contract[0], features, lambda: {4: features})
+    return attach(inputs, read, contract[0], HeadSpec())
 
 
 def images(count=4):
@@ -399,7 +411,7 @@ def test_a_head_has_one_output_and_begins_where_features_are_kept(contract, mode
     task, labels = contract
     assert len(model.outputs) == 1
     assert model.output.dtype == "float32"
-    assert not model.get_layer(HEAD_INPUT).weights
+    assert task.strides or not model.get_layer(HEAD_INPUT).weights
     names = [layer.name for layer in model.layers]
     new = names[names.index("features") + 1 :]
     known = ("head_", "predictions", "units")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -14,6 +14,7 @@ from tlkit.compute.devices import ONE_CPU, Devices
 from tlkit.compute.setup import precision
 from tlkit.data.feed.colours import measure_colours
 from tlkit.data.feed.dataset import Prepared
+from tlkit.data.feed.examples import Examples
 from tlkit.planning.freezing import plan_freeze
 from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress
@@ -52,18 +53,20 @@ class Setup:
         *,
         state: State | None = None,
         test: bool = False,
+        timed: Callable[[Examples], Examples] = lambda part: part,
     ) -> Session:
         """Return what the phases of `plan` share; with `state` the run goes on from there.
 
         Args:
             plan: it says how many views there are of training images, whatever the spec asks for.
             test: whether features are kept of the test part too, for it will be measured on.
+            timed: returns a part whose images may end before they are all read.
         """
         prepared, encode = self.prepared.viewed(plan.views), self.task.encode
         parts = Parts(
             prepared.training(self.task),
             prepared.examples("val", encode),
-            prepared.whole(encode) if test else prepared.whole(encode, test=False),
+            timed(prepared.whole(encode, test)),
         )
         return Session(
             *(self.model, self.task, prepared.spec, parts, folder, progress, callbacks),

@@ -29,6 +29,7 @@ from tlkit.spec.parts import (
     option,
 )
 from tlkit.spec.tables import Names, TableSpec
+from tlkit.spec.task_options import TASK_OPTIONS
 
 
 def _name_alone(value: Any) -> Any:
@@ -213,7 +214,12 @@ class RunSpec(Part):
         "validation gains and the time lasts; replaces regime, freeze and epochs.",
         unit="seconds, or with s, m, h, such as 2m",
     )
-    batch_size: int = option(32, "Images in one training step.", gt=0, le=1_000_000)
+    batch_size: int = option(
+        32,
+        "Images in one training step; unless one is asked for, 8 for segmentation.",
+        gt=0,
+        le=1_000_000,
+    )
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_name_alone)] = option(
         OptimizerSpec, "Optimizer, rates and schedule of the fitted phases."
     )
@@ -254,6 +260,9 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _holds_together(self) -> RunSpec:
+        if "batch_size" not in self.model_fields_set and self.task in TASK_OPTIONS:
+            # Not by an assignment, for which it would count as asked for.
+            self.__dict__["batch_size"] = TASK_OPTIONS[self.task].batch_size
         problems = find_problems(self)
         if problems:
             raise ValueError("\n".join(problems))

@@ -16,6 +16,7 @@ class TaskOptions:
         columns: of targets, the least number there may be.
         fitted: the head is fitted by gradient steps, never solved.
         masks: labels are masks, and what answers is a decoder.
+        batch_size: unless one is asked for.
         refused: why an option has no use, what is allowed of it instead, by its name.
     """
 
@@ -24,6 +25,7 @@ class TaskOptions:
     columns: int = 1
     fitted: bool = False
     masks: bool = False
+    batch_size: int = 32
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -47,6 +49,7 @@ TASK_OPTIONS = {
     "segmentation": TaskOptions(
         fitted=True,
         masks=True,
+        batch_size=8,  # an image is some thousand examples; more steps count for more
         refused={
             "head.pooling": ("a decoder answers for places, nothing is pooled", "avg"),
             "head.strength": ("the decoder is fitted, not solved", "auto"),

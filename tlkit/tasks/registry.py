@@ -57,20 +57,6 @@ def check_task(spec: RunSpec) -> None:
         raise SpecError(f"{wrong[0]}: has no meaning for the task {spec.task}. Allowed: left out")
 
 
-def check_solvable(spec: RunSpec, command: str) -> None:
-    """Check that the head of a run's task is solved, for a command that ranks by such.
-
-    Raises:
-        SpecError: it is fitted.
-    """
-    if not lookup(spec.task).solver:
-        solved = ", ".join(name for name, task in TASKS.items() if task.solver)
-        raise SpecError(
-            f"task: {command} ranks by heads solved on pooled features, and the head of this task "
-            f"is fitted. Allowed: {solved}. Received: {spec.task}"
-        )
-
-
 def targets_of(spec: RunSpec) -> Targets:
     """Return how the labels of a run are read."""
     return lookup(spec.task).labels.of(spec)

@@ -17,7 +17,7 @@ import keras
 from tlkit.backbones.build import Built
 from tlkit.commands.asked import spec_of
 from tlkit.commands.compare.candidates import Candidate, read_candidates, read_seconds
-from tlkit.commands.compare.probe import probe
+from tlkit.commands.compare.probe import fit_head, probe
 from tlkit.commands.compare.result import Comparison, Entry
 from tlkit.commands.estimate import TRAINING, Throughput, work_of
 from tlkit.commands.host import as_guest
@@ -35,7 +35,6 @@ from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.progress import Progress, as_progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.run import RunSpec
-from tlkit.tasks.registry import check_solvable
 from tlkit.tasks.task import Task
 from tlkit.training.timing import Deadline
 from tlkit.training.trainer import Trainer
@@ -63,7 +62,8 @@ def compare(
 ) -> Comparison:
     """Compare backbones on one split of `data`, by solved heads and by fine-tuning.
 
-    Each gets a head solved on its frozen features, as in `tlkit train --regime small`; then the
+    Each gets a head solved on its frozen features, as in `tlkit train --regime small` (heads that
+    cannot be solved are fitted, each for as many epochs: see `probe.fit_head`); then the
     better half is fine-tuned as in `--regime medium` (successive halving, Jamieson & Talwalkar
     2016, with two rungs), each with the same number of epochs: as many as there is time for.
     The validation part ranks, or, where it is small (`rules.RANKED_BY_FOLDS`), heads solved over
@@ -99,7 +99,6 @@ def compare(
         raise SpecError(
             f"head.hidden: compare solves linear heads. Allowed: none. Received: {spec.head.hidden}"
         )
-    check_solvable(spec, "compare")
     shown = as_progress(progress)
     set_environment(spec)
     prepared = load_dataset(specs[0], arrays, shown)
@@ -182,7 +181,8 @@ class _Comparer:
             return
         metric, validated = self.lead.task.metric, f"on the validation part {entry.probe:.3f}"
         found = validated if entry.folded is None else f"by folds {entry.folded:.3f}, {validated}"
-        values = f"{metric} {found}, LogME {entry.logme:.3f}"
+        values = f"{metric} {found}"
+        values += "" if entry.logme is None else f", LogME {entry.logme:.3f}"
         size = f"{entry.latency:.1f} ms an image, {entry.megabytes:.1f} MB"
         self.progress.say("probe", f"{entry.label}: {values}, {size}; {entry.seconds:.0f} s")
 
@@ -197,7 +197,10 @@ class _Comparer:
         prepared, task, built, model = setup.prepared, setup.task, setup.built, setup.model
         whole = self._timed(prepared.whole(task.encode, test=False))
         tuned = _tuned_plan(prepared, built).phases[-1]
-        found = probe(setup, whole, tuned, self.progress)
+        if task.solver:
+            found = probe(setup, whole, tuned, self.progress)
+        else:
+            found = fit_head(setup, self._timed, self.deadline - END_SECONDS, self.progress)
         entry.probe, entry.folded = found.metric, found.folded
         entry.score, self._validated[entry.label] = found.score, found.validated
         entry.logme = found.logme
@@ -205,7 +208,7 @@ class _Comparer:
         entry.latency = latency(model)
         entry.megabytes = saved_megabytes(model)
         self._offer(entry, setup)
-        network = keras.Model(built.inputs, built.features)
+        network = keras.Model(built.inputs, built.features) if task.solver else model
         split = prepared.split
         self._foresee(entry, tuned, network, found.kept, (len(split.train), len(split.val)))
 
@@ -289,6 +292,8 @@ class _Comparer:
             entry.epochs = sum(row["phase"] == name for row in files.read_log())
         entry.finetuned, reached = metric, task.score(loss, metric)
         before = self._validated[entry.label]
+        if not task.solver and reached < before:  # its own head was fitted for fewer epochs
+            entry.finetuned, reached = entry.probe, before
         entry.score = tuple(
             own + now - then for own, now, then in zip(entry.score, reached, before, strict=True)
         )

@@ -1,9 +1,12 @@
-"""A backbone's frozen features, judged by the linear heads that they carry."""
+"""A backbone's frozen features, judged by the heads that they carry."""
 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,9 +20,12 @@ from tlkit.planning import rules
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase
 from tlkit.progress import Progress
+from tlkit.runfolder.folder import RunFolder
 from tlkit.solver.l2_selection import cross_validated, selection_of, solve_head
 from tlkit.solver.logme import log_maximum_evidence
 from tlkit.tasks.pooled import PREDICTIONS
+from tlkit.training.timing import Deadline
+from tlkit.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Probe:
     validated: tuple[float, ...]
     folded: float | None
     score: tuple[float, ...]
-    logme: float
+    logme: float | None
     kept: bool
 
 
@@ -83,3 +89,38 @@ def probe(setup: Setup, whole: Examples, tuned: Phase, progress: Progress) -> Pr
         log_maximum_evidence(first, task.scaled(train.targets)),
         len(cuts) > 1,
     )
+
+
+EPOCHS = 8
+"""Epochs for which a head is fitted that cannot be solved: enough to rank backbones by, of the 50
+that a run has at most."""
+
+
+def fit_head(
+    setup: Setup,
+    timed: Callable[[Examples], Examples],
+    deadline: float,
+    progress: Progress,
+) -> Probe:
+    """Fit the head on kept features of the frozen backbone for `EPOCHS`, and measure it.
+
+    Args:
+        timed: returns a part whose images end with the time.
+        deadline: the `time.monotonic()` at which fitting ends, in the middle of an epoch if need
+            be.
+    """
+    prepared, task = setup.prepared, setup.task
+    spec = prepared.spec
+    epochs = min(EPOCHS, spec.epochs or EPOCHS)
+    spec = spec.model_copy(update={"freeze": "all", "epochs": epochs})
+    plan = plan_of(dataclasses.replace(prepared, spec=spec), setup.built)
+    with tempfile.TemporaryDirectory() as folder:
+        files = RunFolder(Path(folder) / "run")
+        files.create(spec)
+        watch = [Deadline(deadline)]
+        session = setup.session(plan, files, progress, watch, timed=timed)
+        Trainer(session).run(plan)
+        best = session.checkpoints.best
+    loss, metric = best["loss"], best[task.metric]
+    score = task.score(loss, metric)
+    return Probe(metric, score, None, score, None, False)

@@ -37,7 +37,8 @@ class Entry:
         probe: validation metric of a head solved on frozen features.
         folded: the same over folds of training and validation part, where backbones are compared
             over such.
-        logme: logarithm of the maximum evidence per example, of the training features.
+        logme: logarithm of the maximum evidence per example, of the training features; None where
+            the head is fitted.
         finetuned: validation metric of the delivered model after fine-tuning, never worse than
             the probe's by what ranks.
         epochs: of the fine-tuning; fewer than a full run has, where time is short.
@@ -223,7 +224,7 @@ class Comparison:
             table.add_row(
                 _lines(e.label),
                 f"{e.base:.3f}",
-                f"{e.logme:.3f}",
+                "-" if e.logme is None else f"{e.logme:.3f}",
                 "" if e.finetuned is None else f"{e.value:.3f}",
                 "" if e.epochs is None else str(e.epochs),
                 f"{e.parameters / 1e6:.2f}M",

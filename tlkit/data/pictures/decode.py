@@ -133,7 +133,7 @@ def decode_and_resize(encoded: tf.Tensor, size: int, rendering: Rendering = PLAI
 def decode_sized(
     encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return what `decode_and_resize` does, and height and width of the upright image int32 (2,)."""
+    """Return what `decode_and_resize` does; height and width of the upright image int32 (2,)."""
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
         pixels, turned = _pixels(encoded, rendering), orientation(encoded)

@@ -206,9 +206,10 @@ def scan_source(
     source = open_source(data, targets=targets, group=group)
     examples = [e for part in source.parts.values() for e in part]
     found = scan(examples, progress, False, True, rendering, source.parts["train"])
+    parts = {part: found.hashed(own) for part, own in source.parts.items()}
     groups = groups_json(source.parts, found.digests, source.grouping)
     about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
-    summary = {**about, **source.facts, **summarise(source.parts, found, size)}
+    summary = {**about, **source.facts, **summarise(parts, found, size)}
     if found.labels:
         summary["resized_masks"] = list(found.resized)
     return summary, found.hashed(examples), found.rendering
