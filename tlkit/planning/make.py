@@ -12,6 +12,7 @@ from tlkit.planning import rules
 from tlkit.planning.freezing import FreezePlan, block_names, plan_freeze
 from tlkit.planning.phases import FINETUNE, HEAD, SCRATCH, Phase, TrainPlan, keeps_features
 from tlkit.spec.run import RunSpec
+from tlkit.spec.task_options import options_of
 
 
 def make_plan(
@@ -144,14 +145,16 @@ def _phase(
 
 def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], list[str]]:
     """Return the values of `FITTED` for a phase, and why they are these."""
-    options = spec.optimizer
+    options, masks = spec.optimizer, options_of(spec.task).masks
     optimizer = options.name
     if optimizer == "auto":
         optimizer = "sgd" if name == FINETUNE else "adam"
     schedule = options.schedule
     if schedule == "auto":
-        schedule = "plateau" if name == HEAD else "cosine"
+        schedule = "plateau" if name == HEAD and not masks else "cosine"
     epochs = rules.epochs(name, examples, spec.batch_size)
+    if masks:
+        epochs = rules.decoder_epochs(name, examples)
     rate = rules.learning_rate(name, optimizer, spec.batch_size)
     values = {
         "epochs": spec.epochs or int(epochs.value),

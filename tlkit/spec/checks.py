@@ -8,7 +8,7 @@ from typing import Any
 from tlkit.backbones.catalog import lookup
 from tlkit.errors import BackboneError
 from tlkit.spec.coding import Coding
-from tlkit.spec.task_options import TASK_OPTIONS, TaskOptions
+from tlkit.spec.task_options import options_of
 
 OWN = "own"
 """What `backbone.weights` says for a model of the user's own, which brings its weights."""
@@ -32,7 +32,7 @@ def find_problems(spec: Any) -> list[str]:
 
 def _table(spec: Any) -> list[str]:
     """What the task and other fields of a table leave without effect."""
-    table, given, task = spec.table, spec.table.given(), TASK_OPTIONS.get(spec.task, TaskOptions())
+    table, given, task = spec.table, spec.table.given(), options_of(spec.task)
     without = {
         "label": bool(table.targets) and "the labels are in table.targets",
         "separator": "labels in one column alone are separated (task multilabel, no table.targets)"
@@ -64,7 +64,7 @@ def _table(spec: Any) -> list[str]:
 def _task(spec: Any) -> list[str]:
     """What the task has no use for."""
     problems = _masks(spec)
-    for name, (why, allowed) in TASK_OPTIONS.get(spec.task, TaskOptions()).refused.items():
+    for name, (why, allowed) in options_of(spec.task).refused.items():
         parent, _, last = name.rpartition(".")
         part = getattr(spec, parent) if parent else spec
         value = getattr(part, last)
@@ -76,7 +76,7 @@ def _task(spec: Any) -> list[str]:
 
 def _masks(spec: Any) -> list[str]:
     """What belongs to masks alone."""
-    if not TASK_OPTIONS.get(spec.task, TaskOptions()).masks:
+    if not options_of(spec.task).masks:
         own = type(spec.decoder).model_fields
         given = {"mask_values": spec.mask_values} | {
             f"decoder.{name}": getattr(spec.decoder, name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tlkit.backbones.catalog import lookup
-from tlkit.spec.task_options import TASK_OPTIONS, TaskOptions
+from tlkit.spec.task_options import options_of
 
 FITTED = ("head.initializer", "head.bias", "head.l2", "head.dropout")
 """Options of gradient steps that stand beside the head; all of `optimizer` are too."""
@@ -135,7 +135,7 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
     alone = _head_alone(spec)
     varied = spec.kept_views == 1 and _varied(spec)
     asked = callbacks or spec.epochs is not None or varied
-    fitted, solves = _options(spec).fitted, _solves(spec)
+    fitted, solves = options_of(spec.task).fitted, _solves(spec)
     if alone and solves and (head.solver == "lbfgs" or not asked):
         names = [*FITTED, *(name for name in given if name.startswith("optimizer."))]
         names += ["mixup", "cutmix", *(["augment"] if varied else [])]
@@ -184,13 +184,9 @@ def _head_alone(spec: Any) -> bool:
     return spec.freeze == "all" or (spec.freeze == "auto" and spec.regime == "small")
 
 
-def _options(spec: Any) -> TaskOptions:
-    return TASK_OPTIONS.get(spec.task, TaskOptions())
-
-
 def _solves(spec: Any) -> bool:
     """Tell whether the spec lets a head on frozen features be solved."""
-    return not spec.head.hidden and spec.head.solver != "fit" and not _options(spec).fitted
+    return not spec.head.hidden and spec.head.solver != "fit" and not options_of(spec.task).fitted
 
 
 def _varied(spec: Any) -> bool:
@@ -202,6 +198,8 @@ def _schedule(spec: Any, alone: bool) -> str | None:
     """Return the one schedule of all fitted phases, as far as the spec says; None: open."""
     if spec.optimizer.schedule != "auto":
         return spec.optimizer.schedule
+    if options_of(spec.task).masks:
+        return "cosine"
     if alone:
         return "plateau"
     tuned = spec.budget is not None or spec.freeze == "none"

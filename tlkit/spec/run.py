@@ -29,7 +29,7 @@ from tlkit.spec.parts import (
     option,
 )
 from tlkit.spec.tables import Names, TableSpec
-from tlkit.spec.task_options import TASK_OPTIONS
+from tlkit.spec.task_options import options_of
 
 
 def _name_alone(value: Any) -> Any:
@@ -260,9 +260,9 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _holds_together(self) -> RunSpec:
-        if "batch_size" not in self.model_fields_set and self.task in TASK_OPTIONS:
+        if "batch_size" not in self.model_fields_set:
             # Not by an assignment, for which it would count as asked for.
-            self.__dict__["batch_size"] = TASK_OPTIONS[self.task].batch_size
+            self.__dict__["batch_size"] = options_of(self.task).batch_size
         problems = find_problems(self)
         if problems:
             raise ValueError("\n".join(problems))

@@ -58,3 +58,8 @@ TASK_OPTIONS = {
     ),
 }
 """Of each task, by its name."""
+
+
+def options_of(task: str) -> TaskOptions:
+    """Return what options mean for a task; one that is not known has no rules of its own."""
+    return TASK_OPTIONS.get(task, TaskOptions())
