@@ -189,6 +189,7 @@ class _Comparer:
     def _set_up(self, spec: RunSpec) -> Setup:
         same = {name: getattr(self.prepared.spec, name) for name in ("data", "val", "test", "bits")}
         keras.utils.set_random_seed(spec.seed)  # as a run of its own begins
+        same |= self.prepared.source.settled
         spec, given = open_backbone(spec.model_copy(update=same))
         prepared = dataclasses.replace(self.prepared, spec=spec)
         return set_up(prepared, given, self.devices)
