@@ -217,6 +217,7 @@ def test_what_has_no_meaning_for_a_task_is_refused(shapes, net, asked):
         tlkit.plan(shapes, **how | asked)
 
 
+@pytest.mark.full  # segmentation goes through it always
 def test_compare_ranks_heads_that_are_fitted(shapes, net):
     how = {"task": "toy", "image_size": SIZE, "engine": "keras", "regime": "small"}
     how["optimizer"] = {"learning_rate": 0.03}

@@ -19,9 +19,10 @@ from tlkit.commands.train import resume
 from tlkit.data.example import FileLabel
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.dataset import load_dataset
+from tlkit.data.feed.say import resized_text
 from tlkit.errors import DataError, Interrupted, SpecError
 from tlkit.progress import Progress
-from tlkit.spec.read import make_spec
+from tlkit.spec.read import asked_spec, make_spec
 from tlkit.tasks.registry import targets_of, task_of
 
 SIZE = 32
@@ -69,8 +70,8 @@ def net(tmp_path_factory):
 
 def fields(net, **more):
     return {
-        "backbone": net, "engine": "keras", "epochs": 6, "optimizer": {"learning_rate": 0.02},
-        "decoder": {"channels": 16}, "views": 2, "progress": False, **more,
+        "backbone": net, "engine": "keras", "epochs": 12, "optimizer": {"learning_rate": 0.02},
+        "decoder": {"channels": 16}, "views": 2, "batch_size": 4, "progress": False, **more,
     }  # fmt: skip
 
 
@@ -86,7 +87,6 @@ def test_masks_beside_images_are_a_task_and_its_frozen_part_is_kept(run):
     assert (phase["name"], phase["features_kept"]) == ("head", True)
     assert run.plan["phases"][0]["views"] == 2
     assert run.spec.mask_values == ["0=background", "255=foreground"]
-    assert run.spec.batch_size == 8
     test = run.metrics["test"]
     assert test["mean_iou"] > 0.75
     assert test["mean_iou_interval"][0] <= test["mean_iou"] <= test["mean_iou_interval"][1]
@@ -142,19 +142,23 @@ def test_fine_tuning_follows_the_head_from_kept_maps_at_the_cut(data, net, tmp_p
     assert made.metrics["val"]["mean_iou"] == pytest.approx(best, abs=1e-6)
 
 
-def test_compare_ranks_and_rates_are_tried_and_a_plan_is_estimated(data, net):
+@pytest.mark.full
+def test_rates_are_tried(data, net):
+    how = {k: v for k, v in fields(net).items() if k not in ("epochs", "optimizer")}
+    assert len(lr_find(data, steps=10, regime="small", **how).rates) == 10
+
+
+def test_compare_ranks_and_a_plan_is_estimated(data, net):
     how = {k: v for k, v in fields(net).items() if k not in ("backbone", "epochs", "optimizer")}
     found = tlkit.compare(data, [net], budget="3m", regime="small", epochs=2, **how)
     assert found.best.logme is None
     assert 0 < found.best.probe <= 1
     assert found.test["examples"] > 0
     assert "mean IoU" in found.headline
-    rates = lr_find(data, steps=10, backbone=net, regime="small", **how).rates
-    assert len(rates) == 10
     plan = tlkit.plan(data, **fields(net))
-    images = sum(plan.estimate["phases"][0]["disk"] for _ in range(1))
     numbers = 8 * 8 * 12 + 4 * 4 * 16
-    assert images == 4 * numbers * (18 + plan.examples)  # the views of training images beside
+    kept = 18 + plan.examples  # the second views of training images
+    assert plan.estimate["phases"][0]["disk"] == 4 * numbers * kept
 
 
 # Data that are told apart
@@ -184,8 +188,9 @@ def test_a_scan_tells_values_sizes_and_draws_masks(data, tmp_path):
     assert found["masks"]["taken_for"] == ["0=background", "255=foreground"]
     assert found["resized_masks"] == ["images/00.png"]
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
-    shown = " ".join(cli("data", "scan", copy).output.split())
-    assert "1 of 18 are of another size than their image, of the same aspect: resized" in shown
+    assert "1 of 18 are of another size than their image, of the same aspect: resized" in (
+        resized_text(found["resized_masks"], 18)
+    )
     seen = tlkit.preview(copy, tmp_path / "seen.png", images=2, draws=1, progress=False)
     assert seen.stat().st_size > 1000
 
@@ -214,12 +219,20 @@ def test_what_has_no_meaning_is_refused(data, asked, reason):
         tlkit.plan(data, **({"task": "segmentation", "progress": False} | asked))
 
 
+def test_small_batches_unless_others_are_asked_for():
+    assert make_spec({"task": "segmentation"}).batch_size == 8
+    assert make_spec({"task": "segmentation", "batch_size": 32}).batch_size == 32
+    assert make_spec({}).batch_size == 32
+    spec = make_spec({"task": "segmentation"})
+    assert "batch_size" not in spec.model_fields_set  # it was not asked for
+
+
 def test_options_of_a_fitted_head_are_no_idle_ones():
     how = {"task": "segmentation", "regime": "small"}
-    from tlkit.spec.read import asked_spec
-
-    for more in ({"head": {"dropout": 0.1}}, {"optimizer": {"weight_decay": 0.0}}):
+    for more in ({"head": {"dropout": 0.1}}, {"optimizer": {"warmup": 0.2}}, {"augment": "light"}):
         asked_spec(how | more)
+    with pytest.raises(SpecError, match="plateau_factor: has no effect: the schedule is cosine"):
+        asked_spec(how | {"optimizer": {"plateau_factor": 0.5}})
     with pytest.raises(SpecError, match="head.dropout: has no effect"):
         asked_spec({"task": "classification", "regime": "small", "head": {"dropout": 0.1}})
 
@@ -320,7 +333,7 @@ def test_masks_of_kept_views_move_as_their_images_do(data):
     assert (first != second).any(axis=(1, 2)).mean() > 0.7
 
 
-@pytest.mark.parametrize("level", ["light", "medium", "strong"])
+@pytest.mark.parametrize("level", ["medium", pytest.param("strong", marks=pytest.mark.full)])
 def test_pain_7_no_new_value_appears_and_pain_8_a_painted_rectangle_stays_under_its_mask(level):
     canvas = np.full((60, 80, 3), 20, np.uint8)
     mask = np.full((60, 80, 1), 7, np.uint8)

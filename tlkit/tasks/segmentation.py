@@ -15,7 +15,7 @@ from tlkit.data.example import FileLabel
 from tlkit.data.mask_coding import class_numbers
 from tlkit.data.mask_colours import blended
 from tlkit.data.mask_targets import MaskTargets
-from tlkit.data.masks import Masks
+from tlkit.data.masks import Masks, largest_class
 from tlkit.planning import rules
 from tlkit.spec.coding import VOID, Coding
 from tlkit.spec.parts import HeadSpec
@@ -139,16 +139,7 @@ class Segmentation(Task):
         return {"areas": dict(zip(self.outputs, shares, strict=True))}
 
     def label_map(self, row: Any, height: Any, width: Any) -> Any:
-        ops, best, chosen = keras.ops, None, None
-        # Class by class: an image of 12 megapixels has a gigabyte of probabilities of 21 classes.
-        for i in range(len(self.outputs)):
-            own = ops.image.resize(row[..., i : i + 1], (height, width), "bilinear")[..., 0]
-            if best is None:
-                best, chosen = own, ops.zeros_like(own, dtype="uint8")
-            else:
-                chosen = ops.where(own > best, ops.cast(i, "uint8"), chosen)
-                best = ops.maximum(own, best)
-        return chosen
+        return largest_class(row, height, width)
 
     def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
         return blended(image, np.asarray(self.label_map(row, *image.shape[:2])))

@@ -210,7 +210,7 @@ class Task(ABC):
 
     def label_map(self, row: Any, height: Any, width: Any) -> Any:
         """Return a row of the model's output as a map of class numbers uint8 (height, width), in
-        `keras.ops`; of tasks with `maps`.
+        graph code of TensorFlow, which exports use too; of tasks with `maps`.
 
         Args:
             height, width: of the upright image, in pixels.
