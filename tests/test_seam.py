@@ -28,6 +28,7 @@ from tlkit.errors import DataError, Interrupted, RunFolderError, SpecError
 from tlkit.progress import Progress
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.read import make_spec
+from tlkit.spec.task_options import TASK_OPTIONS, TaskOptions
 from tlkit.tasks.pooled import attach, read_by_head
 from tlkit.tasks.registry import TASKS, task_from_json, task_of
 from tlkit.tasks.task import HEAD_INPUT
@@ -39,6 +40,7 @@ SIZE = 32
 def toy(monkeypatch):
     """The toy is in the registry, and a folder is read for it."""
     monkeypatch.setitem(TASKS, Toy.name, Toy)
+    monkeypatch.setitem(TASK_OPTIONS, Toy.name, TaskOptions(fitted=True))
     monkeypatch.setitem(READERS, ("folder", "masks"), read_masks)
 
 
@@ -315,9 +317,9 @@ def test_a_mask_that_changes_while_it_is_read_is_told_and_not_used(shapes, net, 
 
 
 def test_a_mask_of_colours_is_refused(tmp_path):
-    found = example(tmp_path, Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4)))
+    found = example(tmp_path, Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), (9, 0, 0)))
     column = Toy(("shape",), 8).encode([found.label])
-    with pytest.raises(DataError, match="must hold one number a pixel.*Received: uint8 of shape"):
+    with pytest.raises(DataError, match="must hold one number a pixel.*Received: colours"):
         column[[0]]
 
 

@@ -14,6 +14,7 @@ import keras
 from tlkit.compute.memory import halving
 from tlkit.data.column import read_by
 from tlkit.data.feed.pipeline import batches
+from tlkit.data.feed.say import resized_text
 from tlkit.data.membership import Known, Members, count, reasons, recognise
 from tlkit.data.pictures.rendering import Rendering, rendering_of
 from tlkit.data.readers.labelled import open_labelled
@@ -191,6 +192,8 @@ class Run:
             shown.say("note", note)
         found = scan(examples, shown, rendering=self.rendering)
         say_facts(pixel_facts(found), len(found.digests), shown, options=False)
+        if found.resized:
+            shown.say("masks", resized_text(found.resized, len(found.labels)))
         examples = found.hashed(examples)
         usable = [e for e in examples if e.id in found.digests]
         if not usable:

@@ -45,7 +45,7 @@ class MaskTargets(Targets):
         return self.coding.classes
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
-        if self.coding.classes != tuple(outputs):
+        if self.coding.values and self.coding.classes != tuple(outputs):
             raise DataError(
                 f"{name}: the masks of the {part} data have other classes. Allowed: "
                 f"{', '.join(outputs)}. Received: {', '.join(self.coding.classes)}"

@@ -20,7 +20,6 @@ from tlkit.data.mask_coding import code, key_of, told, values_in, written
 from tlkit.data.mask_targets import MaskTargets
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
 from tlkit.data.readers.masks import image_of
-from tlkit.data.readers.open import check_folder
 from tlkit.data.readers.tree import Tree, walk
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable
@@ -46,7 +45,6 @@ def read_mask_folders(data: str | Path, targets: MaskTargets) -> Listing:
             be told what the values in masks mean.
     """
     root = Path(data)
-    check_folder(root)
     name = printable(root.resolve().name)
     pairs = _pairs(walk(root), str(root))
     folders = [pair for _, own in pairs for pair in own]

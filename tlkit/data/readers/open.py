@@ -234,6 +234,7 @@ def _classes(name: str, path: Path) -> Listing:
 def _mask_folders(data: str | Path, targets: Targets) -> Listing:
     from tlkit.data.readers.mask_folders import read_mask_folders
 
+    check_folder(Path(data))
     return read_mask_folders(data, targets)
 
 
