@@ -1,7 +1,8 @@
 """A toy task that answers with a mask, whole: labels, task, evaluator, reader.
 
 This is all that a new task takes: a file like this one in `tlkit/tasks`, a row in
-`registry.TASKS`, one in `task_options.TASK_OPTIONS`, and a reader for each form of data in `readers.open.READERS`.
+`registry.TASKS`, one in `task_options.TASK_OPTIONS`, and a reader for each form of data in
+`readers.open.READERS`.
 """
 
 from __future__ import annotations

@@ -152,10 +152,12 @@ def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], li
     schedule = options.schedule
     if schedule == "auto":
         schedule = "plateau" if name == HEAD and not masks else "cosine"
-    epochs = rules.epochs(name, examples, spec.batch_size)
     if masks:
         epochs = rules.decoder_epochs(name, examples)
-    rate = rules.learning_rate(name, optimizer, spec.batch_size)
+        rate = rules.decoder_rate(name, optimizer, spec.batch_size)
+    else:
+        epochs = rules.epochs(name, examples, spec.batch_size)
+        rate = rules.learning_rate(name, optimizer, spec.batch_size)
     values = {
         "epochs": spec.epochs or int(epochs.value),
         "optimizer": optimizer,
