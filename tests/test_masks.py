@@ -202,6 +202,17 @@ def test_parts_that_lack_masks_are_refused(tmp_path):
         listed(tmp_path / "x")
 
 
+def test_two_folders_of_a_part_are_refused_and_what_is_not_used_is_said(tmp_path):
+    for part in ("train", "training"):
+        write(tmp_path / part / "images", ["a"])
+        write(tmp_path / part / "masks", ["a"])
+    with pytest.raises(DataError, match="two folders for the train part.*Received: train, train"):
+        listed(tmp_path)
+    (tmp_path / "training").rename(tmp_path / "train" / "edges")
+    notes = read_mask_folders(tmp_path, MaskTargets()).notes
+    assert any("2 images in other folders left aside: train/edges/images/a" in x for x in notes)
+
+
 def test_names_of_classes_are_read_from_files(tmp_path):
     write(tmp_path / "images", ["a"])
     write(tmp_path / "masks", ["a"], value=2)

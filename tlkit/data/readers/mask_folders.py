@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tlkit.compute.cores import CORES
-from tlkit.data.example import Example, FileLabel, Listing
+from tlkit.data.example import PARTS, Example, FileLabel, Listing
 from tlkit.data.mask_coding import code, key_of, told, values_in, written
 from tlkit.data.mask_targets import MaskTargets
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
@@ -46,7 +46,8 @@ def read_mask_folders(data: str | Path, targets: MaskTargets) -> Listing:
     """
     root = Path(data)
     name = printable(root.resolve().name)
-    pairs = _pairs(walk(root), str(root))
+    tree = walk(root)
+    pairs = _pairs(tree, str(root))
     folders = [pair for _, own in pairs for pair in own]
     notes = [
         "masks beside images: the task is segmentation (another: --set task=NAME); "
@@ -59,6 +60,7 @@ def read_mask_folders(data: str | Path, targets: MaskTargets) -> Listing:
             found, left = _matched(images, masks, root)
             parts[part] += found
             notes += left
+    notes += _unused(tree, folders, root)
     every = [example for own in parts.values() for example in own]
     counts, unread, lossy = _counted(every)
     where = f"data {printable(str(root))}"
@@ -93,10 +95,8 @@ def _pairs(top: Tree, shown: str) -> Pairs:
             images, masks = beside(holding)
             return _parts_inside(images, masks) or [("train", [(images, masks)])]
         parts = parts_of(tree.name for tree in holding)
-        named = {part: tree for tree in holding if (part := parts.get(tree.name))}
-        if "train" in named:
-            found = [(part, own) for part in ("train", "val", "test") if (own := named.get(part))]
-            return [(part, [_inside(tree, part)]) for part, tree in found]
+        if "train" in parts.values():
+            return [(part, [_inside(tree, part)]) for part, tree in _one_each(holding, parts)]
         if len(holding) != 1:
             break
         level = holding[0]
@@ -104,6 +104,24 @@ def _pairs(top: Tree, shown: str) -> Pairs:
         f"data {shown}: holds no images with masks beside them. Allowed: {FORM}. Received: "
         f"{few([tree.name for tree in top.holding()]) or 'no folder with images'}"
     )
+
+
+def _one_each(holding: list[Tree], parts: dict[str, str]) -> list[tuple[str, Tree]]:
+    """Return the folder of each part.
+
+    Raises:
+        DataError: there are two of one.
+    """
+    found = []
+    for part in PARTS:
+        own = [tree for tree in holding if parts.get(tree.name) == part]
+        if len(own) > 1:
+            raise DataError(
+                f"data {os.path.dirname(own[0].path)}: holds two folders for the {part} part. "
+                f"Allowed: one. Received: {few([tree.name for tree in own])}"
+            )
+        found += [(part, tree) for tree in own]
+    return found
 
 
 def beside(folders: Iterable[Tree]) -> tuple[Tree, Tree] | None:
@@ -142,6 +160,7 @@ def _parts_inside(images: Tree, masks: Tree) -> Pairs | None:
     parts = parts_of(tree.name for tree in images.holding())
     if "train" not in parts.values() or images.images:
         return None
+    folders = _one_each(images.holding(), parts)
     own = {tree.name: tree for tree in masks.holding()}
     lacking = [name for name in parts if name not in own]
     if lacking:
@@ -149,9 +168,17 @@ def _parts_inside(images: Tree, masks: Tree) -> Pairs | None:
             f"data {masks.path}: lacks the folders that {images.name} has. Allowed: those of the "
             f"same names. Received: no {few(lacking)}"
         )
-    folders = {parts[t.name]: (t, own[t.name]) for t in images.holding() if t.name in parts}
-    order = ("train", "val", "test")
-    return [(part, [folders[part]]) for part in order if part in folders]
+    return [(part, [(tree, own[tree.name])]) for part, tree in folders]
+
+
+def _unused(top: Tree, pairs: list[tuple[Tree, Tree]], root: Path) -> list[str]:
+    """Return a note on images in folders that are neither of images nor of masks."""
+    used = {path for pair in pairs for tree in pair for path in tree.files()}
+    left = [path for path in top.files() if path not in used]
+    if not left:
+        return []
+    shown = few([_below(path, root) for path in left])
+    return [f"{number(len(left), 'image')} in other folders left aside: {shown}"]
 
 
 def _matched(images: Tree, masks: Tree, root: Path) -> tuple[list[Example], list[str]]:
