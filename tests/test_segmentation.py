@@ -20,10 +20,12 @@ from tlkit.data.example import FileLabel
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.dataset import load_dataset
 from tlkit.data.feed.say import resized_text
+from tlkit.data.pictures.rendering import PLAIN
 from tlkit.errors import DataError, Interrupted, SpecError
+from tlkit.evaluate.drawn_answers import DrawnAnswers
 from tlkit.progress import Progress
 from tlkit.spec.read import asked_spec, make_spec
-from tlkit.tasks.registry import targets_of, task_of
+from tlkit.tasks.registry import TASKS, targets_of, task_of
 
 SIZE = 32
 
@@ -122,6 +124,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.full  # as the toy dense task does, always
 def test_a_stopped_run_goes_on_to_the_same_numbers(run, data, net, tmp_path):
     with pytest.raises(Interrupted):
         tlkit.train(data, out=tmp_path / "run", callbacks=[Stop()], **fields(net, regime="small"))
@@ -132,6 +135,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(run, data, net, tmp_path):
     ).read_text()
 
 
+@pytest.mark.full
 def test_fine_tuning_follows_the_head_from_kept_maps_at_the_cut(data, net, tmp_path):
     how = fields(net, freeze="until=block_2", epochs=2, optimizer={"learning_rate": 1e-3})
     made = tlkit.train(data, out=tmp_path / "run", **how)
@@ -240,6 +244,12 @@ def test_options_of_a_fitted_head_are_no_idle_ones():
 # Answers
 
 
+def opened(path):
+    """Return mode and pixels of an image."""
+    with Image.open(path) as image:
+        return image.mode, np.asarray(image)
+
+
 def test_maps_are_of_the_originals_size_whatever_the_orientation(run, data, tmp_path):
     first = data / "images" / "00.png"
     lying = Image.open(first).convert("RGB")
@@ -256,21 +266,25 @@ def test_maps_are_of_the_originals_size_whatever_the_orientation(run, data, tmp_
     assert "cannot be read" in bad["error"]
     assert sum(row["areas"].values()) == pytest.approx(1)
     assert turned["areas"] == pytest.approx(row["areas"], abs=1e-3)
-    mask = Image.open(row["mask"])
-    assert (mask.mode, mask.size) == ("P", (48, 40))
-    truth = np.asarray(Image.open(data / "masks" / "00.png")) > 0
-    assert (np.asarray(mask) == truth).mean() > 0.9
-    assert (np.asarray(Image.open(turned["mask"])) == np.asarray(mask)).mean() > 0.999
-    assert Image.open(row["overlay"]).size == (48, 40)
+    mode, mask = opened(row["mask"])
+    assert (mode, mask.shape) == ("P", (40, 48))
+    assert (mask == (opened(data / "masks" / "00.png")[1] > 0)).mean() > 0.9
+    assert (opened(turned["mask"])[1] == mask).mean() > 0.999
+    assert opened(row["overlay"])[1].shape == (40, 48, 3)
     assert (tmp_path / "masks" / "classes.txt").read_text() == "background\nforeground\n"
-    with pytest.raises(DataError, match="masks"):
+    with pytest.raises(DataError, match="--masks .*masks: is not empty. Allowed: a new or empty"):
         run.predict(first, masks=tmp_path / "masks")
 
 
-def test_answers_as_images_are_refused_where_there_are_none(tiny_run, data, tmp_path):
+def test_answers_as_images_are_refused_where_there_are_none_or_one_folder_is_for_both(tmp_path):
     for name in ("masks", "overlay"):
         with pytest.raises(SpecError, match=f"{name}: the answers of the task classification"):
-            tiny_run.predict(data / "images" / "00.png", **{name: tmp_path / name})
+            DrawnAnswers(TASKS["classification"](("a", "b")), PLAIN, **{name: tmp_path / name})
+    with pytest.raises(SpecError, match="masks, overlay: each needs a folder of its own"):
+        DrawnAnswers(TASKS["segmentation"](("a", "b")), PLAIN, tmp_path, tmp_path)
+    with pytest.raises(DataError, match="--masks .*file: is a file. Allowed: a new or empty fold"):
+        (tmp_path / "file").touch()
+        DrawnAnswers(TASKS["segmentation"](("a", "b")), PLAIN, tmp_path / "file")
 
 
 def test_an_export_gives_maps_of_the_originals_size(run, data, tmp_path):
@@ -288,14 +302,14 @@ def test_an_export_gives_maps_of_the_originals_size(run, data, tmp_path):
     own = run.predict(files, masks=tmp_path / "own")
     for i, (height, width) in enumerate([(40, 48), (90, 61)]):
         label_map = answers["label_map"][i].numpy()
-        written = np.asarray(Image.open(own[i]["mask"]))
+        written = opened(own[i]["mask"])[1]
         assert (label_map[:height, :width] == written).mean() > 0.999
         assert (label_map[height:] == 255).all()
         assert (label_map[:, width:] == 255).all()
     result = cli("predict", out, files[0], "--masks", tmp_path / "cli", "--json")
     assert result.exit_code == 0, result.output
     assert np.array_equal(
-        Image.open(json.loads(result.stdout)[0]["mask"]), Image.open(own[0]["mask"])
+        opened(json.loads(result.stdout)[0]["mask"])[1], opened(own[0]["mask"])[1]
     )
     table = cli("predict", out, files[0])
     assert "foreground 0." in table.output

@@ -31,7 +31,7 @@ class DrawnAnswers:
         overlay: one for images with their answers drawn over them; likewise.
 
     Raises:
-        SpecError: the task's answers are no maps, or cannot be drawn.
+        SpecError: the task's answers are no maps, or cannot be drawn; or both folders are one.
         DataError: a folder holds something, or cannot be made.
     """
 
@@ -42,6 +42,10 @@ class DrawnAnswers:
     _used: set[str] = field(default_factory=set)
 
     def __post_init__(self):
+        if self.masks is not None and self.masks == self.overlay:
+            raise SpecError(
+                f"masks, overlay: each needs a folder of its own. Received twice: {self.masks}"
+            )
         can = {"masks": self.task.maps, "overlay": self.task.drawable}
         for name, allowed in can.items():
             folder = getattr(self, name)
@@ -52,11 +56,15 @@ class DrawnAnswers:
                     f"{name}: the answers of the task {self.task.name} cannot be written as "
                     f"images. Allowed: left out. Received: {folder}"
                 )
-            check_free(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-        if self.masks:
-            names = "".join(f"{name}\n" for name in self.task.outputs)
-            write_file(self.masks / NAMES, names.encode("utf-8"))
+            check_free(folder, f"--{name}", DataError)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if name == "masks":
+                    names = "".join(f"{name}\n" for name in self.task.outputs)
+                    write_file(folder / NAMES, names.encode("utf-8"))
+            except OSError as error:
+                problem = f"--{name} {folder}: cannot be written: {error.strerror}"
+                raise DataError(problem) from error
 
     def write(
         self, name: str, content: bytes, row: np.ndarray, height: int, width: int
