@@ -282,8 +282,8 @@ def test_answers_as_images_are_refused_where_there_are_none_or_one_folder_is_for
             DrawnAnswers(TASKS["classification"](("a", "b")), PLAIN, **{name: tmp_path / name})
     with pytest.raises(SpecError, match="masks, overlay: each needs a folder of its own"):
         DrawnAnswers(TASKS["segmentation"](("a", "b")), PLAIN, tmp_path, tmp_path)
+    (tmp_path / "file").touch()
     with pytest.raises(DataError, match="--masks .*file: is a file. Allowed: a new or empty fold"):
-        (tmp_path / "file").touch()
         DrawnAnswers(TASKS["segmentation"](("a", "b")), PLAIN, tmp_path / "file")
 
 
