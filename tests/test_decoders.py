@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlkit.backbones.build import build_backbone
+from tlkit.data.example import FileLabel
 from tlkit.errors import BackboneError
 from tlkit.planning.freezing import apply_plan, plan_freeze
 from tlkit.spec.coding import VOID
@@ -196,7 +197,9 @@ def test_permuting_classes_permutes_their_names_alone():
 def test_all_void_and_a_single_image_have_figures_too(tmp_path):
     evaluator = Overlaps(("a", "b"))
     outputs = np.full((1, 4, 4, 2), 0.5, np.float32)
-    evaluator.update(["x"], [None], np.full((1, 4, 4), VOID, np.uint8), outputs)
+    evaluator.update(
+        ["x"], [FileLabel(tmp_path / "x.png")], np.full((1, 4, 4), VOID, np.uint8), outputs
+    )
     found = evaluator.result()
     assert (found["mean_iou"], found["mean_iou_interval"], found["boundary_f"]) == (None,) * 3
     assert evaluator.rows()[1] == ["x", "", "", ""]

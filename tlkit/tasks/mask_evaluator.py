@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image, ImageOps
 
 from tlkit.data.csv_cells import csv_cell
@@ -99,9 +100,8 @@ class Overlaps(Evaluator):
         return missing_note(self.names, DRAWING)
 
 
-def _keys(names: Sequence[str], shown: Any) -> list[Any]:
-    from matplotlib.patches import Patch
-
+def _keys(names: Sequence[str], shown: Callable[[str], str]) -> list[Patch]:
+    """Return what the colours mean; the first class has none."""
     colours = palette() / 255
     keys = [Patch(color=colours[i], label=shown(n)) for i, n in enumerate(names[:16]) if i]
     return [*keys, Patch(facecolor="white", edgecolor="black", label="void")]
@@ -115,12 +115,14 @@ def _mean(both: np.ndarray, either: np.ndarray) -> float:
 
 def _image(seen: _Seen) -> np.ndarray:
     """Return the image of a map, of its size; grey where it cannot be read any more."""
-    size = seen.truth.shape[::-1]
+    size, grey = seen.truth.shape[::-1], np.full((*seen.truth.shape, 3), 128, np.uint8)
+    if seen.label.image is None:
+        return grey
     try:
         with Image.open(seen.label.image) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB").resize(size))
-    except (OSError, AttributeError, ValueError, SyntaxError):
-        return np.full((*seen.truth.shape, 3), 128, np.uint8)
+    except (OSError, ValueError, SyntaxError):  # it has gone, or been damaged since
+        return grey
 
 
 def overlap_headline(metrics: dict[str, Any]) -> str:
