@@ -106,7 +106,7 @@ def _draw(
     for j, (images, targets) in enumerate(columns):
         for i in range(rows):
             axis = axes[i, j]
-            axis.imshow(np.clip(task.show(images[i], targets[i]) / 255, 0, 1))
+            axis.imshow(np.clip(task.shown(images[i], targets[i]) / 255, 0, 1))
             axis.set_xticks([])
             axis.set_yticks([])
             axis.set_xlabel(shown(task.describe(targets[i])), fontsize=8)

@@ -144,7 +144,7 @@ class Segmentation(Task):
     def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
         return blended(image, np.asarray(self.label_map(row, *image.shape[:2])))
 
-    def show(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def shown(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
         return blended(image, target)
 
     def describe(self, target: np.ndarray) -> str:

@@ -222,7 +222,7 @@ class Task(ABC):
         over it; of tasks that are `drawable`."""
         raise NotImplementedError
 
-    def show(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def shown(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return an image (size, size, 3), 0-255, with its target drawn over it."""
         return image
 
