@@ -23,6 +23,7 @@ from tlkit.data.feed.say import resized_text
 from tlkit.data.pictures.rendering import PLAIN
 from tlkit.errors import DataError, Interrupted, SpecError
 from tlkit.evaluate.drawn_answers import DrawnAnswers
+from tlkit.planning import rules
 from tlkit.progress import Progress
 from tlkit.spec.read import asked_spec, make_spec
 from tlkit.tasks.registry import TASKS, targets_of, task_of
@@ -221,6 +222,20 @@ def test_a_scan_tells_values_sizes_and_draws_masks(data, tmp_path):
 def test_what_has_no_meaning_is_refused(data, asked, reason):
     with pytest.raises(SpecError, match=reason):
         tlkit.plan(data, **({"task": "segmentation", "progress": False} | asked))
+
+
+def test_phases_of_decoders_are_fitted_by_adam_on_a_cosine_for_so_many_images(data):
+    plan = tlkit.plan(data, regime="medium", backbone={"weights": "none"}, progress=False)
+    assert plan.phases[-1].optimizer == "adam"
+    for examples, copies, epochs in ((20, 12, 140), (199, 5, 14), (5000, 4, 6)):
+        assert rules.dense_copies(examples) == copies
+        assert rules.decoder_epochs("head", examples).value == epochs
+    assert rules.decoder_epochs("finetune", 199).value == 7
+    assert rules.decoder_rate("head", "adam", 8).value == pytest.approx(2e-3)
+    assert rules.decoder_rate("finetune", "adam", 8).value == pytest.approx(1e-4)
+    assert rules.decoder_rate("finetune", "sgd", 8).value == pytest.approx(2.5e-4)
+    with pytest.raises(SpecError, match="optimizer.momentum: has no effect: adam has none"):
+        asked_spec({"task": "segmentation", "optimizer": {"momentum": 0.5}})
 
 
 def test_small_batches_unless_others_are_asked_for():

@@ -148,7 +148,7 @@ def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], li
     options, masks = spec.optimizer, options_of(spec.task).masks
     optimizer = options.name
     if optimizer == "auto":
-        optimizer = "sgd" if name == FINETUNE else "adam"
+        optimizer = "sgd" if name == FINETUNE and not masks else "adam"
     schedule = options.schedule
     if schedule == "auto":
         schedule = "plateau" if name == HEAD and not masks else "cosine"

@@ -150,7 +150,7 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
         yield LINEAR, "it belongs to hidden layers. Allowed: with head.hidden, such as [256]"
     if (not solves and not fitted) or (alone and solves and head.solver == "auto" and asked):
         yield ["head.strength"], "the head is fitted, not solved. Allowed: with a solved head"
-    new = alone or spec.backbone.weights == "none"
+    new = alone or spec.backbone.weights == "none" or options_of(spec.task).masks
     if rates.name == "adam" or (rates.name == "auto" and new):  # adam trains new layers
         yield ["optimizer.momentum"], "adam has none. Allowed: with optimizer.name=sgd"
     schedule = _schedule(spec, alone)
