@@ -224,15 +224,17 @@ def test_what_has_no_meaning_is_refused(data, asked, reason):
         tlkit.plan(data, **({"task": "segmentation", "progress": False} | asked))
 
 
-def test_phases_of_decoders_are_fitted_by_adam_on_a_cosine_for_so_many_images(data):
-    plan = tlkit.plan(data, regime="medium", backbone={"weights": "none"}, progress=False)
-    assert plan.phases[-1].optimizer == "adam"
+def test_phases_of_decoders_are_fitted_by_adam_on_a_cosine_for_so_many_images(data, net):
+    plan = tlkit.plan(data, regime="medium", backbone=net, progress=False)
+    assert [(p.name, p.optimizer, p.schedule) for p in plan.phases] == [
+        ("head", "adam", "cosine"), ("finetune", "adam", "cosine")
+    ]  # fmt: skip
     for examples, copies, epochs in ((20, 12, 140), (199, 5, 14), (5000, 4, 6)):
         assert rules.dense_copies(examples) == copies
         assert rules.decoder_epochs("head", examples).value == epochs
     assert rules.decoder_epochs("finetune", 199).value == 7
     assert rules.decoder_rate("head", "adam", 8).value == pytest.approx(2e-3)
-    assert rules.decoder_rate("finetune", "adam", 8).value == pytest.approx(1e-4)
+    assert rules.decoder_rate("finetune", "adam", 8).value == pytest.approx(5e-5)
     assert rules.decoder_rate("finetune", "sgd", 8).value == pytest.approx(2.5e-4)
     with pytest.raises(SpecError, match="optimizer.momentum: has no effect: adam has none"):
         asked_spec({"task": "segmentation", "optimizer": {"momentum": 0.5}})
