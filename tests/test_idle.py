@@ -164,6 +164,7 @@ OTHERS = {
     **{"balance": "weights", "epochs": "3", "budget": "2m", "batch_size": "8"},
     **{"cache_size": "1", "seed": "3", "device": "cpu", "precision": "float32"},
     **{"engine": "keras", "deterministic": "true"},
+    **{"mask_values": "[0=a, 1=b]", "decoder.kind": "deconv", "decoder.channels": "32"},
     **{"table.image": "x", "table.folder": "x", "table.outside": "true", "table.label": "x"},
     **{"table.separator": "/", "table.group": "x", "table.targets": "[a, b]"},
     **{"table.unlabelled": "drop", "table.uncertain": "negative"},
@@ -206,10 +207,20 @@ def test_no_command_takes_an_option_that_it_does_not_go_by(name, tmp_path, monke
         if name in ("backbone.cut", "backbone.preprocessing"):
             assert "belongs to a model of your own" in result.stderr
             continue
+        if name in ("mask_values", "decoder.kind", "decoder.channels"):
+            assert "belongs to the task segmentation" in result.stderr
+            continue
         words = "says it. Allowed: left out." if command in INSTEAD else f"tlkit {command} trains"
         refused = f"{name}: has no effect: " in result.stderr and words in result.stderr
         assert refused != takes(command, name), (asked, result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_commands_that_train_nothing_take_values_of_masks_and_no_decoder(tmp_path):
+    task = ["--set", "task=segmentation"]
+    for name, word in (("mask_values", "does not exist"), ("decoder.kind", "has no effect: tlkit")):
+        asked = ["data", "scan", str(tmp_path / "no"), *task, "--set", f"{name}={OTHERS[name]}"]
+        assert word in CliRunner().invoke(main, asked).stderr
 
 
 def test_python_refuses_them_too(tmp_path):
