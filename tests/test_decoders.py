@@ -42,7 +42,7 @@ FULL = pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "size"),
     [
-        ("unet", 50), ("deconv", 45), pytest.param("unet", 32, marks=FULL),
+        ("unet", 50), pytest.param("deconv", 45, marks=FULL), pytest.param("unet", 32, marks=FULL),
         pytest.param("deconv", 50, marks=FULL), pytest.param("unet", 45, marks=FULL),
     ],
 )  # fmt: skip

@@ -196,7 +196,11 @@ def test_a_scan_tells_values_sizes_and_draws_masks(data, tmp_path):
     assert "1 of 18 are of another size than their image, of the same aspect: resized" in (
         resized_text(found["resized_masks"], 18)
     )
-    seen = tlkit.preview(copy, tmp_path / "seen.png", images=2, draws=1, progress=False)
+
+
+@pytest.mark.full
+def test_a_preview_draws_masks(data, tmp_path):
+    seen = tlkit.preview(data, tmp_path / "seen.png", images=2, draws=1, progress=False)
     assert seen.stat().st_size > 1000
 
 
