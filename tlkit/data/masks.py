@@ -78,25 +78,12 @@ class Masks:
     def _row(self, index: int) -> np.ndarray:
         with tf.device("/CPU:0"):
             mask = tf.constant(self.read(index))
-            return self._traced(mask, self._seed(index)).numpy()
-
-    @functools.cached_property
-    def _traced(self) -> tf.types.experimental.PolymorphicFunction:
-        signature = [tf.TensorSpec((None, None, 1), tf.uint8), tf.TensorSpec((2,), tf.int32)]
-        return tf.function(self._target, signature, autograph=False)
+            row = _traced(self.size, self.encode, self.change)(mask, self._seed(index))
+            return row.numpy()
 
     def _seed(self, index: int) -> np.ndarray:
         seed = (-1, -1) if self.seeds is None else self.seeds[index]
         return np.asarray(seed, np.int32)
-
-    def _target(self, mask: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        def as_is() -> tf.Tensor:
-            return nearest(mask, self.size)
-
-        if self.change is None:
-            return self.encode(as_is())
-        changed = tf.cond(seed[0] < 0, as_is, lambda: self.change(mask, self.size, seed))
-        return self.encode(tf.ensure_shape(changed, (self.size, self.size, 1)))
 
     def select(self, indices: Sequence[int]) -> Masks:
         """Return the column of the masks with these indices."""
@@ -138,13 +125,42 @@ class Masks:
 
     def target(self, index: tf.Tensor) -> tf.Tensor:
         """Return a row of the column, as graph code."""
-        if self.seeds is None:
-            return self._target(self.load(index), tf.constant((-1, -1)))
-        return self._target(self.load(index), tf.constant(self.seeds)[index])
+        seed = tf.constant((-1, -1)) if self.seeds is None else tf.constant(self.seeds)[index]
+        return _target(self.load(index), seed, self.size, self.encode, self.change)
 
     def drawn(self, index: tf.Tensor, change: Change, seed: tf.Tensor) -> tf.Tensor:
         """Return the target of a mask after the change that `seed` draws, as graph code."""
         return self.encode(change(self.load(index), self.size, seed))
+
+
+def _target(
+    mask: tf.Tensor,
+    seed: tf.Tensor,
+    size: int,
+    encode: Callable[[tf.Tensor], tf.Tensor],
+    change: Change | None,
+) -> tf.Tensor:
+    """Return the target of a stored mask, changed where the seed is not below 0."""
+
+    def as_is() -> tf.Tensor:
+        return nearest(mask, size)
+
+    if change is None:
+        return encode(as_is())
+    changed = tf.cond(seed[0] < 0, as_is, lambda: change(mask, size, seed))
+    return encode(tf.ensure_shape(changed, (size, size, 1)))
+
+
+@functools.lru_cache(8)
+def _traced(
+    size: int, encode: Callable[[tf.Tensor], tf.Tensor], change: Change | None
+) -> tf.types.experimental.PolymorphicFunction:
+    """Return `_target` as a graph function of mask and seed, traced once for all columns."""
+    return tf.function(
+        lambda mask, seed: _target(mask, seed, size, encode, change),
+        [tf.TensorSpec((None, None, 1), tf.uint8), tf.TensorSpec((2,), tf.int32)],
+        autograph=False,
+    )
 
 
 def nearest(mask: tf.Tensor, size: int) -> tf.Tensor:
