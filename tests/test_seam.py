@@ -19,6 +19,7 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.commands.lr_find import lr_find
 from tlkit.commands.train import resume
+from tlkit.data.annotations import Annotations, Box
 from tlkit.data.example import Example, FileLabel
 from tlkit.data.feed.augment import augmenter
 from tlkit.data.feed.dataset import load_dataset
@@ -353,6 +354,18 @@ LABELS = {
     "classification": (("ant", "bee", "cat"), ["ant", "cat", "bee", "ant"]),
     "multilabel": (("a", "b"), [("a",), (), ("a", "b"), ("b",)]),
     "regression": (("x", "y"), [(1.0, 2.0), (0.0, -3.0), (4.0, 1.5), (2.0, 2.0)]),
+    "localisation": (
+        ("ant", "bee"),
+        [
+            Annotations((Box(name, corners),), 40, 48)
+            for name, corners in [
+                ("ant", (0, 0, 20, 20)),
+                ("bee", (10, 5, 48, 40)),
+                ("ant", (30, 8, 40, 30)),
+                ("bee", (5, 20, 25, 40)),
+            ]
+        ],
+    ),
 }
 """Outputs, and labels of four examples: a new task adds a row."""
 
@@ -466,14 +479,15 @@ def test_answers_are_measured_alike_in_batches_of_any_size(contract, model, tmp_
 def test_an_answer_is_numbers_and_a_prediction_is_json(contract, model):
     task, _ = contract
     outputs = model.predict(images(), verbose=0)
-    answers = task.answer(keras.ops.convert_to_tensor(outputs))
+    sizes = keras.ops.convert_to_tensor(np.full((len(outputs), 2), (40, 48), np.int32))
+    answers = task.answer(keras.ops.convert_to_tensor(outputs), sizes)
     np.testing.assert_array_equal(answers[task.answers], outputs)
     assert all(np.asarray(x).dtype.kind in "fib" for x in answers.values())
     row = task.decode(outputs[0], 40, 48)
     assert tuple(row) == task.fields
     json.dumps(row)
     twice = task.flip(task.flip(keras.ops.convert_to_tensor(outputs)))
-    np.testing.assert_array_equal(twice, outputs)
+    np.testing.assert_allclose(twice, outputs, atol=1e-6)
 
 
 def test_labels_are_named_and_spread(contract):

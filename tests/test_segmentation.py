@@ -393,7 +393,7 @@ def test_a_smaller_mask_is_brought_to_its_image_before_both_are_cropped(data):
     Image.open(whole.path).resize((24, 20), Image.Resampling.NEAREST).save(small)
     column = task.encode([whole, FileLabel(small, shape=(40, 48))])
     change, seeds = augmenter("light"), np.array([[3, 4], [3, 4]], np.int32)
-    large, little = column.changed(change.mask, seeds)[[0, 1]]
+    large, little = column.seen_by(change, seeds, SIZE)[[0, 1]]
     assert (large == little).mean() > 0.93
 
 

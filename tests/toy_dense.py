@@ -81,7 +81,7 @@ class Toy(Task):
     def flip(self, outputs: Any) -> Any:
         return keras.ops.flip(outputs, axis=2)
 
-    def answer(self, outputs: Any) -> dict[str, Any]:
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         return {"masks": outputs, "areas": keras.ops.mean(outputs > 0.5, axis=(1, 2))}
 
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:

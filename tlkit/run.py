@@ -18,6 +18,7 @@ from tlkit.data.feed.say import resized_text
 from tlkit.data.membership import Known, Members, count, reasons, recognise
 from tlkit.data.pictures.rendering import Rendering, rendering_of
 from tlkit.data.readers.labelled import open_labelled
+from tlkit.data.scan.box_frames import say_boxes
 from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
 from tlkit.data.scan.scan import scan
 from tlkit.data.wording import number
@@ -139,23 +140,18 @@ class Run:
         Raises:
             SpecError: other numbers, or 2 for a run with `mirror=False`.
         """
-        if not len(self.task.outputs) == len(self.labels) == self.model.output_shape[-1]:
+        task, given = self.task, self.model.output_shape[-1]
+        if len(task.outputs) != len(self.labels) or task.numbers != given:
             raise RunFolderError(
                 f"run {self.folder}: its model, labels.json and task.json do not belong together: "
-                f"{self.model.output_shape[-1]}, {len(self.labels)} and {len(self.task.outputs)} "
-                "outputs"
+                f"{given}, {len(self.labels)} and {len(task.outputs)} outputs"
             )
         return averaging(self.model, views, self.spec.mirror, self.task.flip)
 
     def evaluate(
-        self,
-        data: Any = None,
-        *,
-        views: int = 1,
-        out: str | Path | None = None,
-        csv: str | Path | None = None,
-        progress: bool | Progress = True,
-    ) -> dict[str, Any]:
+        self, data: Any = None, *, views: int = 1, out: str | Path | None = None,
+        csv: str | Path | None = None, progress: bool | Progress = True,
+    ) -> dict[str, Any]:  # fmt: skip
         """Return the task's metrics, all of them, and what was left out.
 
         Images that the run trained on, or chose its best model by, are left out: by their content,
@@ -190,7 +186,8 @@ class Run:
         )
         for note in notes:
             shown.say("note", note)
-        found = scan(examples, shown, rendering=self.rendering)
+        found = scan(examples, shown, rendering=self.rendering, size=self.spec.size)
+        say_boxes(found.annotations.report, shown)
         say_facts(pixel_facts(found), len(found.digests), shown, options=False)
         if found.resized:
             shown.say("masks", resized_text(found.resized, len(found.labels)))
@@ -216,7 +213,7 @@ class Run:
         def answer(batch: int) -> Evaluator:
             images = batches(usable, targets, size, batch, **how)
             answers = answered(model, images, len(usable), shown, "evaluate")
-            return measured(self.task, usable, targets, answers)
+            return measured(self.task, usable, targets, answers, self.rendering)
 
         with found.reading.told():
             say = functools.partial(shown.say, "evaluate")
@@ -252,7 +249,11 @@ class Run:
         Returns:
             For each image a dict: for classification `{"path", "label", "score",
             "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
-            `values: {name: x}` instead; `error` says why the others are None.
+            `values: {name: x}` instead, for localisation also `box: [x1, y1, x2, y2]` in pixels of
+            the original image, upright; `error` says why the others are None.
+
+        Raises:
+            SpecError: `overlay`, and the answers have no place in an image.
         """
         shown = as_progress(progress)
         answer = answers_of(self._told(shown, views), self.rendering, shown)
@@ -260,13 +261,9 @@ class Run:
         return predict_items(answer, self.task, items, shown, self.rendering, *folders)
 
     def export(
-        self,
-        out: str | Path | None = None,
-        format: str = "savedmodel",
-        *,
-        views: int = 1,
+        self, out: str | Path | None = None, format: str = "savedmodel", *, views: int = 1,
         progress: bool | Progress = True,
-    ) -> Path:
+    ) -> Path:  # fmt: skip
         """Export the model and check that it answers as the run does.
 
         Args:

@@ -44,7 +44,9 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
     Files that have not changed since an earlier scan or training are not read again; what was
     found is kept in the folder `scan` of TLKIT_CACHE (tlkit cache clear removes it).
     """
-    spec = make_spec(spec_fields(source, None, settings, {}, "data scan"))
+    from tlkit.data.readers.find_task import with_task
+
+    spec = make_spec(with_task(spec_fields(source, None, settings, {}, "data scan")))
     if sheet:
         check_png(sheet, "--sheet")
     with output(as_json) as (progress, show):
@@ -69,6 +71,7 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
 
 
 def _show(summary: dict[str, Any], progress: Progress) -> None:
+    from tlkit.data.scan.box_frames import say_boxes
     from tlkit.data.scan.pixel_facts import say_facts
 
     for note in summary["notes"]:
@@ -88,6 +91,7 @@ def _show(summary: dict[str, Any], progress: Progress) -> None:
         shown = ", ".join(f"{count:,} {value}" for value, count in summary[name].items())
         if shown:
             progress.say(name, shown)
+    say_boxes(summary.get("boxes", {}), progress)
     say_facts(summary, files["usable"], progress)
     if resized := summary.get("resized_masks"):
         from tlkit.data.feed.say import resized_text

@@ -238,6 +238,9 @@ def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
     given = row.get("labels", [row["label"]])
     others = [f"{name} {p:.3f}" for name, p in ranked if name not in given]
     score = "" if "labels" in row else f"{row['score']:.3f}"
+    if "box" in row:
+        others = ["box " + " ".join(f"{x:.0f}" for x in row["box"]), *others]
+        top += 1
     return ", ".join(given) or "none", score, ", ".join(others[: top - 1])
 
 
@@ -260,6 +263,9 @@ def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
 def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
     """Return a prediction with a column for each probability or number, those of `named`."""
     flat = {name: x for name, x in row.items() if name not in named}
+    if "box" in flat:
+        box = flat.pop("box") or [None] * 4
+        flat |= dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
     if flat.get("labels") is not None:
         flat["labels"] = "|".join(flat["labels"])
     before = {"probabilities": "p_", "values": ""}

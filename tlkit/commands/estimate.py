@@ -135,7 +135,6 @@ def estimate(
         peak of anonymous memory, of which each image of a batch takes `memory_per_image`; disk
         what the feature cache and the run folder get.
     """
-    task = lookup(prepared.spec.task)
     network = _network(prepared, built)
     below, above = work_of(network, plan.phases[0].freeze)
     whole = Work(below.multiply_adds + above.multiply_adds, below.numbers + above.numbers)
@@ -146,7 +145,7 @@ def estimate(
     views = (plan.views - 1) * images["train"]
     # The scan has just decoded every image once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(images.values()))
-    phases, kept, pooled = [], False, bool(task.solver)
+    phases, kept, pooled = [], False, lookup(prepared.spec.task).pools
     for phase in plan.phases:
         below, above = work_of(network, phase.freeze)
         passes = [factor * machine.seconds(work) for work in (below, above)]

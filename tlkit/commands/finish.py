@@ -71,7 +71,7 @@ def measure_run(
             for result in results
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
-        "val": session.checkpoints.best,
+        "val": session.checkpoints.best | _val_figures(prepared, task, answer),
         "test": _test_metrics(prepared, task, answer, folder, progress) if counts["test"] else None,
         "seconds": {
             "total": 0.0,
@@ -135,11 +135,22 @@ def _pieces(rows: Rows, size: int, count: int) -> Iterator[tuple[np.ndarray]]:
         yield (rows.take(slice(start, start + size)),)
 
 
+def _val_figures(prepared: Prepared, task: Task, answer: Predict) -> dict[str, Any]:
+    """Return what a task tells of the validation part beside loss and metric."""
+    if not task.figures:
+        return {}
+    part = prepared.examples("val", task.encode)
+    measure = partial(measured, task, prepared.split.val, part.targets)
+    found = answer(part, "validation", measure).result()
+    return {name: found[name] for name in task.figures}
+
+
 def _test_metrics(
     prepared: Prepared, task: Task, answer: Predict, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
     test, part = prepared.split.test, prepared.examples("test", task.encode)
-    found = answer(part, "test", partial(measured, task, test, part.targets))
+    shown = {"rendering": prepared.scan.rendering}
+    found = answer(part, "test", partial(measured, task, test, part.targets, **shown))
     folder.write_text("predictions.csv", as_csv(found.rows()))
     metrics = found.result()
     if note := found.draw(folder.path):

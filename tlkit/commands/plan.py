@@ -25,13 +25,12 @@ from tlkit.tasks.registry import lookup, task_of
 
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
     """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
-    spec = prepared.spec
-    task = lookup(spec.task)
+    spec, task = prepared.spec, lookup(prepared.spec.task)
+    if spec.views is None and spec.budget is None and spec.augment != "none":
+        spec = prepared.viewed(task.copies(len(prepared.split.train))).spec
     if not task.solver:  # its phases are fitted
         head = spec.head.model_copy(update={"solver": "fit"})
         spec = spec.model_copy(update={"head": head})
-    if spec.views is None and spec.augment == "auto":
-        spec = spec.model_copy(update={"views": task.copies(len(prepared.split.train))})
     classes = task_of(spec, prepared.source.outputs).classes
     return make_plan(spec, built.layers, len(prepared.split.train), classes, callbacks)
 

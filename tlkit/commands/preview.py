@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tlkit.data.column import select
-from tlkit.data.feed.augment import augmenter
-from tlkit.data.feed.dataset import Prepared
+from tlkit.data.feed.dataset import Prepared, changes_of
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import Draws, batches
 from tlkit.errors import DataError, SpecError
@@ -60,8 +59,8 @@ def draw_preview(
     targets = task.soften(targets) if task.mixes else targets
     how = {"rendering": prepared.scan.rendering, "reading": prepared.reading}
     plain = batches(group, targets, spec.size, len(group), **how)
-    change, mix = augmenter(spec.augment_level, spec.mirror), mixer(spec.mixup, spec.cutmix)
-    drawn = Draws(epochs=range(draws), augment=change, mix=mix)
+    mix = mixer(spec.mixup, spec.cutmix)
+    drawn = Draws(epochs=range(draws), augment=changes_of(spec), mix=mix)
     seen = batches(group, targets, spec.size, len(group), drawn, **how)
     columns = []
     with progress.bar("preview", "drawing", draws + 1) as advance:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -32,22 +32,19 @@ class Column(Protocol):
         """Return the rows with these indices (len(indices), ...), as the loss takes them."""
 
 
+class Geometry(Protocol):
+    """What moves points of images: `feed.augment.Augmenter`."""
+
+    def matrices(self, height: Any, width: Any, size: int, seed: Any) -> tuple[Any, Any]:
+        """Return where points go, two matrices float32 (3, 3): see there."""
+
+
 C = TypeVar("C", bound=Column)
 
 
 def select(column: C, indices: Sequence[int]) -> C:
     """Return the column of the rows with these indices."""
     return column[indices] if isinstance(column, np.ndarray) else column.select(indices)
-
-
-def changed(column: C, change: Callable, seeds: np.ndarray) -> C:
-    """Return the column of targets of images that are changed, each by its own seed.
-
-    Args:
-        change: see `masks.Change`; an array is the same whatever is done to its images.
-        seeds: int32 (n, 2); below 0: as it is.
-    """
-    return column if isinstance(column, np.ndarray) else column.changed(change, seeds)
 
 
 class Remembered:
@@ -87,6 +84,20 @@ class Remembered:
 def remembered(column: Column) -> Column:
     """Return the column with rows that are read once; an array as it is."""
     return column if isinstance(column, np.ndarray) else Remembered(column)
+
+
+def seen_by(column: C, changes: Geometry | None, seeds: np.ndarray, size: int) -> C:
+    """Return the targets of images that are changed by these seeds.
+
+    Args:
+        changes: what changes them; None: none is changed.
+        seeds: int32 (n, 2), below 0: the image stays as it is.
+        size: side of the model's input in pixels.
+    """
+    still = changes is None or (seeds < 0).all()
+    return (
+        column if still or isinstance(column, np.ndarray) else column.seen_by(changes, seeds, size)
+    )
 
 
 def read_by(column: C, reading: LabelReading) -> C:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from tlkit.data.annotations import Annotations
 from tlkit.data.pictures.files import read_file
 from tlkit.data.targets import Label, Targets
 
@@ -64,7 +65,8 @@ class Example:
 
     Attributes:
         id: path relative to the folder that was given, with forward slashes; `array/N` for arrays.
-        label: the class; for other tasks a tuple of labels or of numbers, or a file of its own.
+        label: the class; for other tasks a tuple of labels or of numbers, a file of its own, or
+            what is drawn in the image.
         path: the file, or None for others.
         pixels: uint8 or float32, 0-255, RGB (height, width, 3) or with alpha (..., 4); None for
             others.
@@ -77,7 +79,7 @@ class Example:
     """
 
     id: str
-    label: Label | FileLabel
+    label: Label | FileLabel | Annotations
     path: Path | None = None
     pixels: np.ndarray | None = None
     records: Stored | None = None
@@ -154,5 +156,10 @@ class Source:
 
 def count_labels(examples: Sequence[Any]) -> dict[str, int]:
     """Return how many examples have each class or label; nothing for numbers."""
-    labels = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
-    return dict(sorted(Counter(x for own in labels for x in own if isinstance(x, str)).items()))
+    return dict(sorted(Counter(name for e in examples for name in names_in(e.label)).items()))
+
+
+def names_in(label: Any) -> list[str]:
+    """Return the classes or labels in an example's label; of numbers and files none."""
+    own = getattr(label, "names", label)
+    return [x for x in (own if isinstance(own, tuple) else (own,)) if isinstance(x, str)]

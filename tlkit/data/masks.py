@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -94,13 +95,9 @@ class Masks:
         """Return the same column, read by `reading`."""
         return replace(self, reading=reading)
 
-    def changed(self, change: Change, seeds: np.ndarray) -> Masks:
-        """Return the same column, each mask changed by its own seed; below 0: as it is.
-
-        Args:
-            seeds: int32 (n, 2).
-        """
-        return replace(self, change=change, seeds=seeds)
+    def seen_by(self, changes: Any, seeds: np.ndarray, size: int) -> Masks:
+        """Return the masks of images that are changed by these seeds, see `column.seen_by`."""
+        return replace(self, change=changes.mask, seeds=seeds)
 
     def read(self, index: int) -> np.ndarray:
         """Return the class numbers of a mask, uint8 (height, width, 1) of its image.
@@ -123,14 +120,18 @@ class Masks:
         mask = tf.numpy_function(self.read, [index], tf.uint8, stateful=False)
         return tf.ensure_shape(mask, (None, None, 1))
 
-    def target(self, index: tf.Tensor) -> tf.Tensor:
-        """Return a row of the column, as graph code."""
+    def target(self, index: tf.Tensor, changes: Any, size: int, drawn: tf.Tensor) -> tf.Tensor:
+        """Return a row of the column, as graph code.
+
+        Args:
+            changes: what changes the image by the seed `drawn`, an `Augmenter`; None: the mask is
+                changed as its own row in `seeds` says.
+            size: side of the model's input in pixels.
+        """
+        if changes is not None:
+            return self.encode(changes.mask(self.load(index), size, drawn))
         seed = tf.constant((-1, -1)) if self.seeds is None else tf.constant(self.seeds)[index]
         return _target(self.load(index), seed, self.size, self.encode, self.change)
-
-    def drawn(self, index: tf.Tensor, change: Change, seed: tf.Tensor) -> tf.Tensor:
-        """Return the target of a mask after the change that `seed` draws, as graph code."""
-        return self.encode(change(self.load(index), self.size, seed))
 
 
 def _target(

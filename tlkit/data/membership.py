@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tlkit.data.annotations import Annotations
 from tlkit.data.example import Example, FileLabel
 from tlkit.errors import DataError
 from tlkit.progress import Progress
@@ -51,6 +52,8 @@ def _line(row: Row) -> str:
 def _plain(label: Any) -> Any:
     if isinstance(label, FileLabel):
         return label.digest
+    if isinstance(label, Annotations):
+        return label.plain()
     return list(label) if isinstance(label, tuple) else label
 
 

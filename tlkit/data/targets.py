@@ -177,7 +177,7 @@ class ClassTargets(_NameTargets):
         return self._in_order(name, found)
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
-        _check_known(name, part, {example.label for example in examples}, outputs, "classes")
+        check_known(name, part, {example.label for example in examples}, outputs, "classes")
 
     def names_in(self, label: Label) -> tuple[str, ...]:
         return (label,)
@@ -234,7 +234,7 @@ class LabelsTargets(_NameTargets):
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
         found = {label for example in examples for label in example.label}
-        _check_known(name, part, found, outputs, "labels")
+        check_known(name, part, found, outputs, "labels")
 
     def names_in(self, label: Label) -> tuple[str, ...]:
         return label
@@ -250,7 +250,7 @@ class LabelsTargets(_NameTargets):
         ]
 
 
-def _check_known(name: str, part: str, found: set[str], outputs: Sequence[str], what: str) -> None:
+def check_known(name: str, part: str, found: set[str], outputs: Sequence[str], what: str) -> None:
     unknown = sorted(found - set(outputs))
     if unknown:
         raise DataError(

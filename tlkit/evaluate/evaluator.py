@@ -14,6 +14,10 @@ from tlkit.compute.memory import halving
 from tlkit.data.column import Column
 from tlkit.data.example import Example
 from tlkit.data.feed.examples import Examples
+from tlkit.data.pictures.decode import UNDECODABLE, pixels_as_stored, upright
+from tlkit.data.pictures.header import read_header
+from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
+from tlkit.errors import DataError
 from tlkit.progress import Progress
 from tlkit.tasks.task import Evaluator, Task
 
@@ -49,14 +53,20 @@ def together(answers: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def measured(
-    task: Task, examples: Sequence[Example], targets: Column, answers: Iterator[np.ndarray]
+    task: Task,
+    examples: Sequence[Example],
+    targets: Column,
+    answers: Iterator[np.ndarray],
+    rendering: Rendering = PLAIN,
 ) -> Evaluator:
     """Return the task's evaluator, with all of `examples` taken.
 
     Args:
         targets, answers: of the examples, in order.
+        rendering: how the images are shown where some are drawn.
     """
     found, start = task.evaluator(), 0
+    found.original = partial(original, {e.id: e for e in examples}, rendering)
     for rows in answers:
         stop = start + len(rows)
         own = examples[start:stop]
@@ -64,6 +74,19 @@ def measured(
         found.update(ids, labels, targets[start:stop], rows)
         start = stop
     return found
+
+
+def original(examples: dict[str, Example], rendering: Rendering, id_: str) -> np.ndarray | None:
+    """Return an image as it is decoded, uint8 (height, width, 3), upright; None: it is gone."""
+    example = examples[id_]
+    if example.pixels is not None:
+        return blend_array(example.pixels, rendering).astype(np.uint8)
+    try:
+        content = example.read()
+        stored = pixels_as_stored(content, read_header(content), rendering)
+    except (OSError, DataError, *UNDECODABLE):
+        return None
+    return upright(stored, content)
 
 
 def answered_part(

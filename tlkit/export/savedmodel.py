@@ -45,10 +45,11 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
         Both give, for classification, probabilities float32 (n, classes), label string (n,) and
         score float32 (n,); else what `Task.answer` names: for multi-label also given bool (n,
-        labels), for regression values float32 (n, numbers). For maps of classes (segmentation)
-        also label_map uint8 (n, height, width) of the size of the upright original; of originals
-        of several sizes the largest sides, with `VOID` beyond the others' sizes int32 (n, 2);
-        and class_names string (classes,).
+        labels), for regression values float32 (n, numbers), for localisation also box float32 (n,
+        4), x1, y1, x2, y2 in pixels of the original image, upright. For maps of classes
+        (segmentation) also label_map uint8 (n, height, width) of the size of the upright original;
+        of originals of several sizes the largest sides, with `VOID` beyond the others' sizes int32
+        (n, 2); and class_names string (classes,).
 
     Raises:
         ExportError: Keras runs on another backend than TensorFlow.
@@ -156,10 +157,10 @@ def _answer(
 
     def answer(images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.cast(model(images, training=False), tf.float32)
-        answers = task.answer(raw)
-        if task.answers == "probabilities":
-            answers["label"] = tf.gather(names, tf.argmax(raw, axis=1))
-            answers["score"] = tf.reduce_max(raw, axis=1)
+        answers = task.answer(raw, sizes)
+        if (shares := answers.get("probabilities")) is not None:
+            answers["label"] = tf.gather(names, tf.argmax(shares, axis=1))
+            answers["score"] = tf.reduce_max(shares, axis=1)
         if task.maps:
             answers |= {"label_map": _label_maps(task, raw, sizes), "sizes": sizes}
             answers["class_names"] = tf.identity(names)

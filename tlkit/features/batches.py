@@ -42,6 +42,7 @@ class FeatureBatches:
         self._views, self._images = views, len(targets) // views
         self._rows, self._targets, self._size, self._balance = rows, targets, batch_size, balance
         self._seed, self._epochs = seed, epochs
+        self._count = len(rows) // views
         self._order = functools.lru_cache(2)(self._draw)
 
     def __len__(self) -> int:

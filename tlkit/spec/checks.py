@@ -68,7 +68,7 @@ def _task(spec: Any) -> list[str]:
         parent, _, last = name.rpartition(".")
         part = getattr(spec, parent) if parent else spec
         value = getattr(part, last)
-        if value != type(part).model_fields[last].default:
+        if value != type(part).model_fields[last].get_default(call_default_factory=True):
             shown = f"{value:g}" if isinstance(value, float) else value
             problems.append(f"{name}: {why}. Allowed for {spec.task}: {allowed}. Received: {shown}")
     return problems

@@ -62,14 +62,16 @@ class RunSpec(Part):
     data: PathText | None = option(
         None,
         "A folder of class folders, one with train / validation (val, valid) / test folders, a zip "
-        "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns, "
+        "file of such a folder, a CSV file (.csv, .tsv, .txt) with image and label columns (for "
+        "boxes also x1, y1, x2, y2), a folder or file of Pascal VOC, COCO or YOLO annotations, "
         "tfds:NAME[/config][:split], or example:elpv, example:digits.",
     )
     task: str = option(
         "classification",
         "classification, multilabel or regression: one class an image, any number of labels, or "
         "numbers; the latter two from a CSV file or arrays. segmentation: a class for each pixel, "
-        "from a folder of images beside one of masks; taken by itself where the data have such.",
+        "from a folder of images beside one of masks. localisation: one box an image, and its "
+        "class. These two are taken by themselves where the data have masks or boxes.",
     )
     table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
     class_names: Names = option(
@@ -168,7 +170,8 @@ class RunSpec(Part):
         None,
         "Views of each training image of which frozen features are kept: itself and, above 1, "
         "random changes by augment (auto: light); heads are solved on all of them, fine-tuning "
-        "takes another one in each epoch. Empty: 1, under a budget up to 4 if there is time.",
+        "takes another one in each epoch. Empty: 1, for boxes 5 (1 without augmentation), under a "
+        "budget up to 4 if there is time.",
         unit="1 to 64",
         ge=1,
         le=64,

@@ -56,6 +56,10 @@ TASK_OPTIONS = {
             "rare": ("an image has many classes; none is dropped", "error"),
         },
     ),
+    "localisation": TaskOptions(
+        binary=False,
+        refused={"table.targets": ("a box is in the columns x1, y1, x2 and y2", "left out")},
+    ),
 }
 """Of each task, by its name."""
 

@@ -41,6 +41,7 @@ class LinearTask(Task):
     answers: ClassVar[str] = "probabilities"
     fields: ClassVar[tuple[str, ...]] = ("label", "score", "probabilities")
     keeps_views: ClassVar[bool] = True
+    pools: ClassVar[bool] = True
     drawing: ClassVar[str]
 
     def head(self, features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
@@ -94,7 +95,7 @@ class LinearTask(Task):
         shown = truth if isinstance(truth, str) else "|".join(truth)
         return [*map(csv_cell, (shown, given)), *(f"{p:.6f}" for p in row)]
 
-    def answer(self, outputs: Any) -> dict[str, Any]:
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         return {self.answers: outputs}
 
     def describe(self, target: np.ndarray) -> str:

@@ -139,9 +139,9 @@ class Multilabel(LinearTask):
         """Return which labels are given, bool (n, labels)."""
         return probabilities >= np.array(self.thresholds or 0.5, np.float32)
 
-    def answer(self, outputs: Any) -> dict[str, Any]:
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         given = outputs >= np.array(self.thresholds or 0.5, np.float32)
-        return {**super().answer(outputs), "given": given}
+        return {**super().answer(outputs, sizes), "given": given}
 
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         given, thresholds = self.chosen(outputs), self.thresholds or (0.5,) * len(self.outputs)

@@ -69,9 +69,13 @@ def attach(
     return model
 
 
-def pooled(features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
-    """Return pooled features (batch, n) behind the hidden layers of a head."""
-    x = _pool(features, head.pooling)
+def pooled(features: keras.KerasTensor, head: HeadSpec, name: str = POOLED) -> keras.KerasTensor:
+    """Return pooled features (batch, n) behind the hidden layers of a head.
+
+    Args:
+        name: of the layer that pools last.
+    """
+    x = _pool(features, head.pooling, name)
     for i, units in enumerate(head.hidden, start=1):
         x = _hidden(x, units, head, f"head_hidden_{i}")
     if head.dropout:
@@ -79,20 +83,20 @@ def pooled(features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
     return x
 
 
-def _pool(features: keras.KerasTensor, kind: str) -> keras.KerasTensor:
+def _pool(features: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
     average, highest = keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
     if kind == "avg":
-        return average(name=POOLED)(features)
+        return average(name=name)(features)
     if kind == "max":
-        return highest(name=POOLED)(features)
+        return highest(name=name)(features)
     if kind == "concat":
         both = [average(name="head_average")(features), highest(name="head_maximum")(features)]
-        return keras.layers.Concatenate(name=POOLED)(both)
+        return keras.layers.Concatenate(name=name)(both)
     if features.dtype != "float32":  # the third power of half floats ends at 40
         features = keras.ops.cast(features, "float32")
     raised = keras.ops.power(keras.ops.maximum(features, GEM_FLOOR), GEM_POWER)
     mean = keras.ops.power(average(name="head_average")(raised), 1 / GEM_POWER)
-    return keras.layers.Identity(name=POOLED)(mean)
+    return keras.layers.Identity(name=name)(mean)
 
 
 def _hidden(x: keras.KerasTensor, units: int, head: HeadSpec, name: str) -> keras.KerasTensor:

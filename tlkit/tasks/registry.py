@@ -8,13 +8,15 @@ from tlkit.data.targets import Targets
 from tlkit.errors import SpecError, did_you_mean
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.classification import Classification
+from tlkit.tasks.linear import LinearTask
+from tlkit.tasks.localisation import Localisation
 from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.regression import Regression
 from tlkit.tasks.segmentation import Segmentation
 from tlkit.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Classification, Multilabel, Regression, Segmentation)
+    task.name: task for task in (Classification, Multilabel, Regression, Localisation, Segmentation)
 }
 
 
@@ -39,18 +41,18 @@ def check_task(spec: RunSpec) -> None:
         SpecError: names the first option that it cannot.
     """
     task, options = lookup(spec.task), spec.optimizer
-    plain = task.solver == ""
+    fitted, linear = task.solver == "", issubclass(task, LinearTask)
     asked = {
         "mixup": spec.mixup > 0 and "mixup" not in task.mixes,
         "cutmix": spec.cutmix > 0 and "cutmix" not in task.mixes,
         "views": (spec.views or 1) > 1 and not task.keeps_views,
-        "budget": spec.budget is not None and plain,
+        "budget": spec.budget is not None and fitted,
         "balance": spec.balance != "none" and task.weights is Task.weights,
         "optimizer.label_smoothing": options.label_smoothing > 0
         and task.uninformed_loss is Task.uninformed_loss,
-        "head.solver": spec.head.solver == "lbfgs" and plain,
-        "head.refit": spec.head.refit and plain,
-        "head.hidden": bool(spec.head.hidden) and plain,
+        "head.solver": spec.head.solver == "lbfgs" and fitted,
+        "head.refit": spec.head.refit and not linear,
+        "head.hidden": bool(spec.head.hidden) and not linear,
     }
     wrong = [name for name, is_asked in asked.items() if is_asked]
     if wrong:

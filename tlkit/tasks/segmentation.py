@@ -129,7 +129,7 @@ class Segmentation(Task):
     def flip(self, outputs: Any) -> Any:
         return keras.ops.flip(outputs, axis=2)
 
-    def answer(self, outputs: Any) -> dict[str, Any]:
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         chosen = keras.ops.one_hot(keras.ops.argmax(outputs, axis=-1), len(self.outputs))
         return {self.answers: outputs, "areas": keras.ops.mean(chosen, axis=(1, 2))}
 

@@ -26,6 +26,9 @@ HEAD_INPUT = "head_pool"
 """The first layer of every head. It has no weights, so what the backbone gives is kept at its
 output. (Heads of all tasks so far began with a pooling; models that were saved have the name.)"""
 
+BOX = "head_box"
+"""The layer that answers with a box, where a head has such."""
+
 
 class Evaluator(ABC):
     """Measures answers batch by batch; keeps what the figures need, never all answers by rule."""
@@ -50,6 +53,11 @@ class Evaluator(ABC):
     def rows(self) -> list[list[str]]:
         """Return `predictions.csv`: its columns, then a row for each example."""
 
+    def original(self, id_: str) -> np.ndarray | None:
+        """Return an image that was taken, uint8 (height, width, 3), upright; None: it cannot be
+        had. Who measures puts what reads it in the place of this."""
+        return None
+
     @abstractmethod
     def draw(self, folder: Path) -> str:
         """Draw what a person would look at, as PNG files in `folder`.
@@ -71,8 +79,9 @@ class Task(ABC):
         metric: the metric shown beside the loss while training; `loss`: there is none.
         answers: what the model's output is called in an export.
         fields: keys of `decode`'s result.
-        solver: what kind of convex problem a linear head on pooled features is; empty: the head is
-            none that can be solved, and is fitted (see `linear.LinearTask`).
+        solver: what kind of convex problem the head is; empty: none that can be solved, it is
+            fitted. For the kinds see `solver.solve` (one layer on pooled features:
+            `linear.LinearTask`) and `solver.located` (that and a box from the whole map).
         mixes: which of `mixup` and `cutmix` make sense: targets then are what `soften` returns.
         keeps_views: whether an image that is mirrored, cropped or turned keeps its target, or the
             target goes with it.
@@ -80,6 +89,11 @@ class Task(ABC):
             the backbone's last feature map.
         maps: whether an answer is a map of classes, see `label_map`.
         drawable: whether an answer can be drawn over its image, see `overlay`.
+        roams: whether changed training images are set, smaller, at random places as well, since the
+            place of an object is what is asked for.
+        figures: keys of `Evaluator.result` that `metrics.json` has of the validation part too,
+            beside loss and metric.
+        pools: whether the head begins with a pooling, so that what is kept for it is small.
     """
 
     outputs: tuple[str, ...]
@@ -95,11 +109,19 @@ class Task(ABC):
     strides: ClassVar[tuple[int, ...]] = ()
     maps: ClassVar[bool] = False
     drawable: ClassVar[bool] = False
+    roams: ClassVar[bool] = False
+    figures: ClassVar[tuple[str, ...]] = ()
+    pools: ClassVar[bool] = False
 
     @property
     def classes(self) -> int:
         """How many classes there are of which an image is of exactly one; 0: it is no such task."""
         return 0
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the last axis of the model's output has."""
+        return len(self.outputs)
 
     @classmethod
     def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Task:
@@ -195,9 +217,14 @@ class Task(ABC):
         return outputs
 
     @abstractmethod
-    def answer(self, outputs: Any) -> dict[str, Any]:
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         """Return what an export gives, by name, of the model's outputs (n, ...): numbers alone, in
-        `keras.ops`. `outputs` itself is there as `answers`."""
+        `keras.ops`. `outputs` itself is there as `answers`; where there are `probabilities` (n,
+        outputs), the export adds the name and the score of the largest.
+
+        Args:
+            sizes: int32 (n, 2), height and width of the original images in pixels, upright.
+        """
 
     @abstractmethod
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:

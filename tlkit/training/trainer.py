@@ -14,11 +14,10 @@ from tlkit.features.rows import Rows
 from tlkit.planning.freezing import apply_plan
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.runfolder.state import PhaseResult
-from tlkit.solver.l2_selection import selection_of, solve_head
-from tlkit.tasks.pooled import PREDICTIONS
 from tlkit.training.fitting import Fitting
 from tlkit.training.session import Session
 from tlkit.training.smoothing import smoothed
+from tlkit.training.solving import solved_head
 
 
 class Trainer:
@@ -116,13 +115,10 @@ class Trainer:
     def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> None:
         session = self.session
         start = time.monotonic()
-        dense = session.model.get_layer(PREDICTIONS)
-        own, other, task = session.train, session.val, session.task
-        how = selection_of(session.spec, task, own, other, refit)
-        chosen = solve_head(train, own.targets, val, other.targets, task, how)
-        solution, kept = chosen.solution, chosen.delivered
-        session.progress.say(phase.name, chosen.reason)
-        dense.set_weights([kept.kernel, kept.bias])
+        solution = solved_head(session, train, val, refit)
+        session.progress.say(phase.name, solution.reason)
+        for name, weights in solution.weights.items():
+            session.model.get_layer(name).set_weights(weights)
         metric = session.task.metric
         for i, step in enumerate(solution.path, start=1):
             values = {"l2": step.l2, "loss": step.loss, metric: step.metric}
@@ -131,6 +127,5 @@ class Trainer:
             seconds = f"{time.monotonic() - start:.3f}" if i == len(solution.path) else ""
             row |= {"phase": phase.name, "epoch": i, "seconds": seconds}
             session.folder.append_log(metric, row)
-        # Of a refit these are the figures from before: it has seen the validation part.
         best = next(step for step in solution.path if step.l2 == solution.l2)
         session.checkpoints.offer(best.val_loss, best.val_metric)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.data.column import changed, read_by, select
+from tlkit.data.column import read_by, seen_by, select
 from tlkit.data.example import Example, Source, count_labels
-from tlkit.data.feed.augment import augmenter
+from tlkit.data.feed.augment import Augmenter, augmenter
 from tlkit.data.feed.examples import Batches, Encode, Examples, TargetEncoder
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import Draws, batches, seed_of
@@ -22,6 +22,7 @@ from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.membership import Members, members
 from tlkit.data.pictures.rendering import rendering_of
 from tlkit.data.readers.open import open_source
+from tlkit.data.scan.box_frames import say_boxes
 from tlkit.data.scan.pixel_facts import say_pixels
 from tlkit.data.scan.reading import Reading
 from tlkit.data.scan.scan import Scan, scan
@@ -30,7 +31,10 @@ from tlkit.data.split import Split, split
 from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec.run import ARRAYS, RunSpec
-from tlkit.tasks.registry import targets_of
+from tlkit.tasks.registry import lookup, targets_of
+
+STAYS = (-1, -1)
+"""In the place of a seed: the image is shown as it is."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,19 @@ class Prepared:
         """Return images with the number of the view that is asked of each, 0 as it is."""
         spec = self.spec
         targets = read_by(encode([example.label for example, _ in seen]), self.reading)
+        roaming = "-roaming" if lookup(spec.task).roams else ""
+        how = f"{spec.augment_level}{'' if spec.mirror else '-same-side'}{roaming}"
         digests = [
-            f"{digest}-{spec.augment_level}{'' if spec.mirror else '-same-side'}-{spec.seed}-{view}"
-            if view
-            else digest
+            f"{digest}-{how}-{spec.seed}-{view}" if view else digest
             for digest, view in ((self.scan.variant(e.id), view) for e, view in seen)
         ]
 
+        viewed = any(view for _, view in seen)
+        changes = changes_of(spec) if viewed else None
         pairs = zip(digests, seen, strict=True)
-        seeds = [seed_of(digest) if view else (-1, -1) for digest, (_, view) in pairs]
+        seeds = [seed_of(digest) if view else STAYS for digest, (_, view) in pairs]
         seeds = np.array(seeds, np.int32).reshape(-1, 2)
-        change = augmenter(spec.augment_level, spec.mirror) if (seeds >= 0).any() else None
-        if change:
-            targets = changed(targets, change.mask, seeds)
+        targets = seen_by(targets, changes, seeds, spec.size)
 
         def images(chosen: Sequence[int]) -> Batches:
             own = seeds[list(chosen)]
@@ -97,7 +101,7 @@ class Prepared:
                 select(targets, list(chosen)),
                 spec.size,
                 spec.batch_size,
-                Draws(augment=change if moved else None, seeds=own if moved else None),
+                Draws(augment=changes if moved else None, seeds=own if moved else None),
                 rendering=self.scan.rendering,
                 reading=self.reading,
             )
@@ -118,7 +122,7 @@ class Prepared:
         def stream(augment: bool, epochs: range = range(1)) -> Batches:
             targets, change, mix = plain.targets, None, None
             if augment:
-                change = augmenter(spec.augment_level, spec.mirror)
+                change = changes_of(spec)
                 mix = mixer(spec.mixup, spec.cutmix)
             return batches(
                 group,
@@ -165,6 +169,11 @@ class Prepared:
         }
 
 
+def changes_of(spec: RunSpec) -> Augmenter | None:
+    """Return what changes training images at random; None: nothing does."""
+    return augmenter(spec.augment_level, spec.mirror, lookup(spec.task).roams)
+
+
 def load_dataset(
     spec: RunSpec,
     arrays: dict[str, Any],
@@ -188,7 +197,8 @@ def load_dataset(
     listed(_with_full_paths(spec), source)
     examples = [example for part in source.parts.values() for example in part]
     asked, deciding = rendering_of(spec), source.parts["train"]
-    found = scan(examples, progress, spec.strict, spec.near_duplicates, asked, deciding)
+    near, size = spec.near_duplicates, spec.size
+    found = scan(examples, progress, spec.strict, near, asked, deciding, size)
     spec = spec.model_copy(update={"bits": found.rendering.bits})
     source = replace(source, parts={p: found.hashed(own) for p, own in source.parts.items()})
     shares = {
@@ -201,6 +211,7 @@ def load_dataset(
     source = _with_split(source, parts)
     say_data(spec, source, found, parts, progress)
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
+    say_boxes(found.annotations.report, progress)
     say_pixels(found, asked, progress)
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)

@@ -19,7 +19,6 @@ from tlkit.data.column import Column
 from tlkit.data.example import Example
 from tlkit.data.feed.augment import Augmenter
 from tlkit.data.feed.mix import Mixer
-from tlkit.data.masks import Masks
 from tlkit.data.pictures.decode import decode, resize, traced_decode_and_resize
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 from tlkit.data.scan.reading import Reading
@@ -78,8 +77,9 @@ def batches(
     the bytes to keep ready and to bring to a device. Networks scale them, there.
 
     Args:
-        targets: a row for each example, as a task encodes it; masks go through what augmentation
-            does to the geometry of their images, by the same seeds where there are some.
+        targets: a row for each example, as a task encodes it; masks and boxes go through what
+            augmentation does to the geometry of their images, by the same seeds where there are
+            some.
         rendering: how transparency and 16-bit samples are shown.
         reading: reads the files and holds them against their scan; None: they are read unchecked.
             Arrays lie in this process's memory and are taken as they are.
@@ -91,8 +91,8 @@ def batches(
             return Pass(row, len(examples), batch_size)
     augment, seeds, mix, balance = draws.augment, draws.seeds, draws.mix, draws.balance
     drawn = (augment and seeds is None) or mix
-    masks = targets if isinstance(targets, Masks) else None
-    rows = [] if masks else [tf.constant(targets)]
+    placed = None if isinstance(targets, np.ndarray) else targets
+    rows = [] if placed is not None else [tf.constant(targets)]
     if balance.weights is not None:
         rows.append(tf.constant(balance.weights))
     load, load_resized = _loaders(examples, size, rendering, reading or Reading({}))
@@ -107,10 +107,8 @@ def batches(
         else:
             image = augment(load(i), size, seed) if augment else load_resized(i)
         own = tuple(row[i] for row in rows)
-        if masks:
-            drawn_anew = augment and seeds is None
-            target = masks.drawn(i, augment.mask, seed) if drawn_anew else masks.target(i)
-            own = (target, *own)
+        if placed is not None:  # kept views have their targets in `targets`
+            own = (placed.target(i, augment if seeds is None else None, size, seed), *own)
         if mix:
             return (image, *own, seed)
         return (_rounded(image) if drawn else image, *own)

@@ -39,14 +39,6 @@ from tlkit.data.pictures.header import (
 )
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 
-# What counts as an image when a folder is listed. Those that no decoder here takes are listed
-# too: they have to be named as left out rather than be overlooked.
-EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
-    *(".tif", ".tiff", ".tga", ".ico", ".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".psd", ".mpo"),
-    *(".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif", ".svg", ".dng", ".cr2", ".nef"),
-)
-
 _EXIF = re.compile(rb"exif", re.IGNORECASE)
 """In the sign of EXIF in each format that may hold it: `Exif` in JPEG, `eXIf` in PNG, `EXIF`."""
 
@@ -133,14 +125,18 @@ def decode_and_resize(encoded: tf.Tensor, size: int, rendering: Rendering = PLAI
 def decode_sized(
     encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return what `decode_and_resize` does; height and width of the upright image int32 (2,)."""
+    """Return what `decode_and_resize` does; height and width of the upright image int32 (2,).
+
+    Raises: as `decode`.
+    """
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
         pixels, turned = _pixels(encoded, rendering), orientation(encoded)
         image = exif.apply_orientation(resize(pixels, size), turned)
-        shape = tf.shape(pixels)[:2]
-        shape = tf.where(turned >= 5, shape[::-1], shape)
-    return tf.ensure_shape(image, (size, size, 3)), shape
+        height, width, _ = tf.unstack(tf.shape(pixels))
+        lying = turned >= 5  # a quarter turn
+        sides = tf.stack([tf.where(lying, width, height), tf.where(lying, height, width)])
+    return tf.ensure_shape(image, (size, size, 3)), tf.ensure_shape(sides, (2,))
 
 
 @functools.cache
@@ -207,7 +203,7 @@ def upright_size(encoded: bytes, header: Header) -> tuple[int, int]:
 
 
 def orientation_of(encoded: bytes) -> int:
-    """Return the EXIF orientation by which `decode` turns an image, 1 to 8."""
+    """Return the EXIF orientation of a file, 1 to 8; may be called from several threads."""
     if not _EXIF.search(encoded):  # nearly all: the graph takes a second to trace
         return 1
     with tf.device("/CPU:0"):

@@ -11,6 +11,13 @@ from typing import Any
 
 from tlkit.data.pictures.limits import MAX_PIXELS
 
+# What counts as an image when a folder is listed. Those that no decoder here takes are listed
+# too: they have to be named as left out rather than be overlooked.
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
+    *(".tif", ".tiff", ".tga", ".ico", ".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".psd", ".mpo"),
+    *(".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif", ".svg", ".dng", ".cr2", ".nef"),
+)
 MAX_BYTES = 4 * MAX_PIXELS + 2**20
 """Largest file that is read: the most pixels allowed, uncompressed at 32 bits (BMP), and a header.
 A sparse file of a terabyte takes no room on a disk, but would take it in memory."""

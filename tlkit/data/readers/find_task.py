@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tlkit.data.box_targets import CORNERS
+from tlkit.data.readers.annotated import form_of_annotations
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
+from tlkit.data.readers.open import form_of
+from tlkit.data.readers.rows import read_rows
+from tlkit.errors import DataError
+from tlkit.spec.tables import TableSpec
 
 DEEPEST = 5
 """Folders around the data that are gone into."""
@@ -15,29 +21,57 @@ MASK_ENDINGS = (".png", ".gif", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp
 
 
 def with_task(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a spec with the task of its data, where none is given."""
-    found = None if "task" in fields else find_task(fields.get("data"))
+    """Return the fields of a spec, nested as in YAML, with the task of its data.
+
+    One that was asked for stays. The reader says what was found, and how to ask for another.
+    """
+    found = None if "task" in fields else find_task(fields.get("data"), fields.get("table"))
     return {**fields, "task": found} if found else fields
 
 
-def find_task(data: Any) -> str | None:
+def find_task(data: Any, table: Any = None) -> str | None:
     """Return the task that data are for; None: they say nothing of it.
 
-    A folder of masks beside one of images, in it or in its training part, is `segmentation`.
+    A folder of masks beside one of images, in it or in its training part, is `segmentation`;
+    annotations with boxes, or a table with their corners, are `localisation`.
+
+    Args:
+        table: how a table is read, fields of `TableSpec`.
     """
-    if not isinstance(data, str | Path) or not os.path.isdir(data):
+    if not isinstance(data, str | Path):
         return None
-    folder = os.fspath(data)
+    form, data = form_of(data), os.fspath(data)
+    if form == "table":
+        return "localisation" if _has_corners(data, table) else None
+    if form == "annotations":
+        return "localisation"
+    if form != "folder" or not os.path.isdir(data):
+        return None
+    if _has_masks(data):
+        return "segmentation"
+    return "localisation" if form_of_annotations(Path(data)) else None
+
+
+def _has_corners(data: str, table: Any) -> bool:
+    try:
+        asked = TableSpec.model_validate(table or {})
+        rows = read_rows(Path(data), asked, [asked.image, *CORNERS], lambda text: False, [])
+    except (DataError, ValueError):  # said where the data is read
+        return False
+    return not asked.targets and set(CORNERS) <= set(rows.header)
+
+
+def _has_masks(folder: str) -> bool:
     for _ in range(DEEPEST):
         names = _folders(folder)
         if any(map(says_images, names)) and any(_holds_masks(folder, name) for name in names):
-            return "segmentation"
+            return True
         trains = [name for name, part in parts_of(names).items() if part == "train"]
         inner = trains or names
         if len(inner) != 1:
-            return None
+            return False
         folder = os.path.join(folder, inner[0])
-    return None
+    return False
 
 
 def _folders(folder: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tlkit.data.pictures.decode import EXTENSIONS
+from tlkit.data.pictures.files import EXTENSIONS
 from tlkit.errors import DataError, printable
 
 SAMPLE = 200

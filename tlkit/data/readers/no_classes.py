@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tlkit.data.pictures.decode import EXTENSIONS
+from tlkit.data.pictures.files import EXTENSIONS
 from tlkit.data.readers.tree import Tree, count_others, counted
 from tlkit.errors import DataError, printable
 

@@ -22,9 +22,13 @@ from tlkit.errors import DataError
 UNKNOWN = {"nan", "n/a", "#n/a", "na", "null", "?", "-", "<na>"}
 """What tables have in the place of a label that is missing, in lower case."""
 
+ANNOTATIONS = (".json", ".yaml", ".yml")
+"""Endings of files that name images and what is drawn in them: COCO JSON, YOLO's data.yaml."""
+
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
-    "file (.csv, .tsv, .txt) with image and label columns; a zip file of such a folder; a folder "
+    "file (.csv, .tsv, .txt) with image and label columns; a folder with boxes (Pascal VOC, "
+    "COCO, YOLO); a zip file of such a folder; a folder "
     "made by tlkit data prepare; tfds:NAME"
 )
 
@@ -143,6 +147,8 @@ def form_of(data: Any) -> str:
         return "arrays"
     if is_table(data):
         return "table"
+    if Path(data).suffix in ANNOTATIONS and os.path.isfile(data):
+        return "annotations"
     return "dataset" if is_dataset(Path(data)) else "folder"
 
 
@@ -218,6 +224,25 @@ def _folder(data: str | Path, targets: Targets) -> Listing:
     return _classes(printable(Path(data).resolve().name), Path(data))
 
 
+def _annotated(data: str | Path, targets: Targets) -> Listing:
+    from tlkit.data.readers.annotated import form_of_annotations
+    from tlkit.data.readers.coco import read_coco
+    from tlkit.data.readers.voc import read_voc
+    from tlkit.data.readers.yolo import read_yolo
+
+    path = Path(data)
+    if path.is_file():
+        return (read_coco if path.suffix == ".json" else read_yolo)(path, targets)
+    check_folder(path)
+    form = form_of_annotations(path)
+    if form is None:
+        raise DataError(
+            f"data {path}: holds no annotations with boxes. Allowed: Pascal VOC XML, COCO JSON or "
+            "YOLO text beside its images, or a CSV file with image, label, x1, y1, x2, y2"
+        )
+    return {"voc": read_voc, "coco": read_coco, "yolo": read_yolo}[form](path, targets)
+
+
 def _arrays(data: Any, targets: Targets) -> Listing:
     from tlkit.data.readers.arrays import array_listing
 
@@ -263,6 +288,9 @@ READERS: dict[tuple[str, str], Callable[[Any, Targets], Listing]] = {
     ("folder", "vector"): _folder,
     ("arrays", "vector"): _arrays,
     ("folder", "masks"): _mask_folders,
+    ("table", "boxes"): _table,
+    ("folder", "boxes"): _annotated,
+    ("annotations", "boxes"): _annotated,
 }
 """What lists data, by its form and the family of tasks (`Targets.family`)."""
 

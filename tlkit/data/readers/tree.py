@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tlkit.data.pictures.decode import EXTENSIONS
+from tlkit.data.pictures.files import EXTENSIONS
 from tlkit.data.pictures.header import MAGIC, MAGIC_LENGTH, match
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable

@@ -35,7 +35,10 @@ TILES_PER_KIND = 24
 
 _LINE, _GAP, _CAPTION = 14, 6, 3  # height of a line of text, space between tiles, lines of text
 _STEP = (TILE + _GAP, TILE + _CAPTION * _LINE + _GAP)
-_INK, _PALE = "black", (225, 225, 225)
+_INK, _PALE, _BOX = "black", (225, 225, 225), (255, 60, 0)
+
+BOXES = "images with their boxes, to compare"
+"""Heading of images that are no suspects: whether boxes are read right, an eye sees at once."""
 
 Tile = tuple[str, str, bool]
 """Id, what is said below it, and whether the image is to be shown."""
@@ -68,7 +71,8 @@ def write_sheet(
         pen.text((_GAP, y), heading, _INK, font)
         for i, (id_, text, whole) in enumerate(tiles):
             at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
-            image = _thumbnail(by_id[id_], rendering, coding) if whole else None
+            boxed = heading.startswith(BOXES)
+            image = _thumbnail(by_id[id_], rendering, coding, boxed) if whole else None
             _draw_tile(sheet, at, image, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
     made = PngInfo()
@@ -122,6 +126,9 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
             [(id_, "", True) for id_ in small["smallest"]],
         ),
     ]
+    if boxes := summary.get("boxes"):
+        tiles = [(id_, "", True) for id_ in boxes["drawn"]]
+        kinds.append((BOXES, boxes["images"], tiles))
     return [(f"{name}: {count:,}", tiles[:TILES_PER_KIND]) for name, count, tiles in kinds if tiles]
 
 
@@ -145,9 +152,15 @@ def _height(tiles: int) -> int:
     return _LINE + 2 * _GAP + -(-tiles // COLUMNS) * _STEP[1]
 
 
-def _thumbnail(example: Example, rendering: Rendering, coding: Coding | None) -> Image.Image | None:
-    """Return an image as training sees it, small enough for its tile, its mask over it where there
-    is one; None if it has changed."""
+def _thumbnail(
+    example: Example, rendering: Rendering, coding: Coding | None, boxed: bool
+) -> Image.Image | None:
+    """Return an image as training sees it, small enough for its tile; None if it has changed.
+
+    Args:
+        coding: how masks are read; where there is a mask, it is drawn over the image.
+        boxed: whether its boxes are drawn on it.
+    """
     try:
         if example.pixels is not None:
             pixels = blend_array(example.pixels, rendering).astype("uint8")
@@ -158,7 +171,12 @@ def _thumbnail(example: Example, rendering: Rendering, coding: Coding | None) ->
     except (OSError, DataError, *UNDECODABLE):
         return None
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    width = image.width
     image.thumbnail((TILE, TILE))
+    if boxed:
+        for box in example.label.boxes:
+            corners = [x * image.width / width for x in box.corners]
+            ImageDraw.Draw(image).rectangle(corners, outline=_BOX, width=2)
     return image
 
 

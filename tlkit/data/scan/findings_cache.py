@@ -32,7 +32,7 @@ from tlkit.data.pictures.gif_bmp_webp import MAX_PIXELS
 from tlkit.data.scan.inspect import Finding
 from tlkit.places import cache_folder
 
-FORMAT = 3
+FORMAT = 4
 """Number of this layout; raised when files written before could be misread."""
 
 MADE_BY = [FORMAT, tf.__version__, PIL.__version__, MAX_PIXELS, MAX_BYTES]

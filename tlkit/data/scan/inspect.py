@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.data.example import Example, Facts, content_digest
-from tlkit.data.pictures.decode import UNDECODABLE, pixels_as_stored, samples, upright
+from tlkit.data.pictures.decode import (
+    UNDECODABLE,
+    orientation_of,
+    pixels_as_stored,
+    samples,
+    upright,
+)
 from tlkit.data.pictures.header import Header, damaged, read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array, smallest_bits
 from tlkit.data.scan.near_duplicates import perceptual_hash
@@ -34,6 +40,7 @@ class Finding(NamedTuple):
         format: one of `header.FORMATS`; None for an array, and where it is none of them.
         mode: one of `header.MODES`, or None where it is not known.
         width, height: in pixels, as stored; 0 where they are not known.
+        orientation: of EXIF, 1 to 8; 1: it is shown as stored.
         several: whether the file holds an animation, of which the first frame counts.
         bytes: size of the content.
         near: `near.perceptual_hash` of it; None if it was not asked for.
@@ -58,6 +65,7 @@ class Finding(NamedTuple):
     flat: bool = False
     alpha: str | None = None
     bits: int | None = None
+    orientation: int = 1
 
     @property
     def facts(self) -> Facts | None:
@@ -107,7 +115,8 @@ def look(example: Example, near: bool = False, rendering: Rendering = PLAIN) -> 
             seen = _look_at_pixels(content, header, near, rendering)
         except UNDECODABLE:
             return Finding("", damaged(content, header.format), *facts, len(content))
-    return Finding(content_digest(content), None, *facts, len(content), *seen)
+    turned = orientation_of(content)
+    return Finding(content_digest(content), None, *facts, len(content), *seen, turned)
 
 
 def _look_at_array(example: Example, rendering: Rendering) -> Finding:

@@ -16,6 +16,7 @@ from tlkit.compute.cores import CORES
 from tlkit.data.example import Example, FileLabel
 from tlkit.data.pictures.decode import orientation_of
 from tlkit.data.pictures.rendering import PLAIN, Rendering, smallest_bits
+from tlkit.data.scan.box_frames import Fitted, fit_boxes
 from tlkit.data.scan.findings_cache import Verdicts, state_of
 from tlkit.data.scan.inspect import Finding, look
 from tlkit.data.scan.mask_fit import fitted
@@ -41,6 +42,7 @@ class Scan:
         rendering: how images are shown; its bits are decided.
         labels: of each usable example the label with its content hash, by id, where that is a file.
         resized: ids of those whose mask is of another size than the image, of the same aspect.
+        annotations: what is drawn in each usable example, in the frame of its upright image.
         kept: the file in which findings are kept for the next scan.
     """
 
@@ -51,6 +53,7 @@ class Scan:
     kept: Path | None = None
     labels: dict[str, FileLabel] = field(default_factory=dict)
     resized: tuple[str, ...] = ()
+    annotations: Fitted = field(default_factory=Fitted)
 
     @cached_property
     def reading(self) -> Reading:
@@ -58,8 +61,10 @@ class Scan:
         return Reading(self.digests, self.kept)
 
     def hashed(self, examples: Iterable[Example]) -> list[Example]:
-        """Return examples whose labels, where they are files, have their content hashes."""
-        return [replace(e, label=self.labels[e.id]) if e.id in self.labels else e for e in examples]
+        """Return examples whose labels are known by the scan: those that are files have their
+        content hashes, annotations are in the frame of the upright image."""
+        known = {**self.annotations.labels, **self.labels}
+        return [replace(e, label=known[e.id]) if e.id in known else e for e in examples]
 
     def variant(self, id_: str) -> str:
         """Return the hash of a usable example's pixels as they are shown: see `Finding`."""
@@ -80,6 +85,7 @@ def scan(
     near: bool = False,
     rendering: Rendering = PLAIN,
     telling: Collection[Example] | None = None,
+    size: int | None = None,
 ) -> Scan:
     """Look at every example, in parallel; files that an earlier scan knows are not read again.
 
@@ -92,6 +98,7 @@ def scan(
         rendering: how images are shown. Without bits these are the fewest that hold the largest
             16-bit sample of `telling`.
         telling: those of `examples` that decide on bits; None, or none of 16 bits: all.
+        size: side of the model's input in pixels, against which boxes are held; None: none.
 
     Raises:
         DataError: `strict` is set and some cannot be decoded; names the first five.
@@ -112,13 +119,15 @@ def scan(
         again = [e for e in examples if not findings[e.id].holds_for(rendering)]
         findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
     labels, problems, resized = _look_at_labels(examples, findings, kept)
+    annotations = fit_boxes(examples, findings, size)
+    problems |= annotations.problems
     left_out |= {id_: problem for id_, problem in problems.items() if id_ in digests}
     digests = {id_: digest for id_, digest in digests.items() if id_ not in problems}
     if left_out and strict:
         shown = "; ".join(f"{id_}: {reason}" for id_, reason in list(left_out.items())[:5])
         more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         raise DataError(f"{len(left_out)} files cannot be used (--strict): {shown}{more}")
-    return Scan(digests, left_out, findings, rendering, kept.path, labels, resized)
+    return Scan(digests, left_out, findings, rendering, kept.path, labels, resized, annotations)
 
 
 def _look_at_labels(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from tlkit.data.example import Example, count_labels
+from tlkit.data.example import Example, count_labels, names_in
 from tlkit.data.groups import groups_json
-from tlkit.data.pictures.decode import EXTENSIONS
+from tlkit.data.pictures.files import EXTENSIONS
 from tlkit.data.pictures.header import MODES
 from tlkit.data.pictures.rendering import UNDECIDED, Rendering
 from tlkit.data.readers.open import open_source
@@ -53,6 +53,7 @@ def summarise(
         name says and the one it has; `several`: ids of animations; `small`: images with a side
         below `size`, how many and the smallest;
         those of `pixel_facts`;
+        `boxes`, where there are such: see `box_frames.Fitted`;
         `imbalance`: largest and smallest class, their ratio, and a hint from `IMBALANCE` on.
     """
     examples = [e for part in parts.values() for e in part]
@@ -82,6 +83,8 @@ def summarise(
         **pixel_facts(found),
         "imbalance": imbalance(count_labels(usable)),
     }
+    if found.annotations.report:
+        summary["boxes"] = found.annotations.report
     if any(look.near is not None for look in looks.values()):
         summary["near_duplicates"] = near_duplicates(parts, found)
     return summary
@@ -90,10 +93,8 @@ def summarise(
 def _per_class(usable: Sequence[Example], looks: dict[str, Any]) -> dict[str, Any]:
     members = defaultdict(list)
     for example in usable:
-        labels = example.label if isinstance(example.label, tuple) else (example.label,)
-        for label in labels:
-            if isinstance(label, str):
-                members[label].append(looks[example.id])
+        for name in names_in(example.label):
+            members[name].append(looks[example.id])
     return {
         label: {
             "usable": len(own),
@@ -205,7 +206,7 @@ def scan_source(
     """
     source = open_source(data, targets=targets, group=group)
     examples = [e for part in source.parts.values() for e in part]
-    found = scan(examples, progress, False, True, rendering, source.parts["train"])
+    found = scan(examples, progress, False, True, rendering, source.parts["train"], size)
     parts = {part: found.hashed(own) for part, own in source.parts.items()}
     groups = groups_json(source.parts, found.digests, source.grouping)
     about = {"source": printable(data), "notes": list(source.notes), "groups": groups}

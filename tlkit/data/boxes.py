@@ -1,0 +1,94 @@
+"""One box and its class for each image, as a target column: boxes move with their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tlkit.data.column import Geometry, LabelReading
+
+ABSENT = -1.0
+"""Corner of a box that an image no longer shows once it has been changed."""
+
+LEAST_SHOWN = 0.2
+"""Share of its area below which a box that has left a changed image in part counts as no longer
+shown: of less one could not tell where the object is. A choice, not measured."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A column of boxes.
+
+    Attributes:
+        rows: float32 (n, 5): number of the class, and x1, y1, x2, y2 as fractions of the width and
+            height of what the model sees; `ABSENT` where it does not see the object.
+        sizes: int32 (n, 2), height and width of each image in pixels.
+    """
+
+    rows: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: Sequence[int] | np.ndarray | slice) -> np.ndarray:
+        return self.rows[indices]
+
+    def select(self, indices: Sequence[int]) -> Boxes:
+        """Return the column of the rows with these indices."""
+        return Boxes(self.rows[indices], self.sizes[indices])
+
+    def read_by(self, reading: LabelReading) -> Boxes:
+        """Return the column itself: its labels are in no files of their own."""
+        return self
+
+    def seen_by(self, changes: Geometry, seeds: np.ndarray, size: int) -> Boxes:
+        """Return the boxes of images that are changed by these seeds, see `column.seen_by`."""
+        moved = tf.function(
+            lambda row, sides, seed: _moved(row, sides, changes, size, seed),
+            [tf.TensorSpec(5), tf.TensorSpec(2, tf.int32), tf.TensorSpec(2, tf.int32)],
+            autograph=False,
+        )
+        rows = self.rows.copy()
+        with tf.device("/CPU:0"):
+            for i in np.flatnonzero(seeds[:, 0] >= 0):
+                rows[i] = moved(rows[i], self.sizes[i], seeds[i]).numpy()
+        return replace(self, rows=rows)
+
+    def target(self, index: tf.Tensor, changes: Any, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return a row, in graph code, of an image that is changed by `seed`.
+
+        Args:
+            changes: what changes it, an `Augmenter`; None: nothing does.
+            size: side of the model's input in pixels.
+        """
+        row = tf.constant(self.rows)[index]
+        if changes is None:
+            return row
+        return _moved(row, tf.constant(self.sizes)[index], changes, size, seed)
+
+
+def _moved(
+    row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return a row after what `changes` does: the box around the moved corners, as far as seen."""
+    first, second = changes.matrices(sides[0], sides[1], size, seed)
+    box, share = _carried(row[1:], first)
+    box, rest = _carried(box, second)
+    shown = (share * rest >= LEAST_SHOWN) & (row[1] >= 0)
+    return tf.concat([row[:1], tf.where(shown, box, tf.fill((4,), ABSENT))], axis=0)
+
+
+def _carried(box: tf.Tensor, matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the box (4,) around the moved corners of one, cut to 0 to 1, and the share left."""
+    x1, y1, x2, y2 = tf.unstack(box)
+    corners = tf.stack([[x1, x2, x1, x2], [y1, y1, y2, y2], [1.0, 1.0, 1.0, 1.0]])
+    moved = tf.matmul(matrix, corners)[:2]
+    low, high = tf.reduce_min(moved, axis=1), tf.reduce_max(moved, axis=1)
+    cut_low, cut_high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
+    share = tf.math.divide_no_nan(tf.reduce_prod(cut_high - cut_low), tf.reduce_prod(high - low))
+    return tf.concat([cut_low, cut_high], axis=0), share

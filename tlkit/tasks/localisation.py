@@ -1,0 +1,198 @@
+"""Localisation: the class of the one object in an image, and the box around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from tlkit.data.annotations import Annotations
+from tlkit.data.balance import inverse_frequency
+from tlkit.data.box_targets import BoxTargets
+from tlkit.data.boxes import Boxes
+from tlkit.spec.parts import HeadSpec
+from tlkit.tasks.box_drawing import draw_box
+from tlkit.tasks.box_evaluator import LocatedObjects
+from tlkit.tasks.box_loss import Located, localisation_score
+from tlkit.tasks.box_metrics import centred, inside, localisation_headline
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.linear import shortened
+from tlkit.tasks.pooled import PREDICTIONS, pooled, weights_of
+from tlkit.tasks.task import BOX, HEAD_INPUT, Evaluator, Task
+
+SURE = 20.0
+"""Bias of the sigmoid that answers where there is one class alone: it is that."""
+
+
+@dataclass(frozen=True)
+class Localisation(Task):
+    """Outputs are rows (n, classes + 4): probabilities of the classes, then cx, cy, log w, log h of
+    the box, as fractions of what the model sees.
+
+    The network answers in standard deviations from the mean of the training boxes; a layer behind
+    it turns that back, inside the graph.
+
+    Attributes:
+        mean, scale: of cx, cy, log w, log h of the training boxes.
+    """
+
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    name: ClassVar[str] = "localisation"
+    labels: ClassVar[type] = BoxTargets
+    metric: ClassVar[str] = "localisation_score"
+    solver: ClassVar[str] = "located"
+    answers: ClassVar[str] = "outputs"
+    fields: ClassVar[tuple[str, ...]] = ("label", "score", "box", "probabilities")
+    figures: ClassVar[tuple[str, ...]] = ("accuracy", "mean_iou", "localisation_accuracy")
+    keeps_views: ClassVar[bool] = True
+    roams: ClassVar[bool] = True
+    drawable: ClassVar[bool] = True
+
+    @property
+    def classes(self) -> int:
+        return len(self.outputs)
+
+    @property
+    def numbers(self) -> int:
+        return len(self.outputs) + 4
+
+    @property
+    def classifier(self) -> Classification:
+        """The part of this task that names the class."""
+        return Classification(self.outputs)
+
+    @classmethod
+    def copies(cls, examples: int) -> int:
+        """Return five: where objects are is learnt by heart of plain images alone.
+
+        Measured with MobileNetV2, solved on 503 images of three classes and four light views of
+        each, seed 0, mean IoU on test images and on copies set smaller at random places: 0.878 and
+        0.549 with views that are cropped alone, 0.849 and 0.775 with such that roam.
+        """
+        return 5
+
+    def fit(self, targets: Boxes) -> Localisation:
+        """Return this task with mean and deviation of the training boxes."""
+        boxes = centred(targets[:][:, 1:])
+        scale = np.maximum(boxes.std(axis=0), 1e-3)  # boxes that are all alike need no scaling
+        return replace(
+            self,
+            mean=tuple(map(float, boxes.mean(axis=0))),
+            scale=tuple(map(float, scale)),
+        )
+
+    def encode(self, labels: Sequence[Annotations]) -> Boxes:
+        index = {label: i for i, label in enumerate(self.outputs)}
+        rows = [
+            (index[box.name], *(x / side for x, side in zip(box.corners, sides, strict=True)))
+            for label in labels
+            for box, sides in [(label.boxes[0], (label.width, label.height) * 2)]
+        ]
+        sizes = [(label.height, label.width) for label in labels]
+        return Boxes(
+            np.array(rows, np.float32).reshape(-1, 5), np.array(sizes, np.int32).reshape(-1, 2)
+        )
+
+    def scaled(self, targets: np.ndarray) -> np.ndarray:
+        """Return the boxes of targets (n, 5) as the layer `BOX` answers with them (n, 4)."""
+        return (centred(targets[:, 1:]) - np.array(self.mean)) / np.array(self.scale)
+
+    def unscaled(self, boxes: np.ndarray) -> np.ndarray:
+        """Return boxes as in the model's output of what the layer `BOX` answers (n, 4)."""
+        return boxes * np.array(self.scale) + np.array(self.mean)
+
+    def assess(self, targets: np.ndarray, outputs: np.ndarray) -> tuple[float, float]:
+        """Return loss and metric of the model's outputs."""
+        truth, answer = (keras.ops.convert_to_tensor(x, "float32") for x in (targets, outputs))
+        losses, scores = self.loss().call(truth, answer), localisation_score(truth, answer)
+        return float(keras.ops.mean(losses)), float(keras.ops.mean(scores))
+
+    def head(self, features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
+        x = keras.layers.Identity(name=HEAD_INPUT)(features)
+        exact = {"dtype": "float32", **weights_of(head)}
+        dense = keras.layers.Dense
+        activation = "softmax" if self.classes > 1 else "sigmoid"  # Keras warns of one softmax
+        named = dense(self.classes, activation=activation, name=PREDICTIONS, **exact)
+        # Pooled features cannot say where: the box is read off the whole map.
+        box = dense(4, name=BOX, **exact)(keras.layers.Flatten(name="head_flat")(x))
+        box = keras.layers.Rescaling(
+            list(self.scale), list(self.mean), dtype="float32", name="head_units"
+        )(box)
+        both = keras.layers.Concatenate(dtype="float32", name="head_outputs")
+        return both([named(pooled(x, head, "head_pooled")), box])
+
+    def bias(self, targets: Boxes) -> np.ndarray:
+        return self.classifier.bias(_named(targets)) if self.classes > 1 else np.array([SURE])
+
+    def weights(self, targets: Boxes) -> np.ndarray:
+        named = _named(targets)
+        return inverse_frequency(np.bincount(named, minlength=len(self.outputs)))[named]
+
+    def loss(self) -> keras.losses.Loss:
+        return Located(name="loss")
+
+    def keras_metric(self) -> keras.metrics.Metric:
+        return keras.metrics.MeanMetricWrapper(localisation_score, name=self.metric)
+
+    def score(self, loss: float, metric: float) -> tuple[float, ...]:
+        """The mean of mean IoU and localisation accuracy; between equals the lower loss.
+
+        Localisation accuracy is what counts, but moves in steps of one image of a small validation
+        part and is blind above its threshold; the IoU tells such models apart.
+        """
+        return (round(metric, 6), -loss)
+
+    def flip(self, outputs: Any) -> Any:
+        at, ops = len(self.outputs), keras.ops
+        return ops.concatenate(
+            [outputs[:, :at], 1 - outputs[:, at : at + 1], outputs[:, at + 1 :]], axis=1
+        )
+
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
+        box = inside(outputs[:, -4:], keras.ops)
+        sides = keras.ops.stack([sizes[:, 1], sizes[:, 0]], axis=1)
+        return {
+            self.answers: outputs,
+            "probabilities": outputs[:, :-4],
+            "box": box * keras.ops.tile(keras.ops.cast(sides, "float32"), (1, 2)),
+        }
+
+    def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
+        named = self.classifier.decode(row[:-4])
+        box = inside(row[-4:].astype(np.float64), np) * (width, height, width, height)
+        return {
+            "label": named["label"],
+            "score": named["score"],
+            "box": [round(float(x), 2) for x in box],
+            "probabilities": named["probabilities"],
+        }
+
+    def describe(self, target: np.ndarray) -> str:
+        return shortened(self.outputs[int(target[0])])
+
+    def shown(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
+        if target[1] < 0:
+            return image
+        height, width = image.shape[:2]
+        return draw_box(image, target[1:] * (width, height, width, height))
+
+    def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
+        found = self.decode(row, *image.shape[:2])
+        return draw_box(image, found["box"], f"{found['label']} {found['score']:.2f}")
+
+    def evaluator(self) -> Evaluator:
+        return LocatedObjects(self.outputs, self.decode)
+
+    def headline(self, metrics: dict[str, Any]) -> str:
+        return localisation_headline(metrics)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "mean": list(self.mean), "scale": list(self.scale)}
+
+
+def _named(targets: Boxes) -> np.ndarray:
+    return targets[:][:, 0].astype(np.int64)
