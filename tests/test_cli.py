@@ -429,7 +429,7 @@ def test_predict_on_a_folder_without_images(here, tiny_run):
 
 def test_unknown_export_format(here, tiny_run):
     said = refusal(here, "export", tiny_run.folder, "--format", "onnnx")
-    assert "format: unknown. Allowed: savedmodel" in said
+    assert "format: unknown. Did you mean 'onnx'? Allowed: savedmodel, onnx" in said
     assert "Received: 'onnnx'" in said
 
 

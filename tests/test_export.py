@@ -18,8 +18,8 @@ import tlkit
 from tlkit.cli.main import main
 from tlkit.data.readers.open import image_files
 from tlkit.errors import ExportError, ParityError, SpecError
-from tlkit.export import exporter, savedmodel
 from tlkit.export import foreign as foreign_graph
+from tlkit.export import savedmodel
 
 TENSORFLOW_ALONE = """
 import sys
@@ -104,6 +104,7 @@ def test_signatures_are_those_promised(client):
     assert client[0] == {
         "serving_default": {"in": {"image_bytes": ["string", [None]]}, "out": out},
         "serve_pixels": {"in": {"images": ["uint8", [None, None, None, 3]]}, "out": out},
+        "serve_resized": {"in": {"images": ["float32", [None, 32, 32, 3]]}, "out": out},
     }
 
 
@@ -241,7 +242,7 @@ def test_an_export_that_resizes_otherwise_is_not_kept_and_the_command_ends_with_
 @pytest.mark.full
 def test_a_model_with_other_weights_than_the_run_is_not_exported(run, tmp_path, monkeypatch):
     """As if the draft had been written from another model: caught through both signatures."""
-    write = savedmodel.write_savedmodel
+    write = savedmodel.write
 
     def write_another(model, *rest):
         other = tlkit.open_run(run.folder).model
@@ -249,7 +250,7 @@ def test_a_model_with_other_weights_than_the_run_is_not_exported(run, tmp_path, 
         other.get_layer("predictions").set_weights([kernel[:, ::-1], bias])
         write(other, *rest)
 
-    monkeypatch.setattr(exporter, "write_savedmodel", write_another)
+    monkeypatch.setattr(savedmodel, "write", write_another)
     with pytest.raises(ParityError, match="serving_default"):
         run.export(tmp_path / "served", progress=False)
     assert not list(tmp_path.iterdir())

@@ -25,6 +25,8 @@ _PUBLIC = {
     "lr_find": "tlkit.commands.lr_find",
     "open_run": "tlkit.run",
     "Run": "tlkit.run",
+    "open_export": "tlkit.export.opened",
+    "Export": "tlkit.export.opened",
     "RunSpec": "tlkit.spec.run",
     "TlkitError": "tlkit.errors",
     "freeze": "tlkit.planning.freeze_model",

@@ -11,29 +11,24 @@ from typing import Any
 
 import keras
 
-from tlkit.compute.memory import halving
-from tlkit.data.column import read_by
-from tlkit.data.feed.pipeline import batches
-from tlkit.data.feed.say import resized_text
-from tlkit.data.membership import Known, Members, count, reasons, recognise
+from tlkit.compute.engines import inference
+from tlkit.data.example import Example
+from tlkit.data.membership import Known, Members, recognise
 from tlkit.data.pictures.rendering import Rendering, rendering_of
 from tlkit.data.readers.labelled import open_labelled
-from tlkit.data.scan.box_frames import say_boxes
-from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
-from tlkit.data.scan.scan import scan
 from tlkit.data.wording import number
-from tlkit.errors import DataError, RunFolderError
-from tlkit.evaluate.evaluator import answered, measured
+from tlkit.errors import RunFolderError
+from tlkit.evaluate.labelled import Answering, evaluate_on
 from tlkit.evaluate.own_test import check_test, own_test
 from tlkit.evaluate.predictor import answers_of, predict_items
 from tlkit.evaluate.tta import averaging
 from tlkit.progress import Progress, as_progress
-from tlkit.reporting.written import check_targets, write_evaluation
+from tlkit.reporting.written import check_targets
 from tlkit.runfolder import record
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.registry import targets_of, task_from_json
-from tlkit.tasks.task import Evaluator, Task
+from tlkit.tasks.task import Task
 
 
 def open_run(folder: str | Path) -> Run:
@@ -179,55 +174,35 @@ class Run:
         check_targets(out, csv, self.folder, data)
         shown = as_progress(progress)
         model = self._told(shown, views)
-        examples, notes, part = (
+        listed = (
             (own_test(self.files, self.spec, self.members), [], "test")
             if data is None
             else open_labelled(data, self.labels, targets_of(self.spec))
         )
-        for note in notes:
-            shown.say("note", note)
-        found = scan(examples, shown, rendering=self.rendering, size=self.spec.size)
-        say_boxes(found.annotations.report, shown)
-        say_facts(pixel_facts(found), len(found.digests), shown, options=False)
-        if found.resized:
-            shown.say("masks", resized_text(found.resized, len(found.labels)))
-        examples = found.hashed(examples)
-        usable = [e for e in examples if e.id in found.digests]
-        if not usable:
-            raise DataError(f"evaluation data: no usable images. Received: {len(examples)} files")
-        known: Known = {}
+        spec, function = self.spec, functools.partial(inference, model)
+        answering = Answering(self.task, spec.size, self.rendering, spec.batch_size, function)
+        recognised = functools.partial(self._recognised, shown, data is None)
+        return evaluate_on(answering, listed, recognised, shown, out, csv)
+
+    def _recognised(
+        self,
+        progress: Progress,
+        own: bool,
+        examples: list[Example],
+        usable: list[Example],
+        digests: dict[str, str],
+    ) -> Known:
+        """Return which images the run knows; of its `own` test part none, which is checked."""
         if self.members is None:
-            if data is not None:
-                shown.say(
+            if not own:
+                progress.say(
                     "note", "what the run has seen is unknown: an earlier version kept no hashes"
                 )
-        elif data is None:
-            check_test(self.files, self.members, examples, found.digests)
+        elif own:
+            check_test(self.files, self.members, examples, digests)
         else:
-            known = recognise(usable, found.digests, self.members, shown)
-            usable = [e for e in usable if e.id not in known]
-        targets = read_by(self.task.encode([e.label for e in usable]), found.reading)
-        size = self.spec.size
-        how = {"rendering": self.rendering, "reading": found.reading}
-
-        def answer(batch: int) -> Evaluator:
-            images = batches(usable, targets, size, batch, **how)
-            answers = answered(model, images, len(usable), shown, "evaluate")
-            return measured(self.task, usable, targets, answers, self.rendering)
-
-        with found.reading.told():
-            say = functools.partial(shown.say, "evaluate")
-            taken = halving(answer, self.spec.batch_size, "evaluate", say)
-        left_out = sorted((found.left_out | reasons(known)).items())
-        result = {
-            **taken.result(),
-            "part": part,
-            "left_out": [{"id": id_, "reason": why} for id_, why in left_out],
-            "seen_in_training": count(known, "train"),
-            "seen_in_validation": count(known, "val"),
-        }
-        write_evaluation(taken, result, out, csv, shown)
-        return result
+            return recognise(usable, digests, self.members, progress)
+        return {}
 
     def predict(
         self,
@@ -261,30 +236,54 @@ class Run:
         return predict_items(answer, self.task, items, shown, self.rendering, *folders)
 
     def export(
-        self, out: str | Path | None = None, format: str = "savedmodel", *, views: int = 1,
+        self,
+        out: str | Path | None = None,
+        format: str = "savedmodel",
+        *,
+        views: int = 1,
+        serving_version: int | None = None,
+        agreement: float | None = None,
         progress: bool | Progress = True,
-    ) -> Path:  # fmt: skip
+    ) -> Path:
         """Export the model and check that it answers as the run does.
 
         Args:
-            out: a new folder; None: `export/savedmodel` in the run folder.
-            format: `savedmodel`.
+            out: a new folder; None: `export/FORMAT` in the run folder.
+            format: one of `tlkit.export.formats.FORMATS`.
             views: see `answering`; both are then in the exported graph.
+            serving_version: write to a folder of this name in `out`, as TensorFlow Serving has it;
+                `savedmodel` alone.
+            agreement: smallest agreement with the run, above 0 to 1, see `Task.agreement`;
+                `litert-int8` alone; None: 0.99.
+
+        Returns:
+            Where it was written.
 
         Raises:
-            ExportError: `out` exists, or the format is unknown.
-            SpecError: see `answering`.
+            ExportError: `out` exists, the format is unknown or not installed, or the network
+                cannot be converted.
+            SpecError: see `answering`; or an option has no effect on the format.
             ParityError: the export answers otherwise; it has been removed.
         """
-        from tlkit.export.exporter import check_target, export_checked
-        from tlkit.export.parity import parity_images
+        from tlkit.export.about import About
+        from tlkit.export.exporter import Exported, export_checked, target_of
 
         out = Path(out) if out is not None else self.folder / "export" / format
-        check_target(out, format)
+        out, spec = target_of(out, format, serving_version, agreement), self.spec
         shown = as_progress(progress)
-        model, images = self._told(shown, views), parity_images(self.files, self.spec, shown)
-        answer = answers_of(model, self.rendering, shown)
-        export_checked(model, self.task, self.rendering, out, images, answer, shown)
+        model = self._told(shown, views)
+        labelled = {
+            "table": spec.table,
+            "class_names": tuple(spec.class_names),
+            "mask_values": tuple(spec.mask_values),
+        }
+        about = About(
+            format, self.task, spec.size, self.rendering, spec.backbone.name, views, **labelled
+        )
+        metrics = self.metrics if self.finished else None
+        answerer = functools.partial(answers_of, rendering=self.rendering, progress=shown)
+        run = Exported(model, about, self.files, spec, answerer, metrics)
+        export_checked(run, out, agreement, shown)
         return out
 
     def _told(self, progress: Progress, views: int) -> keras.Model:

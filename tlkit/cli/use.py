@@ -1,4 +1,4 @@
-"""`tlkit evaluate`, `predict` and `export`: what is done with a run."""
+"""`tlkit evaluate` and `predict`: what a run or an export answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError, SpecError
+from tlkit.export.formats import find_export
 from tlkit.places import check_csv, check_free, check_there
 from tlkit.progress import Progress
 
@@ -33,7 +34,7 @@ views_option = click.option(
     epilog="Examples: tlkit evaluate runs/first   |   "
     "tlkit evaluate runs/first new/ --out measured/"
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
 @click.argument("data", required=False)
 @views_option
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
@@ -58,8 +59,12 @@ def evaluate(
     csv_file: Path | None,
     out: Path | None,
 ) -> None:
-    """Measure RUN on its own test part, or on DATA (its test part, where it has one)."""
-    _check_run(run)
+    """Measure a run on its own test part, or a run or export on DATA.
+
+    Of DATA with parts it is the test part that is measured.
+    """
+    check_run(run, export=True)
+    _check_views(run, views)
     if csv_file:
         check_csv(csv_file, run, data)
     if out:
@@ -71,12 +76,17 @@ def evaluate(
         import tlkit
 
         written = {"out": out, "csv": csv_file}
-        opened = tlkit.open_run(run)
-        metrics = opened.evaluate(data, views=views, progress=progress, **written)
+        if _is_export(run):
+            opened = tlkit.open_export(run)
+            metrics, task = opened.evaluate(data, progress=progress, **written), opened.about.task
+        else:
+            opened = tlkit.open_run(run)
+            metrics = opened.evaluate(data, views=views, progress=progress, **written)
+            task = opened.task
         if as_json:
             show(metrics)
         else:
-            progress.say("evaluate", opened.task.headline(metrics))
+            progress.say("evaluate", task.headline(metrics))
             _show_metrics(metrics, progress)
         for path in (csv_file, out):
             if path is not None:
@@ -149,7 +159,7 @@ def predict(
     masks: Path | None,
     overlay: Path | None,
 ) -> None:
-    """Label images with a run folder or an exported SavedModel.
+    """Label images with a run folder or an export of any format.
 
     Images are answered in the order given, those of a folder by name. One that cannot be
     decoded is named with its reason and never stops the others; if there is no other, the exit
@@ -163,14 +173,10 @@ def predict(
             f"--top: has no effect with {other}, which has all labels. Allowed: left out. "
             f"Received: {top}"
         )
-    _check_run(model, export=True)
+    check_run(model, export=True)
     if csv_file:
         check_csv(csv_file, model, *items)
-    if views > 1 and _is_export(model):
-        raise SpecError(
-            f"--views: {model} is an export, which has its views in its graph. Allowed: a run "
-            f"folder, or an export made by tlkit export --views {views}. Received: {views}"
-        )
+    _check_views(model, views)
     with output(as_json) as (progress, show):
         results = _predict(model, items, views, progress, masks, overlay)
         for folder in (masks, overlay):
@@ -197,18 +203,12 @@ def _predict(
     overlay: Path | None,
 ) -> list[dict[str, Any]]:
     import_tensorflow()
-    from tlkit.evaluate.predictor import predict_items
-    from tlkit.export.savedmodel import SavedModel
-    from tlkit.run import open_run
+    import tlkit
 
-    if not _is_export(model):
-        folders = {"masks": masks, "overlay": overlay}
-        return open_run(model).predict(items, views=views, progress=progress, **folders)
-    exported = SavedModel(model)
-    if not exported.checked:
-        progress.say("note", f"{model} was made by an earlier version: its files cannot be checked")
-    answer, shown = exported.predict_bytes, exported.rendering
-    return predict_items(answer, exported.task, items, progress, shown, masks, overlay)
+    folders = {"masks": masks, "overlay": overlay}
+    if _is_export(model):
+        return tlkit.open_export(model).predict(items, progress=progress, **folders)
+    return tlkit.open_run(model).predict(items, views=views, progress=progress, **folders)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
@@ -274,33 +274,7 @@ def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
     return flat
 
 
-@click.command(epilog="Example: tlkit export runs/first --format savedmodel --out served/")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "kind",
-    default="savedmodel",
-    show_default=True,
-    help="savedmodel: encoded images in, probabilities, label and score out.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A new folder [default: export/FORMAT in the run folder].",
-)
-@views_option
-def export(run: Path, kind: str, out: Path | None, views: int) -> None:
-    """Write RUN's model for serving, and check that it answers as the run does."""
-    _check_run(run)
-    import_tensorflow()
-    import tlkit
-
-    path = tlkit.open_run(run).export(out, kind, views=views)
-    click.echo(f"{'export':<10}{path}")
-
-
-def _check_run(path: Path, export: bool = False) -> None:
+def check_run(path: Path, export: bool = False) -> None:
     """Answer a mistyped path before TensorFlow's seconds of import."""
     if (path / "spec.yaml").is_file() or (export and _is_export(path)):
         return
@@ -309,6 +283,14 @@ def _check_run(path: Path, export: bool = False) -> None:
     raise RunFolderError(f"run {path}: {problem}. Allowed: {allowed}")
 
 
+def _check_views(path: Path, views: int) -> None:
+    if views > 1 and _is_export(path):
+        raise SpecError(
+            f"--views: {path} is an export, which has its views in its graph. Allowed: a run "
+            f"folder, or an export made by tlkit export --views {views}. Received: {views}"
+        )
+
+
 def _is_export(path: Path) -> bool:
-    """Tell whether `path` is a SavedModel folder."""
-    return (path / "saved_model.pb").is_file()
+    """Tell whether `path` is an export; a run folder holds none at its top."""
+    return not (path / "spec.yaml").is_file() and find_export(path) is not None

@@ -49,12 +49,18 @@ def frozen_graph(model: keras.Model) -> Any:
     fold BatchNorm into the convolutions, which it cannot do with variables.
     """
     import tensorflow as tf
+
+    shape = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(shape)
+    return with_constants(traced)
+
+
+def with_constants(traced: Any) -> Any:
+    """Return a concrete function of TensorFlow with constants in the place of its variables."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    shape = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
-    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(shape)
     return convert_variables_to_constants_v2(traced)
 
 
@@ -85,12 +91,7 @@ def compile_openvino(graph: Any) -> Function:
     # third set, and no check on a few images tells one case from the other beforehand.
     settings = {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": "f32"}
     core = openvino.Core()
-    # Its reader of files takes half a second where `openvino.convert_model` takes three, and unlike
-    # that reports nothing to its makers.
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "graph.pb")
-        file.write_bytes(graph.graph.as_graph_def().SerializeToString())
-        network = core.read_model(file)
+    network = to_openvino(graph, core)
     if None not in (side := tuple(graph.inputs[0].shape[1:])):
         network.reshape([PIECE, *side])  # plans for one size are quicker than those for any
     compiled = core.compile_model(network, "CPU", settings)
@@ -119,10 +120,40 @@ def compile_openvino(graph: Any) -> Function:
     return run
 
 
+def to_openvino(graph: Any, core: Any) -> Any:
+    """Return the graph as a network of OpenVINO (`openvino.Model`).
+
+    Args:
+        graph: see `frozen_graph`.
+        core: an `openvino.Core`.
+    """
+    # Its reader of files takes half a second where `openvino.convert_model` takes three, and unlike
+    # that reports nothing to its makers.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "graph.pb")
+        file.write_bytes(graph.graph.as_graph_def().SerializeToString())
+        return core.read_model(file)
+
+
 def compile_onnxruntime(graph: Any) -> Function:
     """Return the graph, converted by tf2onnx, on ONNX Runtime's CPU provider."""
     import onnxruntime
 
+    proto = to_onnx(graph)
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda x: _as_keras(session.run(None, {name: x}))
+
+
+def to_onnx(graph: Any, **options: Any) -> Any:
+    """Return the graph as an ONNX model (`onnx.ModelProto`).
+
+    Args:
+        graph: see `frozen_graph`.
+        options: of `tf2onnx.convert.from_graph_def`.
+    """
     # What NumPy and TensorFlow tell about outdated functions only tf2onnx can act on.
     logger = logging.getLogger("tensorflow")
     with warnings.catch_warnings(), contextlib.ExitStack() as after:
@@ -135,9 +166,6 @@ def compile_onnxruntime(graph: Any) -> Function:
             graph.graph.as_graph_def(),
             input_names=[graph.inputs[0].name],
             output_names=[output.name for output in graph.outputs],
+            **options,
         )
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return lambda x: _as_keras(session.run(None, {name: x}))
+    return proto

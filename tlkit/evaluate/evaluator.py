@@ -38,7 +38,13 @@ def answered(
             model as a tuple.
         examples: how many are in all of them.
     """
-    function = inference(model, examples)
+    return answered_by(inference(model, examples), batches, examples, progress, label)
+
+
+def answered_by(
+    function: Callable, batches: Iterable, examples: int, progress: Progress, label: str
+) -> Iterator[np.ndarray]:
+    """Yield what a function of a batch of images gives, see `answered`."""
     with progress.bar(label, "images", examples) as advance:
         for images, *_ in batches:
             given = keras.tree.map_structure(np.asarray, images)

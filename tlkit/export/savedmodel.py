@@ -6,16 +6,19 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkit.data.pictures.decode import decode_sized, resize
+from tlkit.data.pictures.decode import decode, decode_sized, resize
 from tlkit.data.pictures.files import check_regular, parse_json, read_file
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError
+from tlkit.export.about import BESIDE, About, Answered, about_from_json, read_beside
 from tlkit.export.foreign import check_graph
+from tlkit.export.network import check_backend
 from tlkit.runfolder.record import file_digest, is_one_of
 from tlkit.spec.coding import VOID
 from tlkit.tasks.registry import task_from_json
@@ -35,7 +38,7 @@ FINGERPRINT = "fingerprint.pb"
 """TensorFlow reads it for its statistics alone, whatever is in it; for a pipe it would wait."""
 
 
-def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path: Path) -> None:
+def write(model: keras.Model, about: About, path: Path, calibration: Any = None) -> None:
     """Write `model` as a SavedModel that needs nothing but TensorFlow.
 
     Signatures:
@@ -43,7 +46,10 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
             decoded as `rendering` says, turned upright and resized inside the graph, which refuses
             images of more than `MAX_PIXELS` pixels before it decodes them.
         serve_pixels(images: uint8 (n, height, width, 3)): RGB 0-255 of any size.
-        Both give, for classification, probabilities float32 (n, classes), label string (n,) and
+        serve_resized(images: float32 (n, size, size, 3)): RGB 0-255 at the network's size: a server
+            that gathers batches decodes each image by itself first, so that a damaged one fails
+            alone.
+        All give, for classification, probabilities float32 (n, classes), label string (n,) and
         score float32 (n,); else what `Task.answer` names: for multi-label also given bool (n,
         labels), for regression values float32 (n, numbers), for localisation also box float32 (n,
         4), x1, y1, x2, y2 in pixels of the original image, upright. For maps of classes
@@ -54,11 +60,8 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
     Raises:
         ExportError: Keras runs on another backend than TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            "export savedmodel: needs the TensorFlow backend. Allowed: KERAS_BACKEND=tensorflow "
-            f"(the run folder works with every backend). Received: {keras.backend.backend()}"
-        )
+    check_backend()
+    task, rendering = about.task, about.rendering
     size = model.input_shape[1]
     answer = _answer(model, task)
 
@@ -77,6 +80,9 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
         count, own = tf.shape(images)[0], tf.shape(images)[1:3]
         return answer(resized, tf.tile(own[None], (count, 1)))
 
+    def serve_resized(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(images, tf.tile([[size, size]], (tf.shape(images)[0], 1)))
+
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
@@ -84,6 +90,9 @@ def write_savedmodel(model: keras.Model, task: Task, rendering: Rendering, path:
     )
     archive.add_endpoint(
         "serve_pixels", serve_pixels, [tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
+    )
+    archive.add_endpoint(
+        "serve_resized", serve_resized, [tf.TensorSpec((None, size, size, 3), tf.float32, "images")]
     )
     archive.write_out(str(path), verbose=False)
     (path / LABELS_FILE).parent.mkdir(exist_ok=True)
@@ -194,6 +203,7 @@ class SavedModel:
 
     Attributes:
         checked: whether its files are known to belong together, see `check_export`.
+        about: what it says of itself; None of an earlier version.
 
     Raises:
         ExportError: it is none that `tlkit export` wrote, its files do not belong together, or its
@@ -211,12 +221,27 @@ class SavedModel:
             loaded = tf.saved_model.load(str(path))
             self._bytes = loaded.signatures["serving_default"]
             self._pixels = loaded.signatures["serve_pixels"]
+            # Exports of an earlier version have no such signature.
+            self._resized = loaded.signatures.get("serve_resized")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExportError(
                 f"export {path}: is not a SavedModel written by tlkit export: {error}"
             ) from error
         # The signatures only borrow the loaded object's variables.
         self._keep = loaded
+        self.about = self._about(path)
+
+    def _about(self, path: Path) -> About | None:
+        described = read_beside(path)
+        if described is None:
+            return None
+        about = about_from_json(described, path / BESIDE)
+        if (about.task, about.rendering) != (self.task, self.rendering):
+            raise ExportError(
+                f"export {path}: {BESIDE} is not of this SavedModel: it names another task, other "
+                "labels or another rendering. Export the run anew"
+            )
+        return about
 
     def predict_bytes(self, encoded: Sequence[bytes]) -> np.ndarray:
         """Return the model's outputs (n, outputs) for encoded images."""
@@ -225,3 +250,25 @@ class SavedModel:
     def predict_pixels(self, images: np.ndarray) -> np.ndarray:
         """Return the model's outputs (n, outputs) for uint8 images (n, height, width, 3)."""
         return self._pixels(images=tf.constant(images, tf.uint8))[self.task.answers].numpy()
+
+    def predict_resized(self, images: np.ndarray) -> np.ndarray:
+        """Return the model's outputs (n, outputs) for images float32 (n, size, size, 3)."""
+        return self._resized(images=tf.constant(images, tf.float32))[self.task.answers].numpy()
+
+    def answers(self, encoded: Sequence[bytes]) -> dict[str, Answered]:
+        """Return all that is answered for encoded images, by the signature that gives it."""
+        pixels = [decode(item, self.rendering) for item in encoded]
+        size = self._resized.structured_input_signature[1]["images"].shape[1]
+        resized = tf.stack([resize(image, size) for image in pixels])
+        each = [_arrays(self._pixels(images=image[None])) for image in pixels]
+        own = np.array([image.shape[:2] for image in pixels], np.int32)
+        return {
+            "serving_default": (own, _arrays(self._bytes(image_bytes=tf.constant(list(encoded))))),
+            "serve_pixels": (own, {k: np.concatenate([a[k] for a in each]) for k in each[0]}),
+            "serve_resized": (np.full_like(own, size), _arrays(self._resized(images=resized))),
+        }
+
+
+def _arrays(answer: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """Return the answers but for maps, whose sizes differ: they follow from the outputs."""
+    return {name: value.numpy() for name, value in answer.items() if name != "label_map"}

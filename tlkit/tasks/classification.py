@@ -54,6 +54,7 @@ class Classification(LinearTask):
     solver: ClassVar[str] = "softmax"
     mixes: ClassVar[frozenset[str]] = frozenset({"mixup", "cutmix"})
     drawing: ClassVar[str] = "confusion.png"
+    hub: ClassVar[str] = "image-classification"
 
     @property
     def classes(self) -> int:
@@ -113,6 +114,9 @@ class Classification(LinearTask):
     ) -> bool:  # fmt: skip
         draw_confusion(metrics["confusion"], names, path)
         return len(names) <= LABELLED
+
+    def agreement(self, expected: np.ndarray, got: np.ndarray) -> float:
+        return float((expected.argmax(axis=1) == got.argmax(axis=1)).mean())
 
     def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         best = int(row.argmax())

@@ -67,6 +67,7 @@ class Multilabel(LinearTask):
     solver: ClassVar[str] = "sigmoid"
     mixes: ClassVar[frozenset[str]] = frozenset({"mixup", "cutmix"})
     drawing: ClassVar[str] = "labels.png"
+    hub: ClassVar[str] = "image-classification"
 
     def encode(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
         return np.array([[name in own for name in self.outputs] for own in labels], np.float32)
@@ -156,6 +157,10 @@ class Multilabel(LinearTask):
     ) -> bool:  # fmt: skip
         draw_labels(dict(zip(names, metrics["per_class"].values(), strict=True)), path)
         return True
+
+    def agreement(self, expected: np.ndarray, got: np.ndarray) -> float:
+        """Return the fraction of labels, of all images, that both give or both do not."""
+        return float((self.chosen(expected) == self.chosen(got)).mean())
 
     def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         best = int(row.argmax())

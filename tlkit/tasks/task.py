@@ -94,6 +94,8 @@ class Task(ABC):
         figures: keys of `Evaluator.result` that `metrics.json` has of the validation part too,
             beside loss and metric.
         pools: whether the head begins with a pooling, so that what is kept for it is small.
+        hub: what the Hugging Face Hub calls the task (`pipeline_tag` of a model card); empty: it
+            has no name for it.
     """
 
     outputs: tuple[str, ...]
@@ -112,6 +114,7 @@ class Task(ABC):
     roams: ClassVar[bool] = False
     figures: ClassVar[tuple[str, ...]] = ()
     pools: ClassVar[bool] = False
+    hub: ClassVar[str] = ""
 
     @property
     def classes(self) -> int:
@@ -225,6 +228,19 @@ class Task(ABC):
         Args:
             sizes: int32 (n, 2), height and width of the original images in pixels, upright.
         """
+
+    def agreement(self, expected: np.ndarray, got: np.ndarray) -> float:
+        """Return how far two series of outputs (n, ...) say the same, 1 at best.
+
+        Tasks that name something give the fraction of images named alike. Of numbers it is the
+        coefficient of determination, 1 - sum of squared differences / sum of squares around the
+        mean, the lowest of all outputs (last axis).
+        """
+        rows, others = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (expected, got))
+        missed = np.square(rows - others).sum(axis=0)
+        spread = np.square(rows - rows.mean(axis=0)).sum(axis=0)
+        share = np.where(spread > 0, missed / np.where(spread > 0, spread, 1), missed > 0)
+        return float((1 - share).min())
 
     @abstractmethod
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""Measures on labelled images whatever answers them: a run's model, or an export."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.compute.memory import halving
+from tlkit.data.column import read_by
+from tlkit.data.example import Example
+from tlkit.data.feed.pipeline import batches
+from tlkit.data.feed.say import resized_text
+from tlkit.data.membership import Known, count, reasons
+from tlkit.data.pictures.rendering import Rendering
+from tlkit.data.scan.box_frames import say_boxes
+from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
+from tlkit.data.scan.scan import scan
+from tlkit.errors import DataError
+from tlkit.evaluate.evaluator import answered_by, measured
+from tlkit.progress import Progress
+from tlkit.reporting.written import write_evaluation
+from tlkit.tasks.task import Evaluator, Task
+
+Listed = tuple[list[Example], list[str], str | None]
+"""Examples, notes on them, and the part that they are; see `open_labelled`."""
+
+Recognise = Callable[[list[Example], list[Example], dict[str, str]], Known]
+"""From all examples, the usable ones and their hashes to those that are known from training."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers images.
+
+    Attributes:
+        task: of the answers.
+        size, rendering: how images are resized and decoded.
+        batch_size: halved where memory runs out.
+        function: given how many images there will be, returns what answers a batch of them.
+    """
+
+    task: Task
+    size: int
+    rendering: Rendering
+    batch_size: int
+    function: Callable[[int], Callable[[np.ndarray], Any]]
+
+
+def evaluate_on(
+    answering: Answering,
+    listed: Listed,
+    recognised: Recognise | None,
+    progress: Progress,
+    out: str | Path | None,
+    csv: str | Path | None,
+) -> dict[str, Any]:
+    """Return the task's metrics, all of them, and what was left out; see `Run.evaluate`.
+
+    Args:
+        recognised: None where it is not known what was trained on.
+        out, csv: see `write_evaluation`.
+
+    Raises:
+        DataError: there is no usable image.
+    """
+    examples, notes, part = listed
+    for note in notes:
+        progress.say("note", note)
+    found = scan(examples, progress, rendering=answering.rendering, size=answering.size)
+    say_boxes(found.annotations.report, progress)
+    say_facts(pixel_facts(found), len(found.digests), progress, options=False)
+    if found.resized:
+        progress.say("masks", resized_text(found.resized, len(found.labels)))
+    examples = found.hashed(examples)
+    usable = [e for e in examples if e.id in found.digests]
+    if not usable:
+        raise DataError(f"evaluation data: no usable images. Received: {len(examples)} files")
+    known = {} if recognised is None else recognised(examples, usable, found.digests)
+    usable = [e for e in usable if e.id not in known]
+    with found.reading.told():
+        taken = _measured(answering, usable, found.reading, progress)
+    left_out = sorted((found.left_out | reasons(known)).items())
+    result = {
+        **taken.result(),
+        "part": part,
+        "left_out": [{"id": id_, "reason": why} for id_, why in left_out],
+        "seen_in_training": None if recognised is None else count(known, "train"),
+        "seen_in_validation": None if recognised is None else count(known, "val"),
+    }
+    write_evaluation(taken, result, out, csv, progress)
+    return result
+
+
+def _measured(
+    answering: Answering, usable: Sequence[Example], reading: Any, progress: Progress
+) -> Evaluator:
+    task = answering.task
+    targets = read_by(task.encode([e.label for e in usable]), reading)
+    how = {"rendering": answering.rendering, "reading": reading}
+
+    def answer(batch: int) -> Evaluator:
+        function = answering.function(len(usable))
+        images = batches(usable, targets, answering.size, batch, **how)
+        answers = answered_by(function, images, len(usable), progress, "evaluate")
+        return measured(task, usable, targets, answers, answering.rendering)
+
+    say = functools.partial(progress.say, "evaluate")
+    return halving(answer, answering.batch_size, "evaluate", say)
