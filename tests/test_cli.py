@@ -163,7 +163,7 @@ def test_scan_of_a_missing_folder(here, options):
     ("options", "words"),
     [
         (["--backbone", "MobileNetV22"], "Unknown backbone. Did you mean 'MobileNetV2'?"),
-        (["--backbone", "resnet50"], "Did you mean 'ResNet50'?"),
+        (["--backbone", "resnet5"], "Did you mean 'ResNet50'?"),
         (["--image-size", "16"], "image_size: too small for MobileNetV2. Allowed: 32 pixels"),
         (["--val", "1.5"], "val: is a share of the data or a folder. Allowed: above 0 to below 1"),
         (["--val", "0.9", "--test", "0.5"], "val, test: leave nothing to train on"),
@@ -179,7 +179,7 @@ def test_scan_of_a_missing_folder(here, options):
         (["--set", "head.hidden=[1"], "--set head.hidden: the value is not YAML"),
         (["--set", "head.dropout=1"], "head.dropout: should be less than 1. Received: 1"),
         (["--recipe", "absent.yaml"], "recipe absent.yaml: cannot be read: No such file"),
-        (["--recpe", "x"], "No such option"),
+        (["--recpe", "x"], "no such option: --recpe. Did you mean '--recipe'?"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_read(here, command, options, words):

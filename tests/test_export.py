@@ -156,32 +156,32 @@ def halves(run, files):
 
 def test_two_views_answer_by_the_mean_over_an_image_and_its_mirror_image(run, halves):
     pixels, expected = halves
-    got = [list(row["probabilities"].values()) for row in run.predict(pixels, views=2)]
+    got = [list(row["probabilities"].values()) for row in run.predict(pixels, tta="flip")]
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @pytest.mark.full
 def test_an_export_has_its_views_in_the_graph(run, halves, tmp_path):
     pixels, expected = halves
-    out = run.export(tmp_path / "served", views=2, progress=False)
+    out = run.export(tmp_path / "served", tta="flip", progress=False)
     got = savedmodel.SavedModel(out).predict_pixels(pixels)
     np.testing.assert_allclose(got, expected, atol=1e-4)
-    done = CliRunner().invoke(main, ["predict", str(out), str(tmp_path), "--views", "2"])
+    done = CliRunner().invoke(main, ["predict", str(out), str(tmp_path), "--tta", "flip"])
     assert done.exit_code == 2
-    assert "is an export, which has its views in its graph" in done.output
-    assert "made by tlkit export --views 2. Received: 2" in done.output
+    assert "is an export, which has it in its graph or not" in done.output
+    assert "made by tlkit export --tta flip. Received: --tta flip" in done.output
 
 
 def test_the_command_line_has_views_too(run, files, tmp_path):
     image = sorted(files.glob("image*"))[0]
-    expected = run.predict(image, views=2)[0]["probabilities"]
+    expected = run.predict(image, tta="flip")[0]["probabilities"]
     done = CliRunner().invoke(
-        main, ["predict", str(run.folder), str(image), "--json", "--views", "2"]
+        main, ["predict", str(run.folder), str(image), "--json", "--tta", "flip"]
     )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)[0]["probabilities"] == pytest.approx(expected, abs=1e-5)
     out = tmp_path / "served"
-    done = CliRunner().invoke(main, ["export", str(run.folder), "--views", "2", "--out", str(out)])
+    done = CliRunner().invoke(main, ["export", str(run.folder), "--tta", "flip", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "answered alike" in done.output
     got = savedmodel.SavedModel(out).predict_bytes([image.read_bytes()])
@@ -189,26 +189,37 @@ def test_the_command_line_has_views_too(run, files, tmp_path):
 
 
 def test_views_are_measured(run):
-    one, two = (run.evaluate(views=views, progress=False) for views in (1, 2))
+    one, two = (run.evaluate(tta=tta, progress=False) for tta in (None, "flip"))
     assert one["examples"] == two["examples"]
     assert one["loss"] != pytest.approx(two["loss"], abs=1e-4)
-    done = CliRunner().invoke(main, ["evaluate", str(run.folder), "--views", "2", "--json"])
+    done = CliRunner().invoke(main, ["evaluate", str(run.folder), "--tta", "flip", "--json"])
     assert json.loads(done.stdout)["loss"] == pytest.approx(two["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("views", [0, 3])
 def test_other_numbers_of_views_are_refused(run, views):
-    with pytest.raises(
-        SpecError, match=rf"also mirrored\) when a model answers. Received: {views}"
-    ):
+    with pytest.raises(SpecError, match=rf"Allowed: tta=flip .*, or left out. Received: {views}"):
         run.evaluate(views=views, progress=False)
+
+
+def test_what_test_time_augmentation_was_called_before(run, files):
+    with pytest.raises(SpecError, match=r"tta: Allowed: flip .*Received: 'rotate'"):
+        run.predict(files, tta="rotate")
+    with pytest.raises(SpecError, match="Received: 2 and tta=flip"):
+        run.predict(files, tta="flip", views=2)
+    file = next(files.rglob("*.png"))
+    done = CliRunner().invoke(main, ["predict", str(run.folder), str(file), "--views", "2"])
+    assert "note      views is called tta from this version on: views=2 is tta=flip" in done.stdout
+    assert run.predict(file, views=2) == run.predict(file, tta="flip")
 
 
 def test_a_run_without_mirror_images_has_one_view(run, files):
     same_side = tlkit.Run(run.files, run.spec.model_copy(update={"mirror": False}))
     for use in (same_side.evaluate, same_side.export, lambda **o: same_side.predict(files, **o)):
-        with pytest.raises(SpecError, match="which this run excludes .mirror: false.. Allowed: 1"):
-            use(views=2, progress=False)
+        with pytest.raises(
+            SpecError, match="which this run excludes .mirror: false.. Allowed: left"
+        ):
+            use(tta="flip", progress=False)
 
 
 def test_labels_lie_next_to_the_model_for_a_server(exported):

@@ -62,7 +62,11 @@ SMALL, MEDIUM = "regime=small", "regime=medium"
         (["freeze=all", "batchnorm=affine"], "batchnorm", "the whole backbone is frozen"),
         (["backbone=VGG16", "batchnorm=train"], "batchnorm", "VGG16 has no BatchNorm"),
         (["backbone=ConvNeXtTiny", "batchnorm=affine"], "batchnorm", "has no BatchNorm"),
-        (["backbone.weights=none", "views=3"], "views", "all is trained from the start"),
+        (
+            ["backbone.weights=none", "augmented_copies=2"],
+            "augmented_copies",
+            "all is trained from the start",
+        ),
         (["backbone.weights=none", "cache_size=3"], "cache_size", "all is trained from the start"),
     ],
 )
@@ -82,7 +86,7 @@ def test_an_option_without_effect_is_refused(settings, name, words):
         [SMALL, "epochs=3", "optimizer.learning_rate=0.1"],
         [SMALL, "head.solver=fit", "optimizer.ema=0.9", "head.dropout=0.5"],
         [SMALL, "augment=light", "optimizer.patience=3"],
-        [SMALL, "views=4", "augment=light", "head.solver=lbfgs"],
+        [SMALL, "augmented_copies=3", "augment=light", "head.solver=lbfgs"],
         [SMALL, "head.hidden=[8]", "head.activation=tanh", "head.batchnorm=true"],
         [SMALL, "mirror=false", "balance=weights", "head.strength=folds", "batchnorm=frozen"],
         ["optimizer.learning_rate=0.1", "epochs=3", "augment=light"],  # regime auto: it depends
@@ -91,7 +95,7 @@ def test_an_option_without_effect_is_refused(settings, name, words):
         [MEDIUM, "head.solver=fit", "optimizer.plateau_factor=0.5"],  # the head's own phase
         [MEDIUM, "epochs=3", "head.strength=folds"],
         ["freeze=last=2", "optimizer.momentum=0.5", "batchnorm=affine"],
-        ["backbone.weights=none", SMALL, "cache_size=3", "views=2"],
+        ["backbone.weights=none", SMALL, "cache_size=3", "augmented_copies=1"],
         ["optimizer=adam", "optimizer.weight_decay=0.01"],
         ["optimizer=adam", "optimizer.momentum=0.9", "head.activation=relu"],  # as by default
         ["backbone=m:f", "batchnorm=train"],
@@ -160,9 +164,15 @@ OTHERS = {
     **{"test": "0.3", "group": "'[0-9]+'", "rare": "drop", "strict": "true", "out": "there"},
     **{"near_duplicates": "true", "image_size": "64", "alpha": "drop", "bits": "8"},
     **{"normalize": "dataset", "regime": "medium", "freeze": "last=2", "batchnorm": "train"},
-    **{"augment": "light", "views": "2", "mirror": "false", "mixup": "0.2", "cutmix": "1"},
+    **{
+        "augment": "light",
+        "augmented_copies": "1",
+        "mirror": "false",
+        "mixup": "0.2",
+        "cutmix": "1",
+    },
     **{"balance": "weights", "epochs": "3", "budget": "2m", "batch_size": "8"},
-    **{"cache_size": "1", "seed": "3", "device": "cpu", "precision": "float32"},
+    **{"cache_size": "1", "seed": "3", "init": "first", "device": "cpu", "precision": "float32"},
     **{"engine": "keras", "deterministic": "true"},
     **{"mask_values": "[0=a, 1=b]", "decoder.kind": "deconv", "decoder.channels": "32"},
     **{"table.image": "x", "table.folder": "x", "table.outside": "true", "table.label": "x"},

@@ -165,7 +165,7 @@ def test_both_views_are_averaged_with_the_mirrored_answer_mirrored_back(run):
     images = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
     mirrored = run.model.predict(images[:, :, ::-1], verbose=0)[:, :, ::-1]
     expected = (run.model.predict(images, verbose=0) + mirrored) / 2
-    found = run.answering(views=2).predict(images, verbose=0)
+    found = run.answering(tta=True).predict(images, verbose=0)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -205,7 +205,8 @@ def test_an_export_answers_with_masks_as_the_run_does(run, shapes, tmp_path):
 @pytest.mark.parametrize(
     "asked",
     [
-        {"mixup": 0.2}, {"cutmix": 1.0}, {"views": 2}, {"balance": "weights"}, {"budget": "1m"},
+        {"mixup": 0.2}, {"cutmix": 1.0}, {"augmented_copies": 1},
+        {"balance": "weights"}, {"budget": "1m"},
         {"head": {"solver": "lbfgs"}}, {"head": {"hidden": [8]}},
         {"optimizer": {"label_smoothing": 0.1}},
     ],

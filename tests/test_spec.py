@@ -253,7 +253,7 @@ def test_recipes_in_the_repository_hold(recipe):
 
 @pytest.mark.parametrize(
     ("word", "answer"),
-    [("resnet50", " Did you mean 'ResNet50'?"), ("VGG61", " Did you mean 'VGG16'?"), ("xyz", "")],
+    [("resnet5", " Did you mean 'ResNet50'?"), ("VGG61", " Did you mean 'VGG16'?"), ("xyz", "")],
 )
 def test_did_you_mean(word, answer):
     assert did_you_mean(word, ["ResNet50", "VGG16"]) == answer

@@ -33,7 +33,9 @@ NAMED = {"name": "MobileNet", "alpha": 0.25}
 def prepared(image_folder, tmp_path, monkeypatch):
     """The generated images with three views each, and their task."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    made = load_dataset(make_spec({"data": str(image_folder), "views": 3, **TINY}), {}, QUIET)
+    made = load_dataset(
+        make_spec({"data": str(image_folder), "augmented_copies": 2, **TINY}), {}, QUIET
+    )
     return made, Classification(made.source.outputs)
 
 
@@ -124,14 +126,14 @@ def test_views_are_kept_and_fewer_of_them_are_there(
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     fields |= {"freeze": "last=2", "epochs": 2, "progress": False}
-    run = tlkit.train(image_folder, out=tmp_path / "many", views=3, **fields)
+    run = tlkit.train(image_folder, out=tmp_path / "many", augmented_copies=2, **fields)
     counts = run.metrics["examples"]
     kept = 3 * counts["train"] + counts["val"] + counts["test"]
     assert [entry.images for entry in list_entries(features_folder())] == [kept, kept]
     assert run.plan["estimate"]["disk"] > tlkit.plan(image_folder, **fields).estimate["disk"]
     assert [phase["features_kept"] for phase in run.metrics["phases"]] == [True, True]
-    assert any("3 of each image are kept" in r for r in run.plan["phases"][1]["reasons"])
-    tlkit.train(image_folder, out=tmp_path / "few", views=2, **fields)
+    assert any("2 of each image are kept" in r for r in run.plan["phases"][1]["reasons"])
+    tlkit.train(image_folder, out=tmp_path / "few", augmented_copies=1, **fields)
     assert [entry.images for entry in list_entries(features_folder())] == [kept, kept]
     assert len(list((tmp_path / "cache").rglob("*.rows"))) == 2, "something was computed again"
 
@@ -151,7 +153,13 @@ def test_views_that_cannot_be_kept_are_drawn(image_folder, tiny_weights, tmp_pat
 
     monkeypatch.setattr(Prepared, "training", noted)
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
-    fields |= {"freeze": "last=2", "epochs": 1, "progress": False, "cache_size": 0, "views": 2}
+    fields |= {
+        "freeze": "last=2",
+        "epochs": 1,
+        "progress": False,
+        "cache_size": 0,
+        "augmented_copies": 1,
+    }
     run = tlkit.train(image_folder, out=tmp_path / "run", **fields)
     assert drawn == [True]
     assert [phase["features_kept"] for phase in run.metrics["phases"]] == [True, False]
@@ -160,23 +168,39 @@ def test_views_that_cannot_be_kept_are_drawn(image_folder, tiny_weights, tmp_pat
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"augment": "none"}, "Received: 2 with augment none"),
-        ({"mixup": 0.2}, "Received: 2 with augment auto, mixup 0.2"),
+        ({"augment": "none"}, "Received: 1 with augment none"),
+        ({"mixup": 0.2}, "Received: 1 with augment auto, mixup 0.2"),
         ({"cutmix": 1.0}, "no mixup, no cutmix"),
     ],
 )
 def test_what_views_do_not_go_with_is_said(fields, words):
-    with pytest.raises(SpecError, match="views: are random changes of single images") as raised:
-        make_spec({"views": 2, **fields})
+    with pytest.raises(
+        SpecError, match="augmented_copies: are random changes of single images"
+    ) as raised:
+        make_spec({"augmented_copies": 1, **fields})
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("value", ["0", "65", "many"])
+@pytest.mark.parametrize("value", ["-1", "64", "many"])
 def test_a_number_of_views_out_of_range_is_refused(image_folder, value):
-    done = CliRunner().invoke(main, ["train", str(image_folder), "--set", f"views={value}"])
+    done = CliRunner().invoke(
+        main, ["train", str(image_folder), "--set", f"augmented_copies={value}"]
+    )
     assert done.exit_code == 2
-    assert "views" in done.output
+    assert "augmented_copies" in done.output
     assert value in done.output
+
+
+def test_copies_were_called_views_before_and_counted_the_image_too(image_folder):
+    assert make_spec({"views": 4}).augmented_copies == 3
+    assert make_spec({"views": None}).augmented_copies is None
+    for views in (0, 65, "many"):
+        with pytest.raises(SpecError, match="augmented_copies: "):
+            make_spec({"views": views})
+    with pytest.raises(SpecError, match="which is given as well.*Received: 2 and 1"):
+        make_spec({"views": 2, "augmented_copies": 1})
+    done = CliRunner().invoke(main, ["plan", "nowhere", "--set", "views=2"])
+    assert "note      views is called augmented_copies from this version on" in done.stderr
 
 
 # Chosen under a budget
@@ -194,16 +218,18 @@ def test_a_budget_has_time_for_the_views_that_it_keeps(budget, features):
     [
         ({"budget": "100h"}, rules.MOST_VIEWS),
         ({"budget": 0.001}, 1),
-        ({"budget": "100h", "views": 2}, 2),
+        ({"budget": "100h", "augmented_copies": 1}, 2),
         ({"budget": "100h", "augment": "none"}, 1),
         ({}, 1),
     ],
 )
 def test_the_plan_says_how_many_views_are_kept(image_folder, fields, views):
     plan = tlkit.plan(image_folder, progress=False, **{**TINY, "backbone": NAMED}, **fields)
-    said = [reason for reason in plan.phases[0].reasons if reason.startswith("views: ")]
+    said = [reason for reason in plan.phases[0].reasons if reason.startswith("augmented copies: ")]
     assert {phase.views for phase in plan.phases[:2]} == {views}
-    assert said == ([f"views: {views} of each image are kept, light"] if views > 1 else [])
+    assert said == (
+        [f"augmented copies: {views - 1} of each image are kept, light"] if views > 1 else []
+    )
 
 
 @pytest.mark.full
@@ -215,9 +241,11 @@ def test_a_run_under_a_budget_tells_its_views(
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     run = tlkit.train(image_folder, out=tmp_path / "run", budget=0.01, **fields)
     said = capsys.readouterr().out
-    assert f"budget    {rules.MOST_VIEWS} view(s) of each image: one takes about " in said
-    assert f"{rules.MOST_VIEWS} views of each image, solved" in said
-    assert run.spec.views is tlkit.open_run(tmp_path / "run").spec.views is None, "as asked for"
+    assert (
+        f"budget    {rules.MOST_VIEWS - 1} augmented copies of each image: one takes about " in said
+    )
+    assert f"{rules.MOST_VIEWS - 1} augmented copies of each image, solved" in said
+    assert run.spec.augmented_copies is None, "as asked for"
     assert run.plan["phases"][0]["views"] == rules.MOST_VIEWS
     counts = run.metrics["examples"]
     kept = rules.MOST_VIEWS * counts["train"] + counts["val"] + counts["test"]

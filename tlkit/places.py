@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 from pathlib import Path
@@ -29,6 +30,37 @@ def check_there(data: str) -> None:
         ) from None
     except OSError:  # a folder that may not be read, say: told by who reads it
         return
+
+
+def run_of(path: Path) -> Path:
+    """Return the run folder that `path` is, or in which it is the `model.keras`."""
+    named = path.name == "model.keras" and (path.parent / "spec.yaml").is_file()
+    return path.parent if named else path
+
+
+def unfolded(path: Path) -> list[Path]:
+    """Return the files that a pattern such as `images/*.jpg` stands for, which no shell unfolded.
+
+    Nothing where it is no pattern, a file bears that very name, or none matches.
+    """
+    if not glob.has_magic(str(path)) or os.path.lexists(path):
+        return []
+    return [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+
+
+def the_one(data: str) -> str:
+    """Return the path that `data` stands for where it is a pattern; else `data`.
+
+    Raises:
+        DataError: it matches several.
+    """
+    found = unfolded(Path(data))
+    if len(found) > 1:
+        raise DataError(
+            f"data {printable(data)}: matches {len(found)} paths. Allowed: one. "
+            f"Received: {', '.join(printable(str(path)) for path in found[:3])}, ..."
+        )
+    return str(found[0]) if found else data
 
 
 OWN_TABLES = ("predictions.csv", "log.csv")

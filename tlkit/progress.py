@@ -6,8 +6,10 @@ or switch it off. In a notebook rich draws the same bars.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,6 +24,10 @@ UNFOLDED = 10_000
 """Characters that a line may have in a file or a pipe: a folded path is no path."""
 
 
+LINE_EVERY = 30.0
+"""Seconds between two lines of a bar where there is no terminal: a file shows that work goes on."""
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Let the caller end: rich would end the process with exit code 1."""
@@ -29,13 +35,20 @@ class _Console(Console):
 
 
 class Progress:
-    """Prints `label  text` lines and progress bars; silent with `quiet=True`."""
+    """Prints `label  text` lines and progress bars; silent with `quiet=True`.
 
-    def __init__(self, quiet: bool = False, stderr: bool = False):
+    Attributes:
+        live: whether bars are drawn, and drawn anew: in a terminal or a notebook, not in a file.
+        verbose: whether `detail` prints.
+    """
+
+    def __init__(self, quiet: bool = False, stderr: bool = False, verbose: bool = False):
+        self.verbose = verbose
         # No markup: a class may be called `[/b]`, or `:cat:`.
         plain = {"highlight": False, "markup": False, "emoji": False}
         self.console = _Console(stderr=stderr, quiet=quiet, soft_wrap=True, **plain)
-        if not (self.console.is_terminal or self.console.is_jupyter or "COLUMNS" in os.environ):
+        self.live = self.console.is_terminal or self.console.is_jupyter
+        if not (self.live or "COLUMNS" in os.environ):
             self.console.width = UNFOLDED
 
     def say(self, label: str, text: str) -> None:
@@ -45,6 +58,11 @@ class Progress:
         encoding = self.console.encoding
         line = line.encode(encoding, "backslashreplace").decode(encoding)
         self.console.print(line, markup=False)
+
+    def detail(self, label: str, text: str) -> None:
+        """Print a line that only `verbose=True` asks for."""
+        if self.verbose:
+            self.say(label, text)
 
     @contextmanager
     def bar(self, label: str, what: str, total: int) -> Iterator[Advance]:
@@ -57,20 +75,33 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", markup=False),
         )
-        # A bar redrawn into a log file is noise: there, only its last state is printed.
+        # A bar redrawn into a log file is noise: there, its last state is printed, and a line now
+        # and then before.
         with RichProgress(*columns, console=self.console, refresh_per_second=4) as bars:
-            yield Advance(bars, bars.add_task(what, total=total, note=""))
+            task, say = bars.add_task(what, total=total, note=""), None
+            if not self.live:
+                say = functools.partial(self.say, label)
+            yield Advance(bars, task, say)
 
 
 class Advance:
-    """One bar's handle: `advance(steps, note="...")`."""
+    """One bar's handle: `advance(steps, note="...")`.
 
-    def __init__(self, bars: RichProgress, task: int):
-        self._bars, self._task = bars, task
+    Args:
+        say: prints a line where the bar itself is not drawn.
+    """
+
+    def __init__(self, bars: RichProgress, task: int, say: Callable[[str], None] | None = None):
+        self._bars, self._task, self._say = bars, task, say
+        self._said = time.monotonic()
 
     def __call__(self, steps: int = 1, note: str | None = None) -> None:
         fields = {} if note is None else {"note": note}
         self._bars.update(self._task, advance=steps, **fields)
+        if self._say and time.monotonic() - self._said > LINE_EVERY:
+            self._said = time.monotonic()
+            task = self._bars.tasks[0]
+            self._say(f"{task.description} {task.completed:,.0f}/{task.total:,.0f}")
 
 
 def as_progress(progress: bool | Progress) -> Progress:

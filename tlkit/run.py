@@ -16,28 +16,30 @@ from tlkit.data.example import Example
 from tlkit.data.membership import Known, Members, recognise
 from tlkit.data.pictures.rendering import Rendering, rendering_of
 from tlkit.data.readers.labelled import open_labelled
-from tlkit.data.wording import number
 from tlkit.errors import RunFolderError
 from tlkit.evaluate.labelled import Answering, evaluate_on
 from tlkit.evaluate.own_test import check_test, own_test
 from tlkit.evaluate.predictor import answers_of, predict_items
-from tlkit.evaluate.tta import averaging
+from tlkit.evaluate.tta import asked_tta, averaging
+from tlkit.places import run_of
 from tlkit.progress import Progress, as_progress
+from tlkit.reporting.summary import so_far, summary
 from tlkit.reporting.written import check_targets
 from tlkit.runfolder import record
 from tlkit.runfolder.folder import RunFolder
+from tlkit.runfolder.pack import columns, pack
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.registry import targets_of, task_from_json
 from tlkit.tasks.task import Task
 
 
 def open_run(folder: str | Path) -> Run:
-    """Open a run folder.
+    """Open a run folder, or that of a `model.keras` in one.
 
     Raises:
         RunFolderError: it does not exist or is none.
     """
-    files = RunFolder(folder)
+    files = RunFolder(run_of(Path(folder)))
     run = Run(files, files.read_spec())
     run.edited = record.check_spec(files, run.spec)
     return run
@@ -98,6 +100,22 @@ class Run:
         return self._read("metrics.json")
 
     @property
+    def history(self) -> dict[str, list[Any]]:
+        """The columns of `log.csv`: a value for each epoch, or each strength of a solved head; None
+        where a phase has none (the rate of a solved head, the L2 strength of a fitted one)."""
+        return columns(self.files.read_log())
+
+    def summary(self) -> str:
+        """Return what the run was and what came out of it, in lines; `print` shows it."""
+        metrics = self.metrics if self.finished else None
+        head = self.task.headline(metrics["test"]) if metrics and metrics["test"] else ""
+        return summary(self.folder, self.spec, self.plan, len(self.labels), metrics, head)
+
+    def pack(self, out: str | Path | None = None) -> Path:
+        """Write a zip file of the run for somebody else, see `runfolder.pack.pack`."""
+        return pack(self.files, out)
+
+    @property
     def plan(self) -> dict[str, Any]:
         """The content of `plan.json`."""
         return self._read("plan.json")
@@ -126,14 +144,14 @@ class Run:
                 "note", f"{self.folder} was made by an earlier version: its files cannot be checked"
             )
 
-    def answering(self, views: int = 1) -> keras.Model:
-        """Return the delivered model, or one that averages over an image's views.
+    def answering(self, tta: bool = False) -> keras.Model:
+        """Return the delivered model, or one that answers for a mirrored image as well.
 
         Args:
-            views: 1: the image as it is; 2: also its mirror image, in twice the time.
+            tta: test-time augmentation: the mean over an image and its mirror image.
 
         Raises:
-            SpecError: other numbers, or 2 for a run with `mirror=False`.
+            SpecError: `tta` for a run with `mirror=False`.
         """
         task, given = self.task, self.model.output_shape[-1]
         if len(task.outputs) != len(self.labels) or task.numbers != given:
@@ -141,11 +159,12 @@ class Run:
                 f"run {self.folder}: its model, labels.json and task.json do not belong together: "
                 f"{given}, {len(self.labels)} and {len(task.outputs)} outputs"
             )
-        return averaging(self.model, views, self.spec.mirror, self.task.flip)
+        return averaging(self.model, tta, self.spec.mirror, self.task.flip)
 
     def evaluate(
-        self, data: Any = None, *, views: int = 1, out: str | Path | None = None,
-        csv: str | Path | None = None, progress: bool | Progress = True,
+        self, data: Any = None, *, tta: str | None = None, views: int | None = None,
+        out: str | Path | None = None, csv: str | Path | None = None,
+        progress: bool | Progress = True,
     ) -> dict[str, Any]:  # fmt: skip
         """Return the task's metrics, all of them, and what was left out.
 
@@ -155,7 +174,8 @@ class Run:
         Args:
             data: anything that `train` takes, without parts or with a test part; None: the run's
                 own test part, which must be what it was.
-            views: see `answering`.
+            tta: `flip`: answers are the mean over an image and its mirror image, in twice the time.
+            views: what an earlier version called `tta`: 2 is `flip`.
             out: a new or empty folder for `metrics.json`, `predictions.csv` and the drawing of
                 the task, as in a run folder; None: nothing is written.
             csv: a file for the predictions alone; one that is there is replaced.
@@ -169,11 +189,11 @@ class Run:
             DataError: nothing to evaluate on, classes that the run does not know, a test part that
                 has changed, or files that cannot be written.
             RunFolderError: files of the run are not its own, or see `check_targets`.
-            SpecError: see `check_targets` and `answering`.
+            SpecError: see `check_targets` and `tta.asked_tta`.
         """
         check_targets(out, csv, self.folder, data)
         shown = as_progress(progress)
-        model = self._told(shown, views)
+        model = self._told(shown, asked_tta(tta, views, shown))
         listed = (
             (own_test(self.files, self.spec, self.members), [], "test")
             if data is None
@@ -208,7 +228,8 @@ class Run:
         self,
         items: Any,
         *,
-        views: int = 1,
+        tta: str | None = None,
+        views: int | None = None,
         masks: str | Path | None = None,
         overlay: str | Path | None = None,
         progress: bool | Progress = False,
@@ -216,8 +237,9 @@ class Run:
         """Predict images, in the order given; a bad one never stops the others.
 
         Args:
-            items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
-            views: see `answering`.
+            items: files, folders, patterns, bytes, images of Pillow, or arrays (height, width, 3),
+                0-255; or one of these. See `predict_items`.
+            tta, views: as for `evaluate`.
             masks, overlay: new or empty folders for answers as PNG files, of the originals' size:
                 maps of classes, and images with their answers drawn over them.
 
@@ -231,7 +253,7 @@ class Run:
             SpecError: `overlay`, and the answers have no place in an image.
         """
         shown = as_progress(progress)
-        answer = answers_of(self._told(shown, views), self.rendering, shown)
+        answer = answers_of(self._told(shown, asked_tta(tta, views, shown)), self.rendering, shown)
         folders = (None if folder is None else Path(folder) for folder in (masks, overlay))
         return predict_items(answer, self.task, items, shown, self.rendering, *folders)
 
@@ -240,7 +262,8 @@ class Run:
         out: str | Path | None = None,
         format: str = "savedmodel",
         *,
-        views: int = 1,
+        tta: str | None = None,
+        views: int | None = None,
         serving_version: int | None = None,
         agreement: float | None = None,
         progress: bool | Progress = True,
@@ -250,7 +273,7 @@ class Run:
         Args:
             out: a new folder; None: `export/FORMAT` in the run folder.
             format: one of `tlkit.export.formats.FORMATS`.
-            views: see `answering`; both are then in the exported graph.
+            tta, views: as for `evaluate`; both images are then in the exported graph.
             serving_version: write to a folder of this name in `out`, as TensorFlow Serving has it;
                 `savedmodel` alone.
             agreement: smallest agreement with the run, above 0 to 1, see `Task.agreement`;
@@ -262,42 +285,28 @@ class Run:
         Raises:
             ExportError: `out` exists, the format is unknown or not installed, or the network
                 cannot be converted.
-            SpecError: see `answering`; or an option has no effect on the format.
+            SpecError: see `tta.asked_tta`; or an option has no effect on the format.
             ParityError: the export answers otherwise; it has been removed.
         """
-        from tlkit.export.about import About
+        from tlkit.export.about import about_of
         from tlkit.export.exporter import Exported, export_checked, target_of
 
         out = Path(out) if out is not None else self.folder / "export" / format
         out, spec = target_of(out, format, serving_version, agreement), self.spec
         shown = as_progress(progress)
-        model = self._told(shown, views)
-        labelled = {
-            "table": spec.table,
-            "class_names": tuple(spec.class_names),
-            "mask_values": tuple(spec.mask_values),
-        }
-        about = About(
-            format, self.task, spec.size, self.rendering, spec.backbone.name, views, **labelled
-        )
+        flipped = asked_tta(tta, views, shown)
+        model = self._told(shown, flipped)
+        about = about_of(format, self.task, spec, self.rendering, 1 + flipped)
         metrics = self.metrics if self.finished else None
         answerer = functools.partial(answers_of, rendering=self.rendering, progress=shown)
         run = Exported(model, about, self.files, spec, answerer, metrics)
         export_checked(run, out, agreement, shown)
         return out
 
-    def _told(self, progress: Progress, views: int) -> keras.Model:
-        """Return `answering(views)`, and say what is special about the run."""
+    def _told(self, progress: Progress, tta: bool) -> keras.Model:
+        """Return `answering(tta)`, and say what is special about the run."""
         self.say_state(progress)
-        model = self.answering(views)
+        model = self.answering(tta)
         if not self.finished and (state := record.check_model(self.files)):
-            metric, value = list(state.best.items())[-1]
-            done = [result["name"] for result in state.finished]
-            done += [f"{number(state.epoch, 'epoch')} of the next phase"] if state.epoch else []
-            progress.say(
-                "note",
-                f"{self.folder} is unfinished: its best model so far, validation {metric} "
-                f"{value:.3f}, after {' and '.join(done)}; go on with: tlkit train --resume "
-                f"{self.folder}",
-            )
+            progress.say("note", so_far(self.folder, state))
         return model

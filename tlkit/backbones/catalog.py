@@ -18,7 +18,8 @@ from tlkit.backbones.families import (
 from tlkit.backbones.families.row import Backbone, LayerInfo, WeightsFile
 from tlkit.errors import BackboneError, did_you_mean
 
-__all__ = ["CATALOG", "MODEL", "Backbone", "LayerInfo", "WeightsFile", "is_given", "lookup"]
+__all__ = ["CATALOG", "MODEL", "Backbone", "LayerInfo", "WeightsFile"]
+__all__ += ["catalog_name", "is_given", "list_backbones", "lookup"]
 
 MODEL = "<model>"
 """What `backbone.name` says in `spec.yaml` when Python passed a model object."""
@@ -38,12 +39,36 @@ def is_given(name: str) -> bool:
     return re.fullmatch(GIVEN, name) is not None
 
 
+def _folded(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
+
+
+_FOLDED = {_folded(name): name for name in CATALOG}
+
+
+def catalog_name(name: str) -> str:
+    """Return the name in the catalog of what is written in another case, or with underscores.
+
+    A name that is not there is returned as it is.
+
+    >>> catalog_name("mobilenet_v2"), catalog_name("resnet50"), catalog_name("nonet")
+    ('MobileNetV2', 'ResNet50', 'nonet')
+    """
+    return _FOLDED.get(_folded(name), name)
+
+
+def list_backbones() -> tuple[str, ...]:
+    """Return the names of all pretrained networks; `tlkit backbones` says more of each."""
+    return tuple(CATALOG)
+
+
 def lookup(name: str) -> Backbone:
-    """Return the row of `name`.
+    """Return the row of `name`, see `catalog_name`.
 
     Raises:
         BackboneError: there is no such row; the message names the nearest one.
     """
+    name = catalog_name(name)
     if name not in CATALOG:
         raise BackboneError(
             f"Unknown backbone.{did_you_mean(name, CATALOG)} Allowed: {', '.join(CATALOG)}, "

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.progress import Progress
 
 
-@click.group(epilog="Examples: tlkit cache list   |   tlkit cache clear")
+@click.group(
+    epilog=examples(
+        "tlkit cache list",
+        "tlkit cache clear",
+    )
+)
 def cache() -> None:
     """List or clear the frozen features kept on disk.
 
@@ -21,7 +27,12 @@ def cache() -> None:
     """
 
 
-@cache.command("list", epilog="Example: tlkit cache list")
+@cache.command(
+    "list",
+    epilog=examples(
+        "tlkit cache list",
+    ),
+)
 def list_() -> None:
     """List what is kept, the longest unused first."""
     from rich.table import Table
@@ -62,7 +73,12 @@ def _bytes(folder: Path) -> int:
     return total
 
 
-@cache.command("clear", epilog="Example: tlkit cache clear")
+@cache.command(
+    "clear",
+    epilog=examples(
+        "tlkit cache clear",
+    ),
+)
 def clear_() -> None:
     """Remove features, findings of scans, example data, unpacked zip files; all are made anew."""
     from tlkit.features.cache import clear, features_folder

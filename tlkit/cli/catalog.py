@@ -6,6 +6,7 @@ import json
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.cli.prepare import prepare
 from tlkit.cli.preview import preview
 from tlkit.cli.quiet import import_tensorflow
@@ -15,8 +16,11 @@ from tlkit.progress import Progress
 
 
 @click.command(
-    epilog="Examples: tlkit backbones   |   tlkit backbones MobileNetV2   |   "
-    "tlkit backbones path/to/model.keras --cut conv5"
+    epilog=examples(
+        "tlkit backbones",
+        "tlkit backbones MobileNetV2",
+        "tlkit backbones path/to/model.keras --cut conv5",
+    )
 )
 @click.argument("name", required=False)
 @click.option("--image-size", type=click.IntRange(1), metavar="N", help="Count work at this size.")
@@ -121,7 +125,11 @@ def _show_backbone(name: str, size: int | None, cut: str | None, progress: Progr
     progress.say("", "--freeze until=BLOCK freezes")
 
 
-@click.group(epilog="Example: tlkit data scan flowers/")
+@click.group(
+    epilog=examples(
+        "tlkit data scan flowers/",
+    )
+)
 def data() -> None:
     """Look at a data set before training, or prepare a large one."""
 
@@ -133,7 +141,11 @@ data.add_command(preview)
 data.add_command(scan)
 
 
-@click.command(epilog="Example: tlkit schema > tlkit.schema.json")
+@click.command(
+    epilog=examples(
+        "tlkit schema > tlkit.schema.json",
+    )
+)
 def schema() -> None:
     """Print every option of a recipe as JSON schema, for editors."""
     from tlkit.spec.run import RunSpec

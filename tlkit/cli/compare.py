@@ -9,17 +9,21 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import as_words, output, spec_fields, spec_options
+from tlkit.cli.examples import examples
+from tlkit.cli.flags import SpecCommand, spec_options
+from tlkit.cli.options import as_words, output, quiet_option, spec_fields
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.progress import Progress
 
 
 @click.command(
-    epilog="Examples: tlkit compare flowers/ --backbones MobileNetV2,EfficientNetLite0   |   "
-    "tlkit compare flowers/ --backbones "
-    "MobileNet:alpha=0.25,image_size=128,MobileNet:alpha=0.5,image_size=160 --budget 5m "
-    "--out compared/"
+    cls=SpecCommand,
+    epilog=examples(
+        "tlkit compare flowers/ --backbones MobileNetV2,EfficientNetLite0",
+        "tlkit compare flowers/ --backbones MobileNet:alpha=0.25,image_size=128,VGG16 --budget 5m",
+        "tlkit compare flowers/ --backbones MobileNetV2,ResNet50 --regime small --out compared/",
+    ),
 )
 @click.argument("data", required=False)
 @click.option(
@@ -37,13 +41,15 @@ from tlkit.progress import Progress
     metavar="TIME",
     help="Time allowed, such as 90s, 2m, 1h; what does not fit is left out, and said.",
 )
-@functools.partial(spec_options, without=("--backbone", "--budget", "--out"))
+@functools.partial(spec_options, without=("backbone.name", "budget", "out", "init"))
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="A new or empty folder for compare.json, compare.csv and pareto.png.",
 )
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output.")
 def compare(
     data: str | None,
@@ -52,6 +58,7 @@ def compare(
     recipe: Path | None,
     settings: tuple[str, ...],
     out: Path | None,
+    quiet: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -78,7 +85,7 @@ def compare(
     for candidate in read_candidates(backbones):  # before TensorFlow's seconds of import
         candidate.spec(fields)
     started = time.monotonic()
-    with output(as_json) as (progress, show):
+    with output(as_json, quiet) as (progress, show):
         import_tensorflow()
         from tlkit.commands.compare.compare import compare
 
@@ -87,6 +94,8 @@ def compare(
         found = compare(data, backbones, **asked, **fields)
         if as_json:
             show(found.to_json())
+        elif quiet:
+            show(found.best.label)
         else:
             _show(found, out, typed, progress)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output
+from tlkit.cli.examples import examples
+from tlkit.cli.options import output, quiet_option
 from tlkit.cli.quiet import import_tensorflow
-from tlkit.cli.use import check_run, views_option
+from tlkit.cli.use import check_run, tta_option
 from tlkit.errors import ExportError
 from tlkit.export.formats import FORMATS, find_export, lookup
 from tlkit.places import check_there
@@ -17,8 +18,10 @@ from tlkit.progress import Progress
 
 
 @click.command(
-    epilog="Examples: tlkit export runs/first --format savedmodel --out served/   |   "
-    "tlkit export runs/first --format litert-int8"
+    epilog=examples(
+        "tlkit export runs/first --format savedmodel --out served/",
+        "tlkit export runs/first --format litert-int8",
+    )
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
@@ -30,6 +33,7 @@ from tlkit.progress import Progress
     help="; ".join(f"{name}: {about.about}" for name, about in FORMATS.items()) + ".",
 )
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -48,14 +52,17 @@ from tlkit.progress import Progress
     help="Smallest agreement with the run on images that it did not train on; litert-int8 alone. "
     "[default: 0.99]",
 )
-@views_option
+@tta_option
+@quiet_option
 def export(
     run: Path,
     kind: str,
     out: Path | None,
     serving_version: int | None,
     agreement: float | None,
-    views: int,
+    tta: str | None,
+    views: int | None,
+    quiet: bool,
 ) -> None:
     """Write RUN's model for serving, and check that it answers as the run does."""
     check_run(run)
@@ -64,12 +71,13 @@ def export(
     import tlkit
 
     options = {"serving_version": serving_version, "agreement": agreement}
-    path = tlkit.open_run(run).export(out, kind, views=views, **options)
-    click.echo(f"{'export':<10}{path}")
+    asked = {"tta": tta, "views": views, "progress": not quiet}
+    path = tlkit.open_run(run).export(out, kind, **asked, **options)
+    click.echo(str(path) if quiet else f"{'export':<10}{path}")
 
 
 @click.command(
-    epilog="Example: tlkit bench runs/first/export/onnx runs/first/export/litert --data new/"
+    epilog=examples("tlkit bench runs/first/export/onnx runs/first/export/litert --data new/")
 )
 @click.argument("exports", metavar="EXPORT...", nargs=-1, required=True, type=click.Path())
 @click.option("--data", metavar="DATA", help="Labelled images to evaluate each on, as for train.")

@@ -8,23 +8,37 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import as_words, output, spec_fields, spec_options
+from tlkit.cli.examples import examples
+from tlkit.cli.flags import SpecCommand, spec_options
+from tlkit.cli.options import (
+    as_words,
+    output,
+    quiet_option,
+    spec_fields,
+)
 from tlkit.cli.quiet import import_tensorflow
+
+_LATER = ("out", "epochs", "budget", "optimizer.learning_rate", "optimizer.patience")
+"""What says how long to train, how fast, and where to: this is asked for here."""
 
 
 @click.command(
     "lr-find",
-    epilog="Examples: tlkit lr-find flowers/ --regime medium   |   "
-    "tlkit lr-find flowers/ --freeze last=3 --set optimizer.name=adam --out rates.png",
+    cls=SpecCommand,
+    epilog=examples(
+        "tlkit lr-find flowers/ --regime medium",
+        "tlkit lr-find flowers/ --freeze last=3 --optimizer adam --out rates.png",
+    ),
 )
 @click.argument("data", required=False)
-@functools.partial(spec_options, without=("--out", "--epochs", "--budget"))
+@functools.partial(spec_options, without=_LATER)
 @click.option("--steps", type=int, default=100, show_default=True, help="Training steps.")
 @click.option("--lowest", type=float, default=1e-6, show_default=True, help="Rate to begin with.")
 @click.option("--highest", type=float, default=1.0, show_default=True, help="Rate to end with.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curve here."
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curve here."
 )
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print rates, losses and suggestion as JSON.")
 def lr_find(
     data: str | None,
@@ -34,6 +48,7 @@ def lr_find(
     lowest: float,
     highest: float,
     out: Path | None,
+    quiet: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -45,7 +60,7 @@ def lr_find(
     """
     fields = spec_fields(data, recipe, settings, options, "lr-find")
     typed = as_words(fields["data"], recipe, settings, options)
-    with output(as_json) as (progress, show):
+    with output(as_json, quiet) as (progress, show):
         import_tensorflow()
         from tlkit.commands.lr_find import lr_find as find
 
@@ -54,11 +69,14 @@ def lr_find(
         if as_json:
             show(found.to_json())
             return
+        if quiet:
+            show(f"{found.suggestion:g}")
+            return
         rule = f"train's rule gives {found.planned:g}"
         progress.say(
             "suggested", f"{found.suggestion:g} for {found.phase} ({found.optimizer}); {rule}"
         )
         if out is not None:
             progress.say("curve", str(out))
-        option = f"--set optimizer.learning_rate={found.suggestion:g}"
+        option = f"--lr {found.suggestion:g}"
         progress.say("next", f"tlkit train {typed} {option}")

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import tlkit
+from tlkit.cli.examples import examples
 from tlkit.errors import (
     FULL,
     DiskFullError,
@@ -31,6 +32,7 @@ COMMANDS = {
     "lr-find": ("tlkit.cli.lrfind", "Find a learning rate for fine-tuning, by a range test."),
     "evaluate": ("tlkit.cli.use", "Measure a run on its test part, or on other data."),
     "predict": ("tlkit.cli.use", "Label images with a run or an export."),
+    "pack": ("tlkit.cli.pack", "Write a run into one zip file, for somebody else."),
     "export": ("tlkit.cli.export", "Write a run's model for serving, and check it."),
     "bench": ("tlkit.cli.export", "Time exports side by side, and evaluate them."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
@@ -171,11 +173,22 @@ def _say(message: object) -> None:
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Examples: tlkit quickstart   |   tlkit train flowers/   |   "
-    "tlkit predict runs/flowers-mobilenetv2-0001 photo.jpg",
+    epilog=examples(
+        "tlkit quickstart",
+        "tlkit train flowers/",
+        "tlkit predict runs/flowers-mobilenetv2-0001 photo.jpg",
+    ),
 )
 @click.version_option(tlkit.__version__, prog_name="tlkit")
 def main() -> None:
-    """Transfer learning with keras.applications on your own images."""
+    """Transfer learning with keras.applications on your own images.
+
+    Completion of commands and options by the tab key, in the shell's start file:
+
+    \b
+    bash   eval "$(_TLKIT_COMPLETE=bash_source tlkit)"
+    zsh    eval "$(_TLKIT_COMPLETE=zsh_source tlkit)"
+    fish   _TLKIT_COMPLETE=fish_source tlkit | source
+    """
     # A batch system ends a job with SIGTERM: treated as Ctrl-C, it leaves a run to go on with.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -4,101 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tlkit.backbones.catalog import lookup
+from tlkit.cli.flags import RUNS, long_flag
 from tlkit.data.readers.find_task import with_task
-from tlkit.errors import DataError, printable
+from tlkit.errors import DataError, SpecError, printable, received
 from tlkit.places import check_there
+from tlkit.planning.freeze_rule import check_rule
 from tlkit.progress import Progress
+from tlkit.spec.earlier import adopted
 from tlkit.spec.idle import taken
-from tlkit.spec.parts import BackboneSpec
-from tlkit.spec.read import asked_spec, make_spec, merge, read_recipe
-from tlkit.spec.run import RunSpec
-
-# Options of the command line that stand for a field of the spec; the rest is reached by --set.
-_FIELDS = {
-    "--out": "out",
-    "--regime": "regime",
-    "--freeze": "freeze",
-    "--image-size": "image_size",
-    "--batch-size": "batch_size",
-    "--epochs": "epochs",
-    "--budget": "budget",
-    "--val": "val",
-    "--test": "test",
-    "--seed": "seed",
-    "--device": "device",
-    "--precision": "precision",
-    "--engine": "engine",
-}
-_INTEGERS = {"image_size", "batch_size", "epochs", "seed"}
-
-
-def spec_options(command: Callable, without: Collection[str] = ()) -> Callable:
-    """Add the options that describe a run, those `without` left out."""
-    backbone = click.option(
-        "--backbone",
-        metavar="NAME",
-        help=f"{BackboneSpec.model_fields['name'].description} "
-        f"[default: {BackboneSpec.model_fields['name'].default}]",
-    )
-    decorators = [
-        *([] if "--backbone" in without else [backbone]),
-        *(field_option(flag, name) for flag, name in _FIELDS.items() if flag not in without),
-        click.option("--deterministic", is_flag=True, default=None, help=_text("deterministic")),
-        click.option("--strict", is_flag=True, default=None, help=_text("strict")),
-        click.option(
-            "--recipe",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Read options from a YAML file; what stands on the command line wins.",
-        ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Set any field of the spec, such as head.dropout=0.5 (tlkit schema lists them).",
-        ),
-    ]
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
-
-
-def field_option(flag: str, name: str) -> Callable:
-    """Return the option that stands for a field of the spec."""
-    kind = click.INT if name in _INTEGERS else click.STRING
-    return click.option(flag, name, type=kind, help=_text(name), metavar=_metavar(name))
-
-
-def _text(name: str) -> str:
-    field = RunSpec.model_fields[name]
-    unit = (field.json_schema_extra or {}).get("unit")
-    parts = [f"unit: {unit}"] if unit else []
-    if field.default is not None and field.default is not False:
-        parts.append(f"default: {field.default}")
-    return field.description + (f" [{'; '.join(parts)}]" if parts else "")
-
-
-def _metavar(name: str) -> str:
-    choices = RunSpec.model_json_schema()["properties"][name].get("enum")
-    if choices:
-        return "|".join(choices)
-    return {
-        "val": "DATA|FRACTION",
-        "test": "DATA|FRACTION",
-        "out": "DIR",
-        "freeze": "SPEC",
-        "device": "auto|cpu|gpu|gpu:N,M|gpu:all",
-        "budget": "TIME",
-    }.get(name, "N")
+from tlkit.spec.read import asked_spec, make_spec, merge, put, read_recipe
+from tlkit.spec.renamed import RENAMED, renamed
+from tlkit.spec.words import place_of
 
 
 def spec_fields(
@@ -114,19 +40,23 @@ def spec_fields(
         command: that they are options of, such as `data scan`; what it does not go by is left out
             of a recipe, which is written for training, and refused elsewhere.
     """
-    say_replaced(options | {"data": data}, settings)
+    settings = found_places(settings)
+    given = by_place(options)
+    say_replaced(given if data is None else {"data": data, **given}, settings)
     fields = _for_command(recipe, command) if recipe else {}
-    given = {name: value for name, value in options.items() if value is not None}
-    backbone = given.pop("backbone", None)
-    fields |= given
+    fields = nested(given, fields)
     if data is not None:
         fields["data"] = data
-    if backbone is not None:
-        fields = merge(fields, [f"backbone.name={backbone}"])
-    fields = with_task(merge(fields, list(settings)))
+    fields = with_task(merge(fields, settings))
+    if "views" in fields:
+        click.echo(f"{'note':<10}{RENAMED}", err=True)
     # A wrong option or path is answered before TensorFlow's seconds of import.
     where = f"{recipe} and the options" if recipe else "the options"
+    fields = adopted(fields, command)
     spec = asked_spec(fields, where, command=command)
+    fields = renamed(fields)
+    if spec.freeze != "auto":
+        check_rule(spec.freeze, None if spec.backbone.given else lookup(spec.backbone.name))
     if spec.data is None:
         raise DataError("data: is missing. Allowed: a folder of class folders, or example:elpv")
     for name in (spec.data, spec.val, spec.test):
@@ -154,27 +84,70 @@ def _is_in(fields: Any, path: list[str]) -> bool:
     return isinstance(fields, dict) and path[0] in fields and _is_in(fields[path[0]], path[1:])
 
 
+def by_place(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, by the place in the spec that each stands for.
+
+    Raises:
+        SpecError: `--name` is no name of a folder, or stands beside `--out`.
+    """
+    given = {name.replace("__", "."): x for name, x in options.items() if x is not None}
+    name = given.pop("name", None)
+    if name is None:
+        return given
+    if not name.strip(" .") or os.path.basename(name) != name or "\0" in name:
+        raise SpecError(
+            "--name: is no name of a folder. Allowed: a name without slashes; a path is given by "
+            f"--out. Received: {received(name)}"
+        )
+    if "out" in given:
+        raise SpecError(
+            "--name, --out: both say where the run is written. Allowed: one of the two. "
+            f"Received: {name} and {given['out']}"
+        )
+    return given | {"out": str(RUNS / name)}
+
+
+def nested(given: dict[str, Any], over: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return options as fields of the spec, put over others; see `by_place`."""
+    fields = dict(over or {})
+    for place, value in given.items():
+        fields = put(fields, place.split("."), value)
+    return fields
+
+
+def found_places(settings: Iterable[str]) -> list[str]:
+    """Return settings with each option by its place in the spec; say which had to be found."""
+    found = []
+    for setting in settings:
+        word, equals, value = setting.partition("=")
+        place = place_of(word.strip())
+        if equals and place != word.strip():
+            said = f"{'note':<10}--set {word.strip()}: taken for {place}"
+            click.echo(printable(said), err=True)
+        found.append(f"{place}{equals}{value}")
+    return found
+
+
 def as_words(
     data: str, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
 ) -> str:
     """Return data and options as they would be typed after `tlkit train`."""
     words = [data, *(["--recipe", str(recipe)] if recipe else [])]
-    flags = {"--deterministic": "deterministic", "--strict": "strict", **_FIELDS}
-    for flag, name in {"--backbone": "backbone", **flags}.items():
-        value = options.get(name)
-        if value is not None:
-            words += [flag] if value is True else [flag, str(value)]
+    for place, value in by_place(options).items():
+        words += [long_flag(place)] if value is True else [long_flag(place), str(value)]
     words += [word for setting in settings for word in ("--set", setting)]
     return shlex.join(words)
 
 
-def say_replaced(options: dict[str, Any], settings: tuple[str, ...]) -> None:
-    """Say what stands twice on the command line with two values: the last counts."""
-    flags = {"DATA": "data", "--backbone": "backbone.name", **_FIELDS}
+def say_replaced(given: dict[str, Any], settings: Iterable[str]) -> None:
+    """Say what stands twice on the command line with two values: the last counts.
+
+    Args:
+        given: options by place, see `by_place`.
+    """
     last = {
-        name: (f"{flag} {value}", str(value))
-        for flag, name in flags.items()
-        if (value := options.get(name.partition(".")[0])) is not None
+        place: (f"{'DATA' if place == 'data' else long_flag(place)} {value}", str(value))
+        for place, value in given.items()
     }
     for setting in settings:
         name, _, value = (part.strip() for part in setting.partition("="))
@@ -184,8 +157,27 @@ def say_replaced(options: dict[str, Any], settings: tuple[str, ...]) -> None:
             click.echo(printable(f"{'note':<10}{before}: replaced by {last[name][0]}"), err=True)
 
 
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print the result alone: no steps, notes and bars."
+)
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also print why each phase is as it is, and losses, rate and seconds of each epoch.",
+)
+
+
+def check_loudness(quiet: bool, verbose: bool) -> None:
+    """Refuse options that ask for less and for more at once."""
+    if quiet and verbose:
+        raise SpecError("-q, -v: choose one of them. Received: both")
+
+
 @contextlib.contextmanager
-def output(as_json: bool) -> Iterator[tuple[Progress, Callable[[Any], None]]]:
+def output(
+    as_json: bool, quiet: bool = False, verbose: bool = False
+) -> Iterator[tuple[Progress, Callable[[Any], None]]]:
     """Give the progress display and a function that prints a result.
 
     With `as_json` standard output carries the JSON and nothing else: whatever is printed in
@@ -193,11 +185,11 @@ def output(as_json: bool) -> Iterator[tuple[Progress, Callable[[Any], None]]]:
     """
     real = sys.stdout
     if not as_json:
-        yield Progress(), lambda value: click.echo(value, file=real)
+        yield Progress(quiet, verbose=verbose), lambda value: click.echo(value, file=real)
         return
     escaped = str(real.encoding).lower() not in ("utf-8", "utf8")
     with contextlib.redirect_stdout(sys.stderr):
         yield (
-            Progress(stderr=True),
+            Progress(quiet, stderr=True, verbose=verbose),
             lambda value: click.echo(json.dumps(value, ensure_ascii=escaped), file=real),
         )

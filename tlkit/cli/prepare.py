@@ -7,20 +7,25 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import field_option, spec_fields
+from tlkit.cli.examples import examples
+from tlkit.cli.flags import field_option
+from tlkit.cli.options import spec_fields
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.progress import Progress
 
 
 @click.command(
-    epilog="Examples: tlkit data prepare flowers/ prepared/   |   tlkit train prepared/   |   "
-    "tlkit data prepare scenes.csv prepared/ --set task=multilabel"
+    epilog=examples(
+        "tlkit data prepare flowers/ prepared/",
+        "tlkit train prepared/",
+        "tlkit data prepare scenes.csv prepared/ --set task=multilabel",
+    )
 )
 @click.argument("data")
 @click.argument("out", type=click.Path(path_type=Path))
-@field_option("--val", "val")
-@field_option("--test", "test")
-@field_option("--seed", "seed")
+@field_option("val")
+@field_option("test")
+@field_option("seed")
 @click.option("--strict", is_flag=True, default=None, help="Stop at a file that cannot be decoded.")
 @click.option(
     "--set",

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.cli.options import spec_fields
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.progress import Progress
 
 
 @click.command(
-    epilog="Examples: tlkit data preview flowers/ --set augment=strong   |   "
-    "tlkit data preview digits/ --set augment=medium --set mirror=false --out seen.png"
+    epilog=examples(
+        "tlkit data preview flowers/ --set augment=strong",
+        "tlkit data preview digits/ --set augment=medium --set mirror=false --out seen.png",
+    )
 )
 @click.argument("source", metavar="DATA", required=False)
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     default=Path("preview.png"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.train import say_next
 from tlkit.progress import Progress
@@ -21,7 +22,12 @@ QUICKSTART: dict[str, Any] = {
 }
 
 
-@click.command(epilog="Examples: tlkit quickstart   |   tlkit quickstart --data digits")
+@click.command(
+    epilog=examples(
+        "tlkit quickstart",
+        "tlkit quickstart --data digits",
+    )
+)
 @click.option(
     "--data",
     type=click.Choice(["elpv", "digits"]),
@@ -30,6 +36,7 @@ QUICKSTART: dict[str, Any] = {
     help="Solar cells (intact or defective), or scikit-learn's handwritten digits.",
 )
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",

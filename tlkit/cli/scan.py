@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.cli.options import output, spec_fields
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.places import check_png
@@ -19,8 +20,11 @@ SHOWN = 3
 
 
 @click.command(
-    epilog="Examples: tlkit data scan flowers/   |   tlkit data scan flowers/ --sheet odd.png"
-    "   |   tlkit data scan a.csv --set task=multilabel --json"
+    epilog=examples(
+        "tlkit data scan flowers/",
+        "tlkit data scan flowers/ --sheet odd.png",
+        "tlkit data scan a.csv --set task=multilabel --json",
+    )
 )
 @click.argument("source", metavar="DATA")
 @click.option(

@@ -7,7 +7,19 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output, say_replaced, spec_fields, spec_options
+from tlkit.cli.examples import examples
+from tlkit.cli.flags import SpecCommand, spec_options
+from tlkit.cli.options import (
+    by_place,
+    check_loudness,
+    found_places,
+    nested,
+    output,
+    quiet_option,
+    say_replaced,
+    spec_fields,
+    verbose_option,
+)
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.places import check_free
@@ -16,9 +28,14 @@ from tlkit.spec.read import make_spec, merge
 
 
 @click.command(
-    epilog="Examples: tlkit train flowers/   |   tlkit train flowers/ --backbone ResNet50 "
-    "--regime medium --out runs/first   |   tlkit train --recipe recipes/last-blocks.yaml flowers/"
-    "   |   tlkit train flowers/ --budget 2m   |   tlkit train --resume runs/first"
+    cls=SpecCommand,
+    epilog=examples(
+        "tlkit train flowers/",
+        "tlkit train flowers/ --backbone ResNet50 --regime medium --out runs/first",
+        "tlkit train --recipe recipes/last-blocks.yaml flowers/",
+        "tlkit train flowers/ --budget 2m",
+        "tlkit train --resume runs/first",
+    ),
 )
 @click.argument("data", required=False)
 @spec_options
@@ -29,12 +46,16 @@ from tlkit.spec.read import make_spec, merge
     help="Go on with a run that was stopped, killed or out of disk, as if it had not been; out of "
     "memory, with a smaller --batch-size.",
 )
+@quiet_option
+@verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
 def train(
     data: str | None,
     recipe: Path | None,
     settings: tuple[str, ...],
     resume: Path | None,
+    quiet: bool,
+    verbose: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -46,8 +67,9 @@ def train(
     annotations, or tfds:NAME[/config][:split]; parts that are missing are split off. The result
     is a run folder with the model, its metrics, predictions, drawings and learning curves.
     """
+    check_loudness(quiet, verbose)
     changes = _changes(data, recipe, settings, options) if resume else {}
-    with output(as_json) as (progress, show):
+    with output(as_json, quiet, verbose) as (progress, show):
         run = (
             _resume(resume, changes, progress)
             if resume
@@ -55,6 +77,8 @@ def train(
         )
         if as_json:
             show(run.metrics)
+        elif quiet:
+            show(run.folder)
         else:
             say_next(run.folder, progress)
 
@@ -76,9 +100,9 @@ def _changes(
     Raises:
         SpecError: something else is given.
     """
-    say_replaced(options, settings)
-    given = {name: value for name, value in options.items() if value is not None}
-    given = merge(given, list(settings))
+    settings, given = found_places(settings), by_place(options)
+    say_replaced(given, settings)
+    given = merge(nested(given), settings)
     others = {"DATA": data, "--recipe": recipe}
     names = [*(name for name, value in others.items() if value is not None), *given]
     if refused := [name for name in names if name != "batch_size"]:
@@ -106,8 +130,11 @@ def say_next(folder: Path | str, progress: Progress, first: str | None = None) -
 
 
 @click.command(
-    epilog="Examples: tlkit plan flowers/ --freeze until=block_9   |   "
-    "tlkit plan flowers/ --measure"
+    cls=SpecCommand,
+    epilog=examples(
+        "tlkit plan flowers/ --freeze until=block_9",
+        "tlkit plan flowers/ --measure",
+    ),
 )
 @click.argument("data", required=False)
 @spec_options

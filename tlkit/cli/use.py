@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tlkit.atomic import write_file
-from tlkit.cli.options import output
+from tlkit.cli.examples import examples
+from tlkit.cli.options import output, quiet_option
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError, SpecError
 from tlkit.export.formats import find_export
-from tlkit.places import check_csv, check_free, check_there
+from tlkit.places import check_csv, check_free, check_there, run_of, the_one
 from tlkit.progress import Progress
 
 TOP = 3
 """Labels of an image in the table of `tlkit predict`."""
 
-views_option = click.option(
-    "--views",
-    type=click.IntRange(1, 2),
-    default=1,
-    show_default=True,
-    help="2: answer by the mean over an image and its mirror image, in twice the time.",
+_TTA = click.option(
+    "--tta",
+    type=click.Choice(["flip"]),
+    help="flip: answer by the mean over an image and its mirror image, in twice the time.",
 )
+_VIEWS = click.option("--views", type=click.IntRange(1, 2), hidden=True)
+
+
+def tta_option(command: Callable) -> Callable:
+    """Add `--tta`, and what an earlier version called it."""
+    return _TTA(_VIEWS(command))
 
 
 @click.command(
-    epilog="Examples: tlkit evaluate runs/first   |   "
-    "tlkit evaluate runs/first new/ --out measured/"
+    epilog=examples(
+        "tlkit evaluate runs/first",
+        "tlkit evaluate runs/first new/ --out measured/",
+    )
 )
 @click.argument("run", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
 @click.argument("data", required=False)
-@views_option
+@tta_option
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 @click.option(
     "--csv",
@@ -46,6 +55,7 @@ views_option = click.option(
     help="Write id, truth, prediction and probabilities.",
 )
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -54,7 +64,9 @@ views_option = click.option(
 def evaluate(
     run: Path,
     data: str | None,
-    views: int,
+    tta: str | None,
+    views: int | None,
+    quiet: bool,
     as_json: bool,
     csv_file: Path | None,
     out: Path | None,
@@ -64,27 +76,33 @@ def evaluate(
     Of DATA with parts it is the test part that is measured.
     """
     check_run(run, export=True)
-    _check_views(run, views)
+    _check_tta(run, tta, views)
     if csv_file:
         check_csv(csv_file, run, data)
     if out:
         check_free(out)
+    typed = data
     if data is not None:
+        data = the_one(data)
         check_there(data)
-    with output(as_json) as (progress, show):
+    with output(as_json, quiet) as (progress, show):
         import_tensorflow()
         import tlkit
 
+        if data != typed:
+            progress.say("note", f"{typed}: read as {data}")
         written = {"out": out, "csv": csv_file}
         if _is_export(run):
             opened = tlkit.open_export(run)
             metrics, task = opened.evaluate(data, progress=progress, **written), opened.about.task
         else:
             opened = tlkit.open_run(run)
-            metrics = opened.evaluate(data, views=views, progress=progress, **written)
+            metrics = opened.evaluate(data, tta=tta, views=views, progress=progress, **written)
             task = opened.task
         if as_json:
             show(metrics)
+        elif quiet:
+            show(task.headline(metrics))
         else:
             progress.say("evaluate", task.headline(metrics))
             _show_metrics(metrics, progress)
@@ -117,8 +135,10 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
 
 
 @click.command(
-    epilog="Examples: tlkit predict runs/first photo.jpg   |   tlkit predict served/ images/ "
-    "--csv labels.csv"
+    epilog=examples(
+        "tlkit predict runs/first photo.jpg",
+        "tlkit predict served/ images/ --csv labels.csv",
+    )
 )
 @click.argument("model", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
 @click.argument("items", metavar="FILES_OR_FOLDERS...", nargs=-1, required=True)
@@ -128,7 +148,8 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     metavar="K",
     help=f"Labels shown for each image in the table. [default: {TOP}]",
 )
-@views_option
+@tta_option
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
 @click.option(
     "--csv",
@@ -153,7 +174,9 @@ def predict(
     model: Path,
     items: tuple[str, ...],
     top: int | None,
-    views: int,
+    tta: str | None,
+    views: int | None,
+    quiet: bool,
     as_json: bool,
     csv_file: Path | None,
     masks: Path | None,
@@ -176,9 +199,12 @@ def predict(
     check_run(model, export=True)
     if csv_file:
         check_csv(csv_file, model, *items)
-    _check_views(model, views)
-    with output(as_json) as (progress, show):
-        results = _predict(model, items, views, progress, masks, overlay)
+    _check_tta(model, tta, views)
+    with output(as_json, quiet) as (progress, show):
+        asked = {"masks": masks, "overlay": overlay}
+        if not _is_export(model):
+            asked |= {"tta": tta, "views": views}
+        results = _predict(model, items, asked, progress)
         for folder in (masks, overlay):
             if folder:
                 progress.say("written", str(folder))
@@ -188,27 +214,20 @@ def predict(
             _write_csv(results, csv_file)
             progress.say("predict", f"{number(len(results), 'image')} in {csv_file}")
         else:
-            _show_predictions(results, top or TOP, progress)
+            _show_predictions(results, top or TOP, Progress())
     if all(row["error"] for row in results):
         first = f"{results[0]['path']}: {results[0]['error']}"
         raise DataError(f"none of the {len(results)} files could be used. The first, {first}")
 
 
 def _predict(
-    model: Path,
-    items: tuple[str, ...],
-    views: int,
-    progress: Progress,
-    masks: Path | None,
-    overlay: Path | None,
+    model: Path, items: tuple[str, ...], asked: dict[str, Any], progress: Progress
 ) -> list[dict[str, Any]]:
     import_tensorflow()
     import tlkit
 
-    folders = {"masks": masks, "overlay": overlay}
-    if _is_export(model):
-        return tlkit.open_export(model).predict(items, progress=progress, **folders)
-    return tlkit.open_run(model).predict(items, views=views, progress=progress, **folders)
+    opened = tlkit.open_export(model) if _is_export(model) else tlkit.open_run(model)
+    return opened.predict(items, **asked, progress=progress)
 
 
 def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
@@ -276,18 +295,21 @@ def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
 
 def check_run(path: Path, export: bool = False) -> None:
     """Answer a mistyped path before TensorFlow's seconds of import."""
-    if (path / "spec.yaml").is_file() or (export and _is_export(path)):
+    if (run_of(path) / "spec.yaml").is_file() or (export and _is_export(path)):
         return
     problem = "holds no spec.yaml" if path.is_dir() else "is no folder"
+    if path.suffix == ".keras" and path.is_file():
+        problem = "is not in the folder of its run, which says its labels"
     allowed = "a folder made by tlkit train" + (" or tlkit export" if export else "")
     raise RunFolderError(f"run {path}: {problem}. Allowed: {allowed}")
 
 
-def _check_views(path: Path, views: int) -> None:
-    if views > 1 and _is_export(path):
+def _check_tta(path: Path, tta: str | None, views: int | None) -> None:
+    if (tta or views) and _is_export(path):
         raise SpecError(
-            f"--views: {path} is an export, which has its views in its graph. Allowed: a run "
-            f"folder, or an export made by tlkit export --views {views}. Received: {views}"
+            f"--tta: {path} is an export, which has it in its graph or not. Allowed: a run "
+            "folder, or an export made by tlkit export --tta flip. Received: "
+            + (f"--tta {tta}" if tta else f"--views {views}")
         )
 
 

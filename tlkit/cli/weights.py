@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.errors import WeightsError, did_you_mean
 from tlkit.progress import Progress
 
 
-@click.group(epilog="Example: tlkit weights fetch MobileNetV2")
+@click.group(
+    epilog=examples(
+        "tlkit weights fetch MobileNetV2",
+    )
+)
 def weights() -> None:
     """List, fetch and verify files of ImageNet weights."""
 
 
-@weights.command("list", epilog="Example: tlkit weights list")
+@weights.command(
+    "list",
+    epilog=examples(
+        "tlkit weights list",
+    ),
+)
 def list_() -> None:
     """List the files that are on disk, and where."""
     from tlkit.backbones.weights import models_folder, on_disk
@@ -27,7 +37,12 @@ def list_() -> None:
         progress.say("", "no weights of the catalog; get some with: tlkit weights fetch NAME")
 
 
-@weights.command(epilog="Examples: tlkit weights fetch ResNet50   |   tlkit weights fetch FILE.h5")
+@weights.command(
+    epilog=examples(
+        "tlkit weights fetch ResNet50",
+        "tlkit weights fetch FILE.h5",
+    )
+)
 @click.argument("name")
 @click.option("--top", is_flag=True, help="The file with the classifier of 1,000 classes.")
 def fetch(name: str, top: bool) -> None:
@@ -52,7 +67,11 @@ def fetch(name: str, top: bool) -> None:
     progress.say("file", str(fetch(file)))
 
 
-@weights.command(epilog="Example: tlkit weights verify")
+@weights.command(
+    epilog=examples(
+        "tlkit weights verify",
+    )
+)
 def verify() -> None:
     """Compare the files on disk with the hashes that Keras states."""
     from tlkit.backbones.weights import is_whole, models_folder, on_disk

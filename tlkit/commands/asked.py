@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from tlkit.backbones.catalog import MODEL
 from tlkit.data.readers.arrays import class_names_of
 from tlkit.data.readers.find_task import with_task
+from tlkit.errors import SpecError, received
+from tlkit.spec.earlier import adopted
 from tlkit.spec.read import asked_spec
+from tlkit.spec.renamed import RENAMED
 from tlkit.spec.run import ARRAYS, RunSpec
+from tlkit.spec.words import placed
 from tlkit.tasks.registry import check_task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_keras_words(function: F) -> F:
+    """Let a function be called with the words of `keras.Model.fit` and of Keras's data loaders.
+
+    `validation_data` and `validation_split` are `val`, `verbose` is `progress`, and
+    `class_weight="balanced"` is `balance="weights"`.
+
+    Raises:
+        SpecError: a word and what it stands for are both given, or `class_weight` is anything else.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **fields: Any) -> Any:
+        for word, own in (
+            ("validation_data", "val"),
+            ("validation_split", "val"),
+            ("verbose", "progress"),
+            ("class_weight", "balance"),
+        ):
+            if word not in fields:
+                continue
+            value = fields.pop(word)
+            if own in fields:
+                raise SpecError(f"{word}: is {own}, which is given as well. Allowed: one of them")
+            fields[own] = _in_our_words(word, value)
+        return function(*args, **fields)
+
+    return call
+
+
+def _in_our_words(word: str, value: Any) -> Any:
+    if word == "verbose":
+        return value not in (0, "0", False)
+    if word != "class_weight" or value is None:
+        return "none" if word == "class_weight" else value
+    if isinstance(value, str) and value == "balanced":
+        return "weights"
+    raise SpecError(
+        "class_weight: classes are weighted by how rare they are. Allowed: 'balanced', which is "
+        f"balance='weights'. Received: {received(value)}"
+    )
 
 
 def spec_of(
@@ -27,7 +78,9 @@ def spec_of(
 
     That is arrays among `data`, `val` and `test`, and a model as `backbone`.
     """
-    fields, arrays = dict(fields), {}
+    fields, arrays = placed(fields), {}
+    if "views" in fields:
+        warnings.warn(RENAMED, FutureWarning, stacklevel=4)
     for name, value in (("data", data), ("val", val), ("test", test)):
         if value is None:
             continue
@@ -47,6 +100,8 @@ def spec_of(
         fields["backbone"] = {**asked, "name": str(asked["name"])}
     if fields.get("out") is not None:
         fields["out"] = str(fields["out"])
-    spec = asked_spec(with_task(fields), callbacks=callbacks, command=command)
+    if fields.get("init") is not None:
+        fields["init"] = str(getattr(fields["init"], "folder", fields["init"]))  # a Run is one, too
+    spec = asked_spec(adopted(with_task(fields), command), callbacks=callbacks, command=command)
     check_task(spec)
     return spec, arrays

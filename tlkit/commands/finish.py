@@ -38,7 +38,7 @@ def measure_run(
     task, folder, progress = session.task, session.folder, session.progress
     folder.copy(folder.best, folder.model)  # the best weights are in it, and in `model`
     if log := folder.read_log():
-        draw_curves(log, folder.path / "curves.png")
+        draw_curves(log, folder.path / "curves.png", folder.path.name, session.checkpoints.best)
     answer = _answerer(plan, results, session)
 
     def validated() -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from tlkit.commands.asked import spec_of
+from tlkit.commands.asked import in_keras_words, spec_of
+from tlkit.commands.earlier import before
 from tlkit.commands.host import as_guest
 from tlkit.commands.plan import plan_of
 from tlkit.commands.setup import open_backbone, set_up
@@ -78,6 +79,7 @@ class RangeTest:
         return dataclasses.asdict(self)
 
 
+@in_keras_words
 @as_guest()
 def lr_find(
     data: Any = None,
@@ -121,7 +123,7 @@ def lr_find(
     shown = as_progress(progress)
     set_environment(spec)
     spec, given = open_backbone(spec, arrays.get("backbone"))
-    prepared = load_dataset(spec, arrays, shown)
+    prepared = load_dataset(spec, arrays, shown, before=before(spec))
     devices = machine(spec)
     setup = set_up(prepared, given, devices)
     plan = plan_of(prepared, setup.built)

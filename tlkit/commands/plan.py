@@ -26,7 +26,7 @@ from tlkit.tasks.registry import lookup, task_of
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
     """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
     spec, task = prepared.spec, lookup(prepared.spec.task)
-    if spec.views is None and spec.budget is None and spec.augment != "none":
+    if spec.augmented_copies is None and spec.budget is None and spec.augment != "none":
         spec = prepared.viewed(task.copies(len(prepared.split.train))).spec
     if not task.solver:  # its phases are fitted
         head = spec.head.model_copy(update={"solver": "fit"})
@@ -46,12 +46,14 @@ def planned(
     plan = plan_of(prepared, built, callbacks)
     found = estimate(prepared, built, plan, measure)
     spec = prepared.spec
-    if spec.budget is not None and spec.views is None:
+    if spec.budget is not None and spec.augmented_copies is None:
         low, high = found["phases"][0]["seconds"]
         choice = rules.views(spec.budget, math.sqrt(low * high))
         viewed = prepared.viewed(choice.value)
         if not find_problems(viewed.spec):  # views and mixup, say
-            progress.say("budget", f"{choice.value} view(s) of each image: {choice.reason}")
+            progress.say(
+                "budget", f"{int(choice.value) - 1} augmented copies of each image: {choice.reason}"
+            )
             plan = plan_of(viewed, built, callbacks)
             found = estimate(prepared, built, plan, measure)
     for line in _idle(prepared, plan, callbacks):
@@ -107,3 +109,5 @@ def say_plan(plan: TrainPlan, progress: Progress) -> None:
     progress.say("plan", f"{plan.regime.value} ({plan.regime.reason})")
     for phase in plan.phases:
         progress.say("", f"{phase.name}: {phase.describe()}; BatchNorm {phase.freeze.batchnorm}")
+        for reason in phase.reasons:
+            progress.detail("", f"  {reason}")

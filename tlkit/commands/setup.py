@@ -10,6 +10,7 @@ import keras
 from tlkit.backbones.build import Built, build_backbone, check_finite
 from tlkit.backbones.colours import Colours
 from tlkit.backbones.own.user_model import UserModel, build_user_model, open_user_model
+from tlkit.commands.earlier import load_weights
 from tlkit.compute.devices import ONE_CPU, Devices
 from tlkit.compute.setup import precision
 from tlkit.data.feed.colours import measure_colours
@@ -108,9 +109,12 @@ def set_up(prepared: Prepared, given: UserModel | None, machine: Devices = ONE_C
         colours = None if spec.normalize == "application" else measure_colours(train)
     with machine.scope():  # its weights, on each device
         with precision(spec):
-            built = _backbone(spec, given, spec.backbone.weights, colours)
+            weights = spec.backbone.weights if spec.init is None else "none"
+            built = _backbone(spec, given, weights, colours)
         features = read_by_head(task, built.features, lambda: built.pyramid)
         model = attach(built.inputs, features, task, spec.head, bias)
+    if spec.init is not None:
+        load_weights(spec, task, model)
     if given is not None or spec.backbone.weights != "none":
         asked = spec.backbone
         check_finite(model, f"backbone {asked.name}" + ("" if given else f", {asked.weights}"))

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from tlkit.commands.asked import spec_of
+from tlkit.commands.asked import in_keras_words, spec_of
+from tlkit.commands.earlier import before
 from tlkit.commands.estimate import compare_estimate
 from tlkit.commands.finish import measure_run, say_result
 from tlkit.commands.host import as_guest
@@ -40,6 +41,7 @@ from tlkit.runfolder.state import read_state
 from tlkit.training.trainer import Trainer
 
 
+@in_keras_words
 @as_guest()
 def train(
     data: Any = None,
@@ -80,7 +82,7 @@ def train(
     try:
         with starting(start, arrays):
             check_freeze(spec, given)
-            prepared = load_dataset(spec, arrays, shown, start.create)
+            prepared = load_dataset(spec, arrays, shown, start.create, before(spec))
             devices = machine(spec)
             setup = set_up(prepared, given, devices)
             plan = planned(prepared, setup.built, shown, bool(callbacks))
@@ -94,6 +96,7 @@ def train(
         raise interrupted(start.files) from error
 
 
+@in_keras_words
 @as_guest()
 def plan(
     data: Any,
@@ -114,12 +117,13 @@ def plan(
     set_environment(spec)
     spec, given = open_backbone(spec, arrays.get("backbone"))
     check_freeze(spec, given)
-    prepared = load_dataset(spec, arrays, shown)
+    prepared = load_dataset(spec, arrays, shown, before=before(spec))
     made = planned(prepared, unweighted(spec, given), shown, measure=measure)
     say_memory(made, spec.batch_size, shown, gpu_bytes(machine(spec)))
     return made
 
 
+@in_keras_words
 @as_guest()
 def prepare_data(
     data: Any,
@@ -151,6 +155,7 @@ def prepare_data(
     return Path(out)
 
 
+@in_keras_words
 @as_guest()
 def preview(
     data: Any,
@@ -223,7 +228,7 @@ def resume(
     try:
         with disk_full_told(run.files):
             spec, given = open_backbone(asked)
-            prepared = load_dataset(spec, {}, shown)
+            prepared = load_dataset(spec, {}, shown, before=before(spec))
             if started:
                 check_unchanged(prepared, run)
             devices = machine(spec)

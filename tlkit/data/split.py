@@ -41,6 +41,68 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
+@dataclass(frozen=True)
+class Before:
+    """What is kept of an earlier run that this one starts from.
+
+    Attributes:
+        run: its folder, for messages.
+        parts: the part that each image was in, by content hash.
+        outputs: its classes, labels or numbers, in order.
+    """
+
+    run: str
+    parts: dict[str, str]
+    outputs: tuple[str, ...]
+
+    def ordered(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the outputs of new data, those of the run first and in its order.
+
+        Raises:
+            DataError: the data lack one of the run's.
+        """
+        if gone := [name for name in self.outputs if name not in outputs]:
+            raise DataError(
+                f"init {self.run}: knows {', '.join(gone)}, of which there is no image here. "
+                "Allowed: data with all of its classes, such as its own images and new ones. "
+                f"Received: {', '.join(outputs)}"
+            )
+        return (*self.outputs, *(name for name in outputs if name not in self.outputs))
+
+
+USES = {"train": "trained on it", "val": "validated with it", "test": "was tested with it"}
+
+
+def _as_before(
+    parts: dict[str, list[Example]],
+    digests: dict[str, str],
+    units: dict[str, int],
+    before: Before,
+    shares: dict[str, float],
+) -> tuple[dict[str, list[Example]], dict[str, list[Example]], dict[str, str]]:
+    """Sort out what an earlier run knows: what is still to be dealt, dealt already, left out."""
+    were: dict[int, set[str]] = defaultdict(set)
+    for example in (e for group in parts.values() for e in group):
+        if part := before.parts.get(digests[example.id]):
+            were[units[example.id]].add(part)
+    rest: dict[str, list[Example]] = {part: [] for part in parts}
+    dealt: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
+    left_out = {}
+    for part, example in ((part, e) for part, group in parts.items() for e in group):
+        known = were[units[example.id]]
+        if len(known) > 1:
+            left_out[example.id] = "its group stands in several parts of the earlier run"
+        elif not known or known == {part}:
+            (dealt["train"] if known and part == "train" else rest[part]).append(example)
+        else:
+            (was,) = known
+            if part == "train" and shares.get(was, 0) > 0:
+                dealt[was].append(example)
+            else:
+                left_out[example.id] = f"the earlier run {USES[was]}"
+    return rest, dealt, left_out
+
+
 def split(
     parts: dict[str, list[Example]],
     digests: dict[str, str],
@@ -48,6 +110,7 @@ def split(
     seed: int,
     targets: Targets = CLASSES,
     rare: str = "error",
+    before: Before | None = None,
 ) -> Split:
     """Split off what is missing from the training part, class by class.
 
@@ -64,6 +127,8 @@ def split(
         targets: says which examples are alike; each kind is spread evenly over the parts.
         rare: what becomes of classes with fewer than two images, or groups: `error`, `drop` (they
             are no outputs) or `train` (they stay in the training part).
+        before: an earlier run; images that it knows stay in its parts, or are left out where those
+            are given otherwise.
 
     Raises:
         DataError: a class is too rare, a group stands in two given parts, or a part would be empty.
@@ -84,9 +149,14 @@ def split(
     if dropped:
         usable, reasons = rarity.without(usable, dropped, targets, unit)
         left_out |= reasons
+    kept: dict[str, list[Example]] = {}
+    if before:
+        usable, kept, known = _as_before(usable, digests, units, before, shares)
+        left_out |= known
     dealt, trained = _in_order(usable["train"], digests, seed, targets)
-    drawn = _draw_groups(dealt, shares, targets) if grouped else _draw(dealt, shares)
+    drawn = _draw_groups(dealt, shares, targets) if grouped and dealt else _draw(dealt, shares)
     drawn["train"] += trained
+    drawn = {part: group + kept.get(part, []) for part, group in drawn.items()}
     drawn = {part: sorted(group, key=lambda e: e.id) for part, group in drawn.items()}
     chosen = {part: drawn.get(part, []) or usable.get(part, []) for part in ("val", "test")}
     if not chosen["val"]:

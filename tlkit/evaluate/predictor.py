@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tlkit.compute.memory import halving
 from tlkit.data.pictures.decode import (
@@ -29,6 +29,7 @@ from tlkit.data.readers.open import image_files
 from tlkit.data.scan.pixel_facts import say_deep
 from tlkit.errors import DataError, printable
 from tlkit.evaluate.drawn_answers import DrawnAnswers
+from tlkit.places import unfolded
 from tlkit.progress import Progress
 from tlkit.tasks.task import Task
 
@@ -51,7 +52,8 @@ def predict_items(
 
     Args:
         answer: from a list of encoded images to the model's outputs (n, outputs).
-        items: files and folders, or arrays (height, width, 3), 0-255, or one of these.
+        items: files, folders and patterns of them (`images/*.jpg`), encoded images as bytes, images
+            of Pillow, or arrays (height, width, 3), 0-255; or one of these.
         rendering: how `answer` decodes; where 16-bit samples do not fit it, that is said.
         masks, overlay: folders for answers as images, see `DrawnAnswers`.
 
@@ -160,6 +162,8 @@ def _answer(answer: Callable[[list[bytes]], np.ndarray], batch: list[_Image]) ->
 
 def _listed(items: Any) -> list[tuple[str, Any]]:
     """Return (name, file or array) of every image in `items`, folders unfolded."""
+    if isinstance(items, bytes | bytearray | Image.Image):
+        items = [items]
     if isinstance(items, np.ndarray):
         # (n, height, width) is a batch of grey images, as it is for training.
         batch = items.ndim == 4 or (items.ndim == 3 and items.shape[-1] not in (1, 3, 4))
@@ -171,8 +175,14 @@ def _listed(items: Any) -> list[tuple[str, Any]]:
         if isinstance(item, np.ndarray):
             found.append((f"array/{i:06d}", item))
             continue
+        if isinstance(item, bytes | bytearray | Image.Image):
+            kind = "image" if isinstance(item, Image.Image) else "bytes"
+            found.append((f"{kind}/{i:06d}", item))
+            continue
         path = Path(item)
-        if path.is_dir():
+        if matching := unfolded(path):
+            found += [(printable(str(file)), file) for file in matching]
+        elif path.is_dir():
             files = image_files(path)
             if not files:
                 raise DataError(f"{path}: holds no images")
@@ -184,7 +194,7 @@ def _listed(items: Any) -> list[tuple[str, Any]]:
 
 def _read(name: str, item: Any) -> _Image:
     try:
-        content = _as_png(item) if isinstance(item, np.ndarray) else read_file(item)
+        content = _content(item)
     except DataError as error:
         return _Image(name, error=str(error))
     except OSError as error:
@@ -194,6 +204,30 @@ def _read(name: str, item: Any) -> _Image:
         return _Image(name, error=header.problem)
     weight = len(content) + header.width * header.height
     return _Image(name, content, None, weight, upright_size(content, header))
+
+
+def _content(item: Any) -> bytes:
+    """Return the encoded image that an item is, or is the name of."""
+    if isinstance(item, bytes | bytearray):
+        return bytes(item)
+    if isinstance(item, np.ndarray):
+        return _as_png(item)
+    return _encoded(item) if isinstance(item, Image.Image) else read_file(item)
+
+
+IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+"""Modes of Pillow that PNG holds as they are; images of others (CMYK, YCbCr) become RGB."""
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """Return an image of Pillow, upright, as PNG: transparency and 16 bits are left to decoding."""
+    try:
+        upright, file = ImageOps.exif_transpose(image), io.BytesIO()
+        kept = upright if upright.mode in IN_PNG else upright.convert("RGB")
+        kept.save(file, "PNG", exif=b"")
+    except (OSError, ValueError, SyntaxError) as error:  # it is read from its file only now
+        raise DataError(f"cannot be decoded: {error}") from error
+    return file.getvalue()
 
 
 def _as_png(pixels: np.ndarray) -> bytes:

@@ -92,6 +92,16 @@ class About:
         }
 
 
+def about_of(kind: str, task: Task, spec: RunSpec, rendering: Rendering, views: int) -> About:
+    """Return what an export of a run says of itself; the arguments are fields of `About`."""
+    read = {
+        "table": spec.table,
+        "class_names": tuple(spec.class_names),
+        "mask_values": tuple(spec.mask_values),
+    }
+    return About(kind, task, spec.size, rendering, spec.backbone.name, views, **read)
+
+
 def about_from_json(value: Any, where: Path) -> About:
     """Return what `About.to_json` wrote.
 

@@ -84,7 +84,8 @@ def write(model: keras.Model, about: About, path: Path, calibration: Any = None)
         return answer(images, tf.tile([[size, size]], (tf.shape(images)[0], 1)))
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    # The functions bring the variables along; those of a model that is tracked as well would be
+    # stored a second time, as Keras's own objects.
     archive.add_endpoint(
         "serving_default", serve_bytes, [tf.TensorSpec((None,), tf.string, "image_bytes")]
     )

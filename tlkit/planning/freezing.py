@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlkit.backbones.catalog import LayerInfo
-from tlkit.errors import FreezeError, did_you_mean
+from tlkit.errors import FreezeError
+from tlkit.planning.freeze_rule import (
+    FORMS,
+    compiled,
+    last_blocks,
+    no_such,
+    read_part,
+    slice_bounds,
+)
 
 BATCHNORM = ("frozen", "affine", "train")
-FORMS = "auto, all, none, until=BLOCK_OR_LAYER, last=N, layers=A:B, re=PATTERN"
 
 
 @dataclass(frozen=True)
@@ -169,17 +176,12 @@ def plan_freeze(layers: Sequence[LayerInfo], rule: str, batchnorm: str = "frozen
 
 
 def _matched(layers: Sequence[LayerInfo], part: str, rule: str) -> set[str]:
-    key, equals, value = part.partition("=")
-    if part == "all":
+    key, value = read_part(part, rule)
+    if key == "all":
         return {layer.name for layer in layers}
-    if part == "none":
+    if key == "none":
         return set()
     finders = {"until": _until, "last": _all_but_last, "layers": _slice, "re": _pattern}
-    if not equals or key not in finders:
-        near = did_you_mean(key, ["all", "none", *finders])
-        raise FreezeError(
-            f"freeze rule {rule!r}: cannot read {part!r}.{near} Allowed: {FORMS}, joined by commas"
-        )
     names = finders[key](layers, value, rule)
     if not names:
         raise FreezeError(f"freeze rule {rule!r}: {part!r} matches no layer. Allowed: {FORMS}")
@@ -194,42 +196,23 @@ def _until(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
         return {layer.name for layer in layers if layer.block in before}
     ends = [i for i, layer in enumerate(layers) if layer.name == value]
     if not ends:
-        near = did_you_mean(value, blocks) or did_you_mean(value, [x.name for x in layers])
-        raise FreezeError(
-            f"freeze rule {rule!r}: no block or layer is called {value!r}.{near} "
-            f"Blocks: {', '.join(blocks)}"
-        )
+        raise no_such(value, blocks, [layer.name for layer in layers], rule)
     return {layer.name for layer in layers[: ends[-1] + 1]}
 
 
 def _all_but_last(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
     blocks = block_names(layers)
-    if not re.fullmatch(r"\d{1,9}", value) or int(value) >= len(blocks):
-        raise FreezeError(
-            f"freeze rule {rule!r}: last=N takes a number of blocks. "
-            f"Allowed: 0 to {len(blocks) - 1}. Received: {value!r}"
-        )
-    kept = blocks[: len(blocks) - int(value)]
+    kept = blocks[: len(blocks) - last_blocks(value, len(blocks), rule)]
     return {layer.name for layer in layers if layer.block in kept}
 
 
 def _slice(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
-    if not re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?", value):
-        raise FreezeError(
-            f"freeze rule {rule!r}: layers=A:B takes a Python slice such as layers=0:100. "
-            f"Received: {value!r}"
-        )
-    start, stop = (int(text) if text else None for text in value.split(":"))
+    start, stop = slice_bounds(value, rule)
     return {layer.name for layer in layers[start:stop]}
 
 
 def _pattern(layers: Sequence[LayerInfo], value: str, rule: str) -> set[str]:
-    try:
-        pattern = re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise FreezeError(
-            f"freeze rule {rule!r}: {value!r} is not a regular expression: {error}"
-        ) from error
+    pattern = compiled(value, rule)
     return {layer.name for layer in layers if pattern.fullmatch(layer.name)}
 
 

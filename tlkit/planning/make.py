@@ -136,7 +136,7 @@ def _phase(
             reasons.append(_augmentation(spec))
     views = _views(spec, freeze)
     if views > 1:
-        reasons.append(f"views: {views} of each image are kept, {_level(spec)}")
+        reasons.append(f"augmented copies: {views - 1} of each image are kept, {_level(spec)}")
     if spec.balance != "none":
         reasons.append(f"balance: {spec.balance} by inverse class frequency, in training alone")
     method, kept = "solve" if solve else "fit", keeps_features(freeze, augment)

@@ -51,7 +51,7 @@ class Phase:
         else:
             what = f"the head and all after {self.freeze.cut}"
         if self.views > 1:
-            what += f", {self.views} views of each image"
+            what += f", {self.views - 1} augmented copies of each image"
         if self.method == "solve":
             return f"{what}, solved"
         return (

@@ -20,6 +20,7 @@ from tlkit.errors import RunFolderError
 from tlkit.runfolder.contents import REMEDIES
 from tlkit.runfolder.folder import RunFolder, as_json
 from tlkit.runfolder.state import State, read_state
+from tlkit.spec.renamed import renamed
 from tlkit.spec.run import RunSpec
 
 RECORD = "digests.json"
@@ -44,7 +45,18 @@ AT_START = ("plan.json", "env.json", "labels.json", "scan.json")
 DISPENSABLE = ("metrics.json", "engine.json", "batches.json", "log.csv")
 """Files that a run can go on without; `REMEDIES` says how."""
 
-FREE = ("data", "val", "test", "out", "epochs", "optimizer", "device", "cache_size", "batch_size")
+FREE = (
+    "data",
+    "val",
+    "test",
+    "init",
+    "out",
+    "epochs",
+    "optimizer",
+    "device",
+    "cache_size",
+    "batch_size",
+)
 """Fields of spec.yaml that may change before an unfinished run goes on. Data may have moved: what
 is in it is held against data.json; `--resume` writes another batch size."""
 
@@ -239,7 +251,8 @@ def check_spec(folder: RunFolder, spec: RunSpec) -> list[str]:
         check_files(folder, "spec.yaml")
         return []
     now = spec.model_dump(mode="json")
-    edited = [name for name, value in record.spec.items() if now.get(name) != value]
+    begun = renamed(record.spec)
+    edited = [name for name, value in begun.items() if now.get(name) != value]
     wrong = [name for name in edited if name not in FREE]
     if wrong:
         raise RunFolderError(

@@ -203,9 +203,9 @@ def _views(spec: Any) -> list[str]:
         given = [f"augment {spec.augment}"]
         given += [f"{name} {x:g}" for name in ("mixup", "cutmix") if (x := getattr(spec, name))]
         problems.append(
-            "views: are random changes of single images. Allowed with 2 or more: augment auto, "
-            f"light, medium or strong, no mixup, no cutmix. Received: {spec.views} with "
-            f"{', '.join(given)}"
+            "augmented_copies: are random changes of single images. Allowed with 1 or more: "
+            "augment auto, light, medium or strong, no mixup, no cutmix. "
+            f"Received: {spec.augmented_copies} with {', '.join(given)}"
         )
     return problems
 

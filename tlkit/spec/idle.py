@@ -39,7 +39,7 @@ TAKES = {
 says what `tlkit train` would do with the same."""
 
 INSTEAD = {
-    "compare": {"out": "--out", "backbone.name": "--backbones"},
+    "compare": {"out": "--out", "backbone.name": "--backbones", "init": "--backbones"},
     "lr-find": {"out": "--out"},
 }
 """Options of a run that others stand for in commands that train."""
@@ -174,7 +174,7 @@ def _of_backbone(spec: Any, alone: bool) -> Iterator[tuple[Any, str]]:
     )
     if scratch:
         why = "all is trained from the start. Allowed: where features are frozen first"
-        yield ["views", "cache_size"], why
+        yield ["augmented_copies", "cache_size"], why
 
 
 def _head_alone(spec: Any) -> bool:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from tlkit.backbones.catalog import CATALOG, GIVEN, is_given
+from tlkit.backbones.catalog import CATALOG, GIVEN, catalog_name, is_given
 from tlkit.errors import received
 from tlkit.spec.checks import OWN
 
@@ -109,7 +109,7 @@ def in_seconds(value: Any) -> Any:
 class BackboneSpec(Part):
     """The pretrained network."""
 
-    name: PathText = option(
+    name: Annotated[PathText, AfterValidator(catalog_name)] = option(
         "MobileNetV2",
         "The application (`tlkit backbones` lists them), or a model of your own: "
         "path/to/model.keras, or module:function, which is called without arguments.",

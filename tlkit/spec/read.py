@@ -170,7 +170,7 @@ def merge(fields: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         except ValueError as error:
             problem = f"--set {_shown(key)}: the value is not YAML: {error}"
             raise SpecError(printable(f"{problem}. Received: {received(text)}")) from error
-        fields = _with(fields, path, value)
+        fields = put(fields, path, value)
     return fields
 
 
@@ -179,9 +179,10 @@ def _shown(name: str) -> str:
     return printable(name if len(name) <= LONGEST else f"{name[:LONGEST]}...")
 
 
-def _with(fields: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def put(fields: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """Return `fields` with `value` at `path`, such as ["head", "dropout"]."""
     if len(path) == 1:
         return {**fields, path[0]: value}
     inner = fields.get(path[0], {})
     inner = inner if isinstance(inner, dict) else {"name": inner}
-    return {**fields, path[0]: _with(inner, path[1:], value)}
+    return {**fields, path[0]: put(inner, path[1:], value)}

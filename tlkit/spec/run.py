@@ -6,15 +6,12 @@ The command line, recipes (YAML), `--set` and Python's keyword arguments all end
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from tlkit.backbones.catalog import lookup
-from tlkit.errors import received
 from tlkit.spec.checks import ARRAYS as ARRAYS
 from tlkit.spec.checks import find_problems
 from tlkit.spec.parts import (
@@ -24,36 +21,17 @@ from tlkit.spec.parts import (
     OptimizerSpec,
     Part,
     PathText,
-    as_path,
     in_seconds,
     option,
 )
+from tlkit.spec.renamed import renamed
+from tlkit.spec.share import ShareOrFolder
 from tlkit.spec.tables import Names, TableSpec
 from tlkit.spec.task_options import options_of
 
 
 def _name_alone(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
-
-
-def _share_or_folder(value: Any) -> Any:
-    """Read `"0.2"` as a share and anything else that is text as a folder."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Path):
-        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
-    try:
-        share = float(value)
-    except (TypeError, ValueError):  # the former: a Path
-        if str(value):
-            return as_path(str(value))
-        share = math.nan
-    except OverflowError:
-        share = math.inf
-    if not math.isfinite(share):
-        raise ValueError(f"should be a share or a folder. Received: {received(value)}")
-    return share
-
-
-ShareOrFolder = Annotated[float | str, BeforeValidator(_share_or_folder)]
 
 
 class RunSpec(Part):
@@ -115,6 +93,12 @@ class RunSpec(Part):
     backbone: Annotated[BackboneSpec, BeforeValidator(_name_alone)] = option(
         BackboneSpec, "The pretrained network, by name or with its arguments."
     )
+    init: PathText | None = option(
+        None,
+        "A finished run whose weights the training starts from: new images, a class more, more "
+        "epochs. Backbone, head and image size are its own; its classes stay first, and "
+        "images that it knows stay in the parts that they were in.",
+    )
     image_size: int | None = option(
         None,
         "Side of the square that images are resized to; empty: the backbone's own.",
@@ -166,15 +150,15 @@ class RunSpec(Part):
         "none where frozen features can be computed once.",
         source="Szegedy et al. 2015; Cubuk et al. 2020; Zhong et al. 2020",
     )
-    views: int | None = option(
+    augmented_copies: int | None = option(
         None,
-        "Views of each training image of which frozen features are kept: itself and, above 1, "
-        "random changes by augment (auto: light); heads are solved on all of them, fine-tuning "
-        "takes another one in each epoch. Empty: 1, for boxes 5 (1 without augmentation), under a "
-        "budget up to 4 if there is time.",
-        unit="1 to 64",
-        ge=1,
-        le=64,
+        "Copies of each training image, changed at random by augment (auto: light), whose frozen "
+        "features are kept beside its own; heads are solved on all of them, fine-tuning takes "
+        "another one in each epoch. Default: 0, for masks 4 to 12, for boxes 4, under a budget up "
+        "to 3 if there is time.",
+        unit="0 to 63",
+        ge=0,
+        le=63,
     )
     mirror: bool = option(
         True,
@@ -261,6 +245,11 @@ class RunSpec(Part):
     )
     deterministic: bool = option(False, "Only operations that give the same bits each time.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, fields: Any) -> Any:
+        return renamed(fields) if isinstance(fields, dict) else fields
+
     @model_validator(mode="after")
     def _holds_together(self) -> RunSpec:
         if "batch_size" not in self.model_fields_set:
@@ -278,8 +267,8 @@ class RunSpec(Part):
 
     @property
     def kept_views(self) -> int:
-        """Views of each training image: 1 until something else is decided."""
-        return self.views or 1
+        """Views of each training image: itself and its augmented copies."""
+        return 1 + (self.augmented_copies or 0)
 
     @property
     def augment_level(self) -> str:

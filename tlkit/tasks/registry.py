@@ -45,7 +45,7 @@ def check_task(spec: RunSpec) -> None:
     asked = {
         "mixup": spec.mixup > 0 and "mixup" not in task.mixes,
         "cutmix": spec.cutmix > 0 and "cutmix" not in task.mixes,
-        "views": (spec.views or 1) > 1 and not task.keeps_views,
+        "augmented_copies": spec.kept_views > 1 and not task.keeps_views,
         "budget": spec.budget is not None and fitted,
         "balance": spec.balance != "none" and task.weights is Task.weights,
         "optimizer.label_smoothing": options.label_smoothing > 0

@@ -274,8 +274,9 @@ class Bar(keras.callbacks.Callback):
     def __init__(self, progress: Progress, phase: str, epochs: int, steps: int, best: Checkpoints):
         super().__init__()
         self._context = progress.bar(phase, "fitting", epochs * steps)
+        self._progress, self._phase = progress, phase
         self._epochs, self._steps, self._best = epochs, steps, best
-        self._advance, self._done = None, 0
+        self._advance, self._done, self._began = None, 0, 0.0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the bar."""
@@ -283,8 +284,8 @@ class Bar(keras.callbacks.Callback):
         self._advance(self._best.state.epoch * self._steps)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count its steps from the start."""
-        self._done = 0
+        """Count its steps and its seconds from the start."""
+        self._done, self._began = 0, time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Advance to `batch`, the last one of a call; of several, Keras counts beyond the epoch."""
@@ -299,6 +300,15 @@ class Bar(keras.callbacks.Callback):
         value = f"validation {metric} {logs[f'val_{metric}']:.3f}"
         note = f"epoch {epoch + 1}/{self._epochs}  {value}{mark}"
         self._advance(0, note=note)
+        self._say_epoch(note, logs)
+
+    def _say_epoch(self, note: str, logs: dict[str, Any]) -> None:
+        """Print a line of the epoch: in files, which show no bar, and where details are wanted."""
+        losses = f"loss {logs['loss']:.4g}, validation loss {logs['val_loss']:.4g}"
+        rate, took = peak_rate(self.model.optimizer), time.monotonic() - self._began
+        self._progress.detail(self._phase, f"{note}  {losses}, rate {rate:.3g}, {took:.1f} s")
+        if not self._progress.live and not self._progress.verbose:
+            self._progress.say(self._phase, f"{note}  {took:.1f} s")
 
     def close(self) -> None:
         """Close the bar; called by the trainer also after an interruption."""

@@ -7,7 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import keras
+
 from tlkit.compute.devices import precision_of
+from tlkit.data.feed.pipeline import endless
 from tlkit.errors import TrainingError
 from tlkit.features.cut import cut_of, split_at
 from tlkit.features.rows import Rows
@@ -34,6 +37,8 @@ class Trainer:
         session.estimates = {row["name"]: row for row in (plan.estimate or {}).get("phases", ())}
         results = [PhaseResult(**result) for result in session.checkpoints.state.finished]
         session.budget.resume(results)
+        if session.spec.init is not None and session.checkpoints.best is None:
+            self._offer_start()
         try:
             for i in range(len(results), len(plan.phases)):
                 if not session.budget.begins(plan.phases[i], results, session.progress):
@@ -45,6 +50,22 @@ class Trainer:
             raise
         session.checkpoints.end()
         return results
+
+    def _offer_start(self) -> None:
+        """Measure the earlier run's model on the validation part: what comes must be better."""
+        session = self.session
+        task, metric = session.task, session.task.keras_metric()
+        # A model of its own: what is compiled would be saved with the delivered one.
+        model = keras.Model(session.model.input, session.model.output)
+        with session.machine.scope():
+            model.compile(loss=task.loss(), metrics=[] if metric is None else [metric])
+        val = session.val
+        images = endless(lambda: val.batches(range(len(val))))
+        steps = math.ceil(len(val) / session.batch_size)
+        found = model.evaluate(images, steps=steps, verbose=0, return_dict=True)
+        session.checkpoints.offer(found["loss"], found[task.metric])
+        value = f"validation {task.metric} {found[task.metric]:.3f}"
+        session.progress.say("init", f"{value} before any training")
 
     def _run_phase(self, phase: Phase, later: Sequence[Phase]) -> PhaseResult:
         session = self.session

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from tlkit.backbones.build import Built
-from tlkit.commands.asked import spec_of
+from tlkit.commands.asked import in_keras_words, spec_of
 from tlkit.commands.compare.candidates import Candidate, read_candidates, read_seconds
 from tlkit.commands.compare.probe import fit_head, probe
 from tlkit.commands.compare.result import Comparison, Entry
@@ -47,6 +47,7 @@ END_SECONDS = 4.0
 """What is kept free for the result's files, beside the test part."""
 
 
+@in_keras_words
 @as_guest()
 def compare(
     data: Any,
@@ -73,8 +74,7 @@ def compare(
     Args:
         backbones: `NAME[:KEY=VALUE[,KEY=VALUE]...]`, several joined by commas or in a list; keys:
             image_size, alpha, weights, cut, preprocessing.
-        budget: such as `90s`, `2m`, `1h`, or seconds. What does not fit is left out, and the
-            result says so.
+        budget: such as `90s`, `2m`, `1h`, or seconds. What does not fit is left out, and named.
         started: the `time.monotonic()` from which the budget counts; default: now.
         out: a new or empty folder for compare.json, compare.csv and pareto.png.
         data, val, test, progress, **fields: as for `tlkit.train`; with `regime="small"` nothing

@@ -27,7 +27,8 @@ from tlkit.data.scan.pixel_facts import say_pixels
 from tlkit.data.scan.reading import Reading
 from tlkit.data.scan.scan import Scan, scan
 from tlkit.data.scan.summary import near_duplicates, summarise
-from tlkit.data.split import Split, split
+from tlkit.data.split import Before, Split, split
+from tlkit.data.wording import few
 from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec.run import ARRAYS, RunSpec
@@ -59,7 +60,8 @@ class Prepared:
     def viewed(self, count: int) -> Prepared:
         """Return the same data with `count` views of each training image."""
         same = count == self.spec.kept_views
-        return self if same else replace(self, spec=self.spec.model_copy(update={"views": count}))
+        copied = self.spec.model_copy(update={"augmented_copies": count - 1})
+        return self if same else replace(self, spec=copied)
 
     def examples(self, part: str, encode: Encode) -> Examples:
         """Return one part as it is; `encode` makes a task's targets of labels."""
@@ -179,12 +181,14 @@ def load_dataset(
     arrays: dict[str, Any],
     progress: Progress,
     listed: Callable[[RunSpec, Source], None] = lambda spec, source: None,
+    before: Before | None = None,
 ) -> Prepared:
     """List, scan and split the data of a run.
 
     Args:
         arrays: what stands in the place of `ARRAYS` in `spec`: `data`, `val`, `test`.
         listed: called once the examples are listed, before the first is read.
+        before: what is kept of the run that this one starts from.
 
     Raises:
         DataError: see `open_source`, `scan` and `split`.
@@ -207,8 +211,13 @@ def load_dataset(
         if part not in source.parts and not isinstance(share := getattr(spec, part), str)
     }
     with _left_out_told(found):
-        parts = split(source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare)
+        parts = split(
+            source.parts, found.digests, shares, spec.seed, targets_of(spec), spec.rare, before
+        )
     source = _with_split(source, parts)
+    if before:
+        source = replace(source, outputs=before.ordered(source.outputs))
+        _say_before(before, found, parts, source, progress)
     say_data(spec, source, found, parts, progress)
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     say_boxes(found.annotations.report, progress)
@@ -253,7 +262,7 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
     """Return `spec` with paths that still hold when a command is given from another folder."""
     full = {
         name: str(Path(value).resolve())
-        for name in ("data", "val", "test")
+        for name in ("data", "val", "test", "init")
         if isinstance(value := getattr(spec, name), str)
         and value != ARRAYS
         and not value.startswith(("example:", "tfds:"))
@@ -263,6 +272,21 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
         path = {"weights": str(Path(weights).resolve())}
         full["backbone"] = spec.backbone.model_copy(update=path)
     return spec.model_copy(update=full)
+
+
+def _say_before(
+    before: Before, found: Scan, parts: Split, source: Source, progress: Progress
+) -> None:
+    known = {
+        part: sum(found.digests[e.id] in before.parts for e in group)
+        for part, group in parts.parts().items()
+    }
+    counts = ", ".join(f"{count:,} {part}" for part, count in known.items())
+    progress.say("init", f"{before.run}: images it knows stay in their parts: {counts}")
+    new = source.outputs[len(before.outputs) :]
+    progress.say(
+        "", f"its {len(before.outputs)} outputs keep their places; new: {few(new) or 'none'}"
+    )
 
 
 def _say_groups(found: dict[str, Any] | None, progress: Progress) -> None:

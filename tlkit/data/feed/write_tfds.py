@@ -22,7 +22,8 @@ from PIL import Image
 from tlkit.atomic import folder_draft
 from tlkit.data.example import PARTS, Example, Facts, content_digest
 from tlkit.data.feed.dataset import Prepared
-from tlkit.data.readers.records import ABOUT, IMAGE
+from tlkit.data.readers.form import ABOUT
+from tlkit.data.readers.records import IMAGE
 from tlkit.data.readers.tfds import FORMAT, described, index_file
 from tlkit.errors import DataError
 from tlkit.places import check_free

@@ -9,7 +9,7 @@ from typing import Any
 from tlkit.data.box_targets import CORNERS
 from tlkit.data.readers.annotated import form_of_annotations
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
-from tlkit.data.readers.open import form_of
+from tlkit.data.readers.form import form_of
 from tlkit.data.readers.rows import read_rows
 from tlkit.errors import DataError
 from tlkit.spec.tables import TableSpec

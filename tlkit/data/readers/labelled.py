@@ -8,7 +8,8 @@ from typing import Any
 
 from tlkit.data.example import Example, Listing
 from tlkit.data.readers.folder_names import part_of
-from tlkit.data.readers.open import is_dataset, open_listing
+from tlkit.data.readers.form import is_dataset
+from tlkit.data.readers.open import open_listing
 from tlkit.data.targets import CLASSES, Targets
 from tlkit.data.wording import number
 from tlkit.errors import DataError, printable

@@ -13,7 +13,7 @@ from typing import Any
 
 from tlkit.data.example import Listing, Source, count_labels
 from tlkit.data.groups import check_groups, grouped_by
-from tlkit.data.readers.records import ABOUT
+from tlkit.data.readers.form import form_of, is_dataset, is_table
 from tlkit.data.readers.rows import TABLES
 from tlkit.data.targets import CLASSES, Targets, printable
 from tlkit.data.wording import few, number
@@ -21,9 +21,6 @@ from tlkit.errors import DataError
 
 UNKNOWN = {"nan", "n/a", "#n/a", "na", "null", "?", "-", "<na>"}
 """What tables have in the place of a label that is missing, in lower case."""
-
-ANNOTATIONS = (".json", ".yaml", ".yml")
-"""Endings of files that name images and what is drawn in them: COCO JSON, YOLO's data.yaml."""
 
 ALLOWED = (
     "a folder of class folders, or one with train, validation (val, valid) and test folders; a CSV "
@@ -139,19 +136,6 @@ def open_listing(data: Any, targets: Targets, group: str | None = None) -> Listi
     return listing
 
 
-def form_of(data: Any) -> str:
-    """Return the form of data, the first half of a key of `READERS`."""
-    if isinstance(data, str) and data.startswith(("example:", "tfds:")):
-        return data.partition(":")[0]
-    if not isinstance(data, str | Path):
-        return "arrays"
-    if is_table(data):
-        return "table"
-    if Path(data).suffix in ANNOTATIONS and os.path.isfile(data):
-        return "annotations"
-    return "dataset" if is_dataset(Path(data)) else "folder"
-
-
 def _listed(data: Any, targets: Targets) -> Listing:
     path = Path(data) if isinstance(data, str | Path) else None
     if form_of(data) == "folder" and path.suffix.lower() == ".zip" and os.path.isfile(path):
@@ -172,13 +156,6 @@ def _read(data: Any, targets: Targets) -> Listing:
             f"{targets.task}. Allowed: {', '.join(forms)}. Received: {form}"
         )
     return READERS[form, targets.family](data, targets)
-
-
-def is_table(data: Any) -> bool:
-    """Tell whether `data` names a file that is read as a table."""
-    if not isinstance(data, str | Path) or str(data).startswith(("example:", "tfds:")):
-        return False
-    return Path(data).suffix.lower() in TABLES and not os.path.isdir(data)
 
 
 def _check_table_used(given: Sequence[Any], targets: Targets) -> None:
@@ -293,16 +270,3 @@ READERS: dict[tuple[str, str], Callable[[Any, Targets], Listing]] = {
     ("annotations", "boxes"): _annotated,
 }
 """What lists data, by its form and the family of tasks (`Targets.family`)."""
-
-
-def is_dataset(folder: Path) -> bool:
-    """Tell whether `folder` holds a data set that TensorFlow Datasets' writers made.
-
-    One of `tlkit data prepare` is known by its own file too, whatever else is left of it.
-    """
-    try:
-        return (folder / ABOUT).is_file() or all(
-            (folder / name).is_file() for name in ("dataset_info.json", "features.json")
-        )
-    except OSError:  # a name that is too long, a folder that may not be read: said later
-        return False

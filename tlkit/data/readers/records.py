@@ -122,7 +122,3 @@ def _array_records(pieces: Sequence[tuple[str, int, int]]) -> Any:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     return ArrayRecordDataSource([f"{path}[{skip}:{skip + take}]" for path, skip, take in pieces])
-
-
-ABOUT = "tlkit.json"
-"""The file in which `tlkit data prepare` says what it wrote."""

@@ -18,7 +18,8 @@ from typing_extensions import TypedDict
 from tlkit.data.example import PARTS, Example, Facts, content_digest
 from tlkit.data.pictures.files import check_regular, parse_json, read_file
 from tlkit.data.readers.arrays import array_examples
-from tlkit.data.readers.records import ABOUT, IMAGE, Records
+from tlkit.data.readers.form import ABOUT
+from tlkit.data.readers.records import IMAGE, Records
 from tlkit.data.targets import Label, Targets
 from tlkit.errors import DataError, did_you_mean
 
