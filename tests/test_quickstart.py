@@ -22,10 +22,10 @@ needs_cells = pytest.mark.skipif(
 
 @needs_weights
 def test_quickstart_learns_digits_and_exports(tmp_path, monkeypatch):
-    """All of it but the size: digits are 8 x 8, so 32 pixels a side lose little but time."""
+    """All of it but the size: digits are 8 x 8, so 48 pixels a side lose nothing but time."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(module.QUICKSTART, "image_size", 32)
+    monkeypatch.setitem(module.QUICKSTART, "image_size", 48)
     result = CliRunner().invoke(main, ["quickstart", "--data", "digits", "--out", "digits"])
     assert result.exit_code == 0, result.output
     run = tmp_path / "digits"
