@@ -29,6 +29,7 @@ LONGEST = 320
 
 USES_TENSORFLOW = (
     *("data/", "export/", "cli/quiet.py", "commands/host.py", "runfolder/environment.py"),
+    "reporting/gradients.py",
     *("compute/compilers.py", "compute/engines.py", "compute/setup.py"),
 )
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}

@@ -520,3 +520,10 @@ def test_the_form_and_the_family_choose_the_reader(shapes):
     source = open_source(str(shapes), targets=TASKS["toy"].labels(spec.table))
     assert source.outputs == ("shape",)
     assert [e.label.path.name for e in source.parts["train"]] == [f"{i:02d}.png" for i in range(24)]
+
+
+def test_a_dense_task_has_a_report_of_its_metrics(run):
+    text = (run.folder / "report.html").read_text("utf-8")
+    iou = run.metrics["test"]["iou"]
+    assert f'data-figure="iou" data-value="{iou}"' in text
+    assert "What was trained, and why" in text

@@ -25,7 +25,8 @@ from tlkit.errors import DataError
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.drawing import save_figure
-from tlkit.tasks.task import HEAD_INPUT, Evaluator, Task
+from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.task import HEAD_INPUT, Task
 
 
 class MaskTargets(Targets):

@@ -137,12 +137,12 @@ def _pieces(rows: Rows, size: int, count: int) -> Iterator[tuple[np.ndarray]]:
 
 def _val_figures(prepared: Prepared, task: Task, answer: Predict) -> dict[str, Any]:
     """Return what a task tells of the validation part beside loss and metric."""
-    if not task.figures:
+    if not task.val_figures:
         return {}
     part = prepared.examples("val", task.encode)
     measure = partial(measured, task, prepared.split.val, part.targets)
     found = answer(part, "validation", measure).result()
-    return {name: found[name] for name in task.figures}
+    return {name: found[name] for name in task.val_figures}
 
 
 def _test_metrics(

@@ -119,8 +119,15 @@ def check_given(run: Run) -> None:
         )
 
 
-def check_unchanged(prepared: Prepared, run: Run) -> None:
-    """Refuse to go on with other images: some trained on already could come into the test."""
+def check_unchanged(prepared: Prepared, run: Run, since: str = "it was stopped") -> None:
+    """Refuse to go on with other images: some trained on already could come into the test.
+
+    Args:
+        since: the moment that they are held against.
+
+    Raises:
+        RunFolderError: they have changed.
+    """
     before = run.members
     if before is None:  # of an earlier version
         ids = run.files.read_json("scan.json")["splits"]
@@ -133,7 +140,7 @@ def check_unchanged(prepared: Prepared, run: Run) -> None:
         )
     if found:
         raise RunFolderError(
-            f"run {run.folder}: the images in {run.spec.data} have changed since it was stopped: "
+            f"run {run.folder}: the images in {run.spec.data} have changed since {since}: "
             f"{'; '.join(found)}. Put them back, or train anew"
         )
 

@@ -25,6 +25,7 @@ from tlkit.commands.interruption import (
 )
 from tlkit.commands.plan import plan_before, planned, say_memory, say_plan
 from tlkit.commands.preview import check_grid, draw_preview
+from tlkit.commands.report import report_at_end
 from tlkit.commands.setup import Setup, check_freeze, open_backbone, set_up, unweighted
 from tlkit.compute.setup import gpu_bytes, machine, set_environment
 from tlkit.data.feed.dataset import load_dataset
@@ -269,6 +270,7 @@ def _execute(
             metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])
         last = {"task.json": task.to_json(), "metrics.json": metrics}
         record.seal(folder, record.as_texts(last))
+    report_at_end(prepared, task, folder, progress)
     run = Run(folder, prepared.spec)
     run.model = model
     say_result(metrics, task, folder, progress)

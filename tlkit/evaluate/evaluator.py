@@ -19,7 +19,8 @@ from tlkit.data.pictures.header import read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 from tlkit.errors import DataError
 from tlkit.progress import Progress
-from tlkit.tasks.task import Evaluator, Task
+from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.task import Task
 
 T = TypeVar("T")
 

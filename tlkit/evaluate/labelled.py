@@ -24,7 +24,8 @@ from tlkit.errors import DataError
 from tlkit.evaluate.evaluator import answered_by, measured
 from tlkit.progress import Progress
 from tlkit.reporting.written import write_evaluation
-from tlkit.tasks.task import Evaluator, Task
+from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.task import Task
 
 Listed = tuple[list[Example], list[str], str | None]
 """Examples, notes on them, and the part that they are; see `open_labelled`."""

@@ -13,7 +13,7 @@ from tlkit.errors import DataError
 from tlkit.places import check_csv, check_free
 from tlkit.progress import Progress
 from tlkit.runfolder.folder import RunFolder
-from tlkit.tasks.task import Evaluator
+from tlkit.tasks.evaluator import Evaluator
 
 
 def check_targets(out: str | Path | None, csv: str | Path | None, run: Path, data: object) -> None:

@@ -126,6 +126,8 @@ REMEDIES = {
     "anew",
     "metrics.json": "Remove it, and the run is measured anew: tlkit train --resume {run}",
     "spec.yaml": f"{_REPAIR} and backbone",
+    "predictions.csv": "Remove metrics.json, and the run is measured anew: tlkit train --resume "
+    "{run}",
     "log.csv": "Remove it to go on without its rows: tlkit train --resume {run}",
     "checkpoints/state.npz": "The best model so far serves tlkit predict, evaluate and export if "
     "it is there ({run}/checkpoints/best.keras). Remove the file to begin training anew in this "

@@ -169,6 +169,31 @@ def cross_validated(
     return CrossValidation(l2, *map(float, means[l2]), len(splits))
 
 
+def out_of_sample(
+    x: np.ndarray, y: np.ndarray, task: Task, how: Selection = BY_RULE
+) -> np.ndarray | None:
+    """Return answers to examples by heads that were solved without them, float32 (n, outputs).
+
+    Before the activation of the layer `predictions`; rows of NaN for the examples of a class that
+    is in one example, or group, alone. Each fold has the strength with the lowest loss on it.
+
+    Args:
+        x, y, task, how: as in `cross_validated`.
+
+    Returns:
+        None: too few of a class for folds.
+    """
+    splits = _splits(y, task, how.seed, how.groups)
+    if not splits:
+        return None
+    answers = np.full((len(x), len(task.outputs)), np.nan, np.float32)
+    for inside, outside in splits:
+        own = how.weigh(y[inside])
+        found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
+        answers[outside] = x[outside] @ found.kernel + found.bias
+    return answers
+
+
 def _splits(
     y: np.ndarray, task: Task, seed: int, groups: np.ndarray | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:

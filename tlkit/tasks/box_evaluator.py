@@ -16,7 +16,7 @@ from tlkit.lettering import lettering, missing_note
 from tlkit.tasks.box_drawing import TRUE_INK, draw_box, draw_overlaps, draw_tiles
 from tlkit.tasks.box_loss import ciou
 from tlkit.tasks.box_metrics import inside, localisation_metrics, overlap
-from tlkit.tasks.task import Evaluator
+from tlkit.tasks.evaluator import Evaluator
 
 EDGES = ("x1", "y1", "x2", "y2")
 

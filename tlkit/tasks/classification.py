@@ -16,6 +16,8 @@ from tlkit.data.targets import ClassTargets
 from tlkit.tasks.drawing import LABELLED, draw_confusion
 from tlkit.tasks.linear import LinearTask
 from tlkit.tasks.metrics import classification_headline, classification_metrics
+from tlkit.tasks.shown import Answers, Figure, Shown
+from tlkit.tasks.vector_reports import class_figures, class_parts, predicted_classes
 
 
 class CrossEntropy(keras.losses.Loss):
@@ -52,6 +54,7 @@ class Classification(LinearTask):
     labels: ClassVar[type] = ClassTargets
     metric: ClassVar[str] = "accuracy"
     solver: ClassVar[str] = "softmax"
+    paired: ClassVar[str] = "accuracy"
     mixes: ClassVar[frozenset[str]] = frozenset({"mixup", "cutmix"})
     drawing: ClassVar[str] = "confusion.png"
     hub: ClassVar[str] = "image-classification"
@@ -95,6 +98,13 @@ class Classification(LinearTask):
         own = log_softmax(raw, axis=1)[np.arange(len(targets)), targets]
         return -float(own.mean()), float((raw.argmax(axis=1) == targets).mean())
 
+    def label_quality(self, raw: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability of the label (self-confidence: Kuan & Mueller 2022, section 3.1)."""
+        return np.exp(log_softmax(raw, axis=1))[np.arange(len(targets)), targets]
+
+    def suggestion(self, raw: np.ndarray) -> str:
+        return self.outputs[int(raw.argmax())]
+
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
         """The accuracy; between equals the lower loss.
 
@@ -117,6 +127,22 @@ class Classification(LinearTask):
 
     def agreement(self, expected: np.ndarray, got: np.ndarray) -> float:
         return float((expected.argmax(axis=1) == got.argmax(axis=1)).mean())
+
+    def figures(self, metrics: dict[str, Any], answers: Answers | None) -> list[Figure]:
+        if answers is None:
+            return super().figures(metrics, answers)
+        given = predicted_classes(answers, self.outputs)
+        return class_figures(metrics, given, self.encode(answers.labels))
+
+    def image_scores(self, answers: Answers) -> np.ndarray:
+        given = predicted_classes(answers, self.outputs)
+        return (given == self.encode(answers.labels)).astype(float)
+
+    def parts(self, metrics: dict[str, Any], answers: Answers | None) -> list[Shown]:
+        if answers is None:
+            return super().parts(metrics, answers)
+        given = predicted_classes(answers, self.outputs)
+        return class_parts(metrics, self.outputs, answers, self.encode(answers.labels), given)
 
     def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         best = int(row.argmax())

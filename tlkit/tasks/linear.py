@@ -18,8 +18,9 @@ from tlkit.data.csv_cells import csv_cell
 from tlkit.data.targets import Label
 from tlkit.lettering import lettering, missing_note
 from tlkit.spec.parts import HeadSpec
+from tlkit.tasks.evaluator import Evaluator
 from tlkit.tasks.pooled import PREDICTIONS, pooled, weights_of
-from tlkit.tasks.task import Evaluator, Task
+from tlkit.tasks.task import Task
 
 LONGEST = 24
 """Characters of a name under an image."""
@@ -42,6 +43,7 @@ class LinearTask(Task):
     fields: ClassVar[tuple[str, ...]] = ("label", "score", "probabilities")
     keeps_views: ClassVar[bool] = True
     pools: ClassVar[bool] = True
+    row_an_image: ClassVar[bool] = True
     drawing: ClassVar[str]
 
     def head(self, features: keras.KerasTensor, head: HeadSpec) -> keras.KerasTensor:
@@ -64,6 +66,18 @@ class LinearTask(Task):
     @abstractmethod
     def measure(self, raw: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
         """Return loss and metric of the layer `predictions` before its activation."""
+
+    @abstractmethod
+    def label_quality(self, raw: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return how well answers agree with labels (n,), 0 to 1: a low one is worth a look.
+
+        Args:
+            raw: out of sample, before the activation of the layer `predictions` (n, outputs).
+        """
+
+    @abstractmethod
+    def suggestion(self, raw: np.ndarray) -> str:
+        """Return what one such row (outputs,) says instead of a label."""
 
     @abstractmethod
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
@@ -95,6 +109,10 @@ class LinearTask(Task):
         shown = truth if isinstance(truth, str) else "|".join(truth)
         return [*map(csv_cell, (shown, given)), *(f"{p:.6f}" for p in row)]
 
+    def outputs_in(self, row: Sequence[str]) -> np.ndarray:
+        """Return the model's outputs (outputs,) of a row of `predictions.csv`, without its id."""
+        return np.array(row[2:], np.float32)
+
     def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         return {self.answers: outputs}
 
@@ -107,6 +125,9 @@ class LinearTask(Task):
             for share, name in sorted(pairs, key=lambda pair: -pair[0])
         ]
         return "\n".join(lines[:4] + (["..."] if len(lines) > 4 else [])) or "no label"
+
+    def explained(self, row: np.ndarray) -> int | None:
+        return int(row.argmax())
 
     def evaluator(self) -> Evaluator:
         return _Rows(self)

@@ -19,9 +19,10 @@ from tlkit.tasks.box_evaluator import LocatedObjects
 from tlkit.tasks.box_loss import Located, localisation_score
 from tlkit.tasks.box_metrics import centred, inside, localisation_headline
 from tlkit.tasks.classification import Classification
+from tlkit.tasks.evaluator import Evaluator
 from tlkit.tasks.linear import shortened
 from tlkit.tasks.pooled import PREDICTIONS, pooled, weights_of
-from tlkit.tasks.task import BOX, HEAD_INPUT, Evaluator, Task
+from tlkit.tasks.task import BOX, HEAD_INPUT, Task
 
 SURE = 20.0
 """Bias of the sigmoid that answers where there is one class alone: it is that."""
@@ -47,7 +48,7 @@ class Localisation(Task):
     solver: ClassVar[str] = "located"
     answers: ClassVar[str] = "outputs"
     fields: ClassVar[tuple[str, ...]] = ("label", "score", "box", "probabilities")
-    figures: ClassVar[tuple[str, ...]] = ("accuracy", "mean_iou", "localisation_accuracy")
+    val_figures: ClassVar[tuple[str, ...]] = ("accuracy", "mean_iou", "localisation_accuracy")
     keeps_views: ClassVar[bool] = True
     roams: ClassVar[bool] = True
     drawable: ClassVar[bool] = True

@@ -18,8 +18,8 @@ from tlkit.data.example import FileLabel
 from tlkit.data.mask_colours import blended, palette
 from tlkit.lettering import lettering, missing_note
 from tlkit.tasks.drawing import save_figure
+from tlkit.tasks.evaluator import Evaluator
 from tlkit.tasks.mask_metrics import boundary_f, confusion_of, overlap_metrics
-from tlkit.tasks.task import Evaluator
 
 WORST = 8
 """Images that are drawn: those with the lowest mean IoU."""

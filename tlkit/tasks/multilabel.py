@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from tlkit.data.balance import inverse_frequency
 from tlkit.data.targets import LabelsTargets
 from tlkit.tasks.drawing import draw_labels
 from tlkit.tasks.linear import LinearTask
 from tlkit.tasks.metrics import f1_of, macro_f1, multilabel_headline, multilabel_metrics
+from tlkit.tasks.shown import Answers, Figure, Shown
+from tlkit.tasks.vector_reports import label_figures, label_parts
 
 
 class BinaryCrossEntropy(keras.losses.Loss):
@@ -65,6 +68,7 @@ class Multilabel(LinearTask):
     metric: ClassVar[str] = "f1"
     fields: ClassVar[tuple[str, ...]] = ("label", "score", "labels", "probabilities")
     solver: ClassVar[str] = "sigmoid"
+    paired: ClassVar[str] = "share of images with all labels right"
     mixes: ClassVar[frozenset[str]] = frozenset({"mixup", "cutmix"})
     drawing: ClassVar[str] = "labels.png"
     hub: ClassVar[str] = "image-classification"
@@ -120,6 +124,13 @@ class Multilabel(LinearTask):
         loss = np.logaddexp(0, raw) - targets * raw
         return float(loss.mean()), macro_f1(targets, raw > 0)
 
+    def label_quality(self, raw: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability of the label, there or not, that agrees least."""
+        return expit(np.where(targets > 0, raw, -raw)).min(axis=1)
+
+    def suggestion(self, raw: np.ndarray) -> str:
+        return "|".join(n for n, x in zip(self.outputs, raw, strict=True) if x > 0)
+
     def tuned(self, answered: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Multilabel:
         return self.with_thresholds(*answered())
 
@@ -157,6 +168,33 @@ class Multilabel(LinearTask):
     ) -> bool:  # fmt: skip
         draw_labels(dict(zip(names, metrics["per_class"].values(), strict=True)), path)
         return True
+
+    def figures(self, metrics: dict[str, Any], answers: Answers | None) -> list[Figure]:
+        if answers is None:
+            return super().figures(metrics, answers)
+        return label_figures(metrics, self.encode(answers.labels) > 0, self._given_in(answers))
+
+    def image_scores(self, answers: Answers) -> np.ndarray:
+        truth = self.encode(answers.labels) > 0
+        return (self._given_in(answers) == truth).all(axis=1).astype(float)
+
+    def parts(self, metrics: dict[str, Any], answers: Answers | None) -> list[Shown]:
+        if answers is None:
+            return super().parts(metrics, answers)
+        truth, given = self.encode(answers.labels) > 0, self._given_in(answers)
+        return label_parts(metrics, self.outputs, answers, truth, given)
+
+    def _given_in(self, answers: Answers) -> np.ndarray:
+        """Return which labels `predictions.csv` gives, bool (n, labels).
+
+        Its probabilities have six digits: one next to a threshold could fall on the other side.
+        """
+        given = self.chosen(answers.outputs)
+        for own, cell in zip(given, answers.predictions, strict=True):
+            named = set(cell.removeprefix("'").split("|"))
+            if named <= {*self.outputs, ""}:  # else one has an apostrophe or a bar of its own
+                own[:] = [name in named for name in self.outputs]
+        return given
 
     def agreement(self, expected: np.ndarray, got: np.ndarray) -> float:
         """Return the fraction of labels, of all images, that both give or both do not."""

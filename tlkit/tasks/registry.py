@@ -59,6 +59,20 @@ def check_task(spec: RunSpec) -> None:
         raise SpecError(f"{wrong[0]}: has no meaning for the task {spec.task}. Allowed: left out")
 
 
+def check_solvable(spec: RunSpec, command: str) -> None:
+    """Check that the head of a run's task is solved on pooled features, for what asks for such.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if not issubclass(lookup(spec.task), LinearTask):
+        solved = ", ".join(name for name, task in TASKS.items() if issubclass(task, LinearTask))
+        raise SpecError(
+            f"task: {command} solves heads on pooled features, and the head of this task is none "
+            f"of those. Allowed: {solved}. Received: {spec.task}"
+        )
+
+
 def targets_of(spec: RunSpec) -> Targets:
     """Return how the labels of a run are read."""
     return lookup(spec.task).labels.of(spec)

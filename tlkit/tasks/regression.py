@@ -14,6 +14,8 @@ from tlkit.data.number_targets import NumberTargets
 from tlkit.tasks.drawing import draw_scatter
 from tlkit.tasks.linear import LinearTask, shortened
 from tlkit.tasks.metrics import regression_headline, regression_metrics
+from tlkit.tasks.shown import Answers, Figure, Shown
+from tlkit.tasks.vector_reports import number_figures, number_parts
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Regression(LinearTask):
     called: ClassVar[str] = "number(s)"
     metric: ClassVar[str] = "mae"
     solver: ClassVar[str] = "ridge"
+    paired: ClassVar[str] = "mean absolute error"
     answers: ClassVar[str] = "values"
     fields: ClassVar[tuple[str, ...]] = ("values",)
     mixes: ClassVar[frozenset[str]] = frozenset({"mixup"})
@@ -82,6 +85,14 @@ class Regression(LinearTask):
         error = raw - self.scaled(targets)
         return float(np.square(error).mean()), float(np.abs(error * np.array(self.scale)).mean())
 
+    def label_quality(self, raw: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """exp(-distance) in standard deviations, of the number that is farthest off."""
+        return np.exp(-np.abs(raw - self.scaled(targets)).max(axis=1))
+
+    def suggestion(self, raw: np.ndarray) -> str:
+        values = raw * np.array(self.scale) + np.array(self.mean)
+        return "|".join(f"{x:.6g}" for x in values)
+
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         return regression_metrics(targets, outputs, self.outputs)
 
@@ -101,9 +112,30 @@ class Regression(LinearTask):
     def cells(self, truth: Any, row: np.ndarray) -> list[str]:
         return [f"{x:.6g}" for pair in zip(truth, row, strict=True) for x in pair]
 
+    def outputs_in(self, row: Sequence[str]) -> np.ndarray:
+        return np.array(row[1::2], np.float32)
+
+    def figures(self, metrics: dict[str, Any], answers: Answers | None) -> list[Figure]:
+        if answers is None:
+            return super().figures(metrics, answers)
+        return number_figures(metrics, self.encode(answers.labels), answers.outputs)
+
+    def image_scores(self, answers: Answers) -> np.ndarray:
+        return np.abs(self.encode(answers.labels) - answers.outputs).mean(axis=1)
+
+    def parts(self, metrics: dict[str, Any], answers: Answers | None) -> list[Shown]:
+        if answers is None:
+            return super().parts(metrics, answers)
+        truth, given = self.encode(answers.labels), answers.outputs
+        scale = np.maximum(truth.std(axis=0), 1e-12)
+        return number_parts(metrics, self.outputs, answers, truth, given, scale)
+
     def describe(self, target: np.ndarray) -> str:
         pairs = zip(self.outputs, target, strict=True)
         return "\n".join(f"{shortened(name)} {x:.3g}" for name, x in pairs)
+
+    def explained(self, row: np.ndarray) -> int | None:
+        return 0 if len(row) == 1 else None
 
     def decode(self, row: np.ndarray, height: int = 0, width: int = 0) -> dict[str, Any]:
         return {"values": {name: float(x) for name, x in zip(self.outputs, row, strict=True)}}

@@ -21,8 +21,9 @@ from tlkit.spec.coding import VOID, Coding
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.decoders import BATCH_NORM_FROM, DECODERS, Decoder
+from tlkit.tasks.evaluator import Evaluator
 from tlkit.tasks.mask_evaluator import Overlaps, overlap_headline
-from tlkit.tasks.task import Evaluator, Task
+from tlkit.tasks.task import Task
 
 COUNTED = 64
 """Masks whose pixels tell how frequent the classes are: their bias at the start."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -18,9 +17,11 @@ import numpy as np
 
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.column import Column
-from tlkit.data.targets import Label, Targets
+from tlkit.data.targets import Targets
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
+from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.shown import Answers, Figure, Shown, metric_tables
 
 HEAD_INPUT = "head_pool"
 """The first layer of every head. It has no weights, so what the backbone gives is kept at its
@@ -29,42 +30,8 @@ output. (Heads of all tasks so far began with a pooling; models that were saved 
 BOX = "head_box"
 """The layer that answers with a box, where a head has such."""
 
-
-class Evaluator(ABC):
-    """Measures answers batch by batch; keeps what the figures need, never all answers by rule."""
-
-    @abstractmethod
-    def update(
-        self, ids: Sequence[str], labels: Sequence[Label], targets: np.ndarray, outputs: np.ndarray
-    ) -> None:
-        """Take a batch.
-
-        Args:
-            ids, labels: of its examples.
-            targets: rows of the task's target column.
-            outputs: of the model, float32 (n, ...).
-        """
-
-    @abstractmethod
-    def result(self) -> dict[str, Any]:
-        """Return all metrics of what was taken, ready for JSON; `examples` counts it."""
-
-    @abstractmethod
-    def rows(self) -> list[list[str]]:
-        """Return `predictions.csv`: its columns, then a row for each example."""
-
-    def original(self, id_: str) -> np.ndarray | None:
-        """Return an image that was taken, uint8 (height, width, 3), upright; None: it cannot be
-        had. Who measures puts what reads it in the place of this."""
-        return None
-
-    @abstractmethod
-    def draw(self, folder: Path) -> str:
-        """Draw what a person would look at, as PNG files in `folder`.
-
-        Returns:
-            What is to be said of names that no font can write, or "".
-        """
+FIGURES = 5
+"""Numbers at the top of a report."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +50,9 @@ class Task(ABC):
             fitted. For the kinds see `solver.solve` (one layer on pooled features:
             `linear.LinearTask`) and `solver.located` (that and a box from the whole map).
         mixes: which of `mixup` and `cutmix` make sense: targets then are what `soften` returns.
+        row_an_image: whether `predictions.csv` has a row for each image, in order, that `figures`,
+            `parts` and `image_scores` read.
+        paired: see `image_scores`.
         keeps_views: whether an image that is mirrored, cropped or turned keeps its target, or the
             target goes with it.
         strides: of the levels of the pyramid (`Built.pyramid`) that the head reads; empty: it reads
@@ -91,7 +61,7 @@ class Task(ABC):
         drawable: whether an answer can be drawn over its image, see `overlay`.
         roams: whether changed training images are set, smaller, at random places as well, since the
             place of an object is what is asked for.
-        figures: keys of `Evaluator.result` that `metrics.json` has of the validation part too,
+        val_figures: keys of `Evaluator.result` that `metrics.json` has of the validation part too,
             beside loss and metric.
         pools: whether the head begins with a pooling, so that what is kept for it is small.
         hub: what the Hugging Face Hub calls the task (`pipeline_tag` of a model card); empty: it
@@ -106,13 +76,15 @@ class Task(ABC):
     answers: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
     solver: ClassVar[str] = ""
+    row_an_image: ClassVar[bool] = False
+    paired: ClassVar[str] = ""
     mixes: ClassVar[frozenset[str]] = frozenset()
     keeps_views: ClassVar[bool] = False
     strides: ClassVar[tuple[int, ...]] = ()
     maps: ClassVar[bool] = False
     drawable: ClassVar[bool] = False
     roams: ClassVar[bool] = False
-    figures: ClassVar[tuple[str, ...]] = ()
+    val_figures: ClassVar[tuple[str, ...]] = ()
     pools: ClassVar[bool] = False
     hub: ClassVar[str] = ""
 
@@ -280,6 +252,33 @@ class Task(ABC):
     @abstractmethod
     def headline(self, metrics: dict[str, Any]) -> str:
         """Return what a person wants to know first of `Evaluator.result`, in a line."""
+
+    def figures(self, metrics: dict[str, Any], answers: Answers | None) -> list[Figure]:
+        """Return the numbers that stand at the top of a report, those of `metrics`.
+
+        Args:
+            metrics: of `Evaluator.result`.
+            answers: what they are of; None where that is not known any more, or is not asked for.
+        """
+        numbers = [(name, x) for name, x in metrics.items() if isinstance(x, int | float)]
+        return [Figure(name.replace("_", " "), x) for name, x in numbers[:FIGURES]]
+
+    def parts(self, metrics: dict[str, Any], answers: Answers | None) -> list[Shown]:
+        """Return what a report shows of the answers to the test part, in order; see `figures`."""
+        return metric_tables(metrics)
+
+    def image_scores(self, answers: Answers) -> np.ndarray | None:
+        """Return one number for each image (n,) by which runs are compared pair by pair, whose
+        mean is called `paired`: 1 right, 0 wrong, or an error. None: there is none."""
+        return None
+
+    def explained(self, row: np.ndarray) -> int | None:
+        """Return the output that a map explains unless another is asked for; None: it has to be.
+
+        Args:
+            row: the model's answer (outputs,).
+        """
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """Return what `task_from_json` needs to make this task again for predicting."""

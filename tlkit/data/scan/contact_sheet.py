@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
@@ -18,8 +17,8 @@ from tlkit.data.example import Example
 from tlkit.data.mask_coding import class_numbers
 from tlkit.data.mask_colours import blended
 from tlkit.data.masks import Masks
-from tlkit.data.pictures.decode import UNDECODABLE, decode
-from tlkit.data.pictures.rendering import Rendering, blend_array
+from tlkit.data.pictures.rendering import Rendering
+from tlkit.data.scan.thumbnail import thumbnail
 from tlkit.errors import DataError
 from tlkit.lettering import one_font
 from tlkit.places import DRAWN
@@ -72,7 +71,7 @@ def write_sheet(
         for i, (id_, text, whole) in enumerate(tiles):
             at = (_GAP + i % COLUMNS * _STEP[0], y + _LINE + _GAP + i // COLUMNS * _STEP[1])
             boxed = heading.startswith(BOXES)
-            image = _thumbnail(by_id[id_], rendering, coding, boxed) if whole else None
+            image = _shown(by_id[id_], rendering, coding, boxed) if whole else None
             _draw_tile(sheet, at, image, [*_wrapped(shown(id_), font, 2), text], font)
         y += _height(len(tiles))
     made = PngInfo()
@@ -152,7 +151,7 @@ def _height(tiles: int) -> int:
     return _LINE + 2 * _GAP + -(-tiles // COLUMNS) * _STEP[1]
 
 
-def _thumbnail(
+def _shown(
     example: Example, rendering: Rendering, coding: Coding | None, boxed: bool
 ) -> Image.Image | None:
     """Return an image as training sees it, small enough for its tile; None if it has changed.
@@ -161,29 +160,28 @@ def _thumbnail(
         coding: how masks are read; where there is a mask, it is drawn over the image.
         boxed: whether its boxes are drawn on it.
     """
-    try:
-        if example.pixels is not None:
-            pixels = blend_array(example.pixels, rendering).astype("uint8")
-        else:
-            pixels = decode(tf.constant(example.read()), rendering).numpy()
-        if coding is not None:
-            pixels = blended(pixels, _numbers(example, coding, pixels.shape[:2]))
-    except (OSError, DataError, *UNDECODABLE):
+    image = thumbnail(example, rendering, TILE)
+    if image is None:
         return None
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    width = image.width
-    image.thumbnail((TILE, TILE))
+    if coding is not None:
+        try:
+            numbers = _numbers(example, coding, image.size)
+        except (OSError, DataError):
+            return None
+        image = Image.fromarray(blended(np.asarray(image), numbers))
     if boxed:
+        scale = image.width / example.label.width
         for box in example.label.boxes:
-            corners = [x * image.width / width for x in box.corners]
+            corners = [x * scale for x in box.corners]
             ImageDraw.Draw(image).rectangle(corners, outline=_BOX, width=2)
     return image
 
 
-def _numbers(example: Example, coding: Coding, shape: tuple[int, int]) -> np.ndarray:
-    label = replace(example.label, shape=shape)
+def _numbers(example: Example, coding: Coding, size: tuple[int, int]) -> np.ndarray:
+    label = replace(example.label, shape=None)
     column = Masks((label,), 0, lambda mask: mask, partial(class_numbers, coding))
-    return column.read(0)[..., 0]
+    numbers = Image.fromarray(column.read(0)[..., 0])
+    return np.asarray(numbers.resize(size, Image.Resampling.NEAREST))
 
 
 def _draw_tile(sheet: Image.Image, at: tuple[int, int], image, lines: list[str], font) -> None:
