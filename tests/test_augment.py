@@ -319,6 +319,7 @@ def test_preview_draws_anew_in_each_column(image_folder, tmp_path, monkeypatch):
         (["--out", "seen.jpg"], "--out: must be a PNG file in a folder that exists"),
         (["--out", "gone/seen.png"], "Allowed: such as NAME.png. Received: gone/seen.png"),
         (["--images", "0"], "images: Allowed: 1 to 50. Received: 0"),
+        (["--pictures", "0"], "note      --pictures is called --images from this version on"),
         (["--draws", "99"], "draws: Allowed: 1 to 50. Received: 99"),
         (["--set", "augment=heavy"], "augment: "),
     ],

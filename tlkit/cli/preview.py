@@ -29,6 +29,7 @@ from tlkit.progress import Progress
     help="The image to write; one that an earlier call drew is replaced.",
 )
 @click.option("--images", type=int, default=8, show_default=True, help="Rows of the grid.")
+@click.option("--pictures", type=int, hidden=True)
 @click.option("--draws", type=int, default=6, show_default=True, help="Draws of each image.")
 @click.option(
     "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Read options from a recipe."
@@ -45,6 +46,7 @@ def preview(
     source: str | None,
     out: Path,
     images: int,
+    pictures: int | None,
     draws: int,
     recipe: Path | None,
     settings: tuple[str, ...],
@@ -54,6 +56,9 @@ def preview(
     Each row of the PNG shows an image as it is, then as in several epochs: changed at random
     (augment, mirror), mixed with the row above (mixup, cutmix), its target below it.
     """
+    if pictures is not None:
+        images = pictures
+        click.echo(f"{'note':<10}--pictures is called --images from this version on", err=True)
     fields = spec_fields(source, recipe, settings, {}, "data preview")
     import_tensorflow()
     from tlkit.commands import train as run
