@@ -96,7 +96,7 @@ def test_what_all_names_share_is_the_name_of_the_data(names, parts):
 
 
 def test_names_of_images_and_of_masks():
-    for name in ("images", "JPEGImages", "img", "data", "Raw_Images"):
+    for name in ("images", "JPEGImages", "img", "data", "Raw_Images", "Pictures"):
         assert says_nothing(name), name
         assert not says_masks(name), name
     for name in ("masks", "Labels", "annotations", "image_masks", "SegmentationClass"):

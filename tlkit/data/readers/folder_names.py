@@ -14,7 +14,7 @@ from tlkit.data.example import PARTS
 
 # Words that say of a folder nothing but that a data set is in it.
 _DATA = (
-    "data|sets?|splits?|samples?|folders?|files?|parts?|images?|imgs?|images?|pics?|"
+    "data|sets?|splits?|samples?|folders?|files?|parts?|images?|imgs?|pictures?|pics?|"
     "photos?|jpe?gs?|pngs?|segs?|raw|original|final|new|all|cropped|resized"
 )
 _PARTS = {
@@ -39,7 +39,7 @@ _MASKS = re.compile(
 )
 # `CameraRGB` (CARLA), `leftImg8bit`; beside masks alone: `left` may be a class like any other.
 _IMAGES = re.compile(f"(?:{_DATA}|{_ANY_PART}|inputs?|rgb|camera|left|right|bit)+")
-_NUMBERED = re.compile("images?|imgs?|images?|pics?|photos?")
+_NUMBERED = re.compile("images?|imgs?|pictures?|pics?|photos?")
 _PIECES = re.compile("parts?|batch(?:es)?|chunks?|shards?|volumes?")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
