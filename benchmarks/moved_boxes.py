@@ -6,12 +6,14 @@ and its box with it. The copies are lossless, so that only the place is another.
 
     python benchmarks/moved_boxes.py boxes.csv moved/
     tlkit evaluate RUN moved/boxes.csv
+
+Takes about 5 s for 100 images.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,4 +58,9 @@ def main(table: Path, out: Path, part: str = "test") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    parser.add_argument("table", type=Path, help="with image, label, x1, y1, x2, y2 and split")
+    parser.add_argument("out", type=Path, help="a new folder")
+    options = parser.parse_args()
+    main(options.table, options.out)

@@ -155,7 +155,7 @@ def test_the_peak_holds_a_process_and_its_children(load):
 
 
 def test_a_failing_run_ends_the_benchmark_with_its_message(load):
-    with pytest.raises(SystemExit, match=r"(?s)--nonsense.*No such option"):
+    with pytest.raises(SystemExit, match=r"(?s)--nonsense.*no such option"):
         load("figures").run_python("-m", "tlkit", "train", "--nonsense")
 
 

@@ -324,4 +324,4 @@ def test_alpha_is_of_those_that_have_it():
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(BackboneError, match="Did you mean 'ResNet50V2'"):
-        lookup("Resnet50v2")
+        lookup("Resnet50v3")

@@ -287,7 +287,7 @@ def test_out_with_a_name_that_the_disk_does_not_take(here, image_folder):
 def test_what_is_no_run(here, command, run, problem):
     (here / "folder").mkdir()
     rest = ("photo.jpg",) if command == "predict" else ()
-    allowed = "tlkit train or tlkit export" if command == "predict" else "tlkit train"
+    allowed = "tlkit train" if command == "export" else "tlkit train or tlkit export"
     said = refusal(here, command, run, *rest)
     assert said.strip() == f"tlkit: run {run}: {problem}. Allowed: a folder made by {allowed}"
 

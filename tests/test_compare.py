@@ -258,7 +258,7 @@ def test_the_command_prints_a_table_and_what_to_type_next(image_folder):
         (("a b/", None, (), {}), "'a b/'"),
         (("d", Path("my.yaml"), ("head.dropout=0.5",), {}), "d --recipe my.yaml --set head.dropou"),
         (("d", None, ("table.separator= ",), {}), "d --set 'table.separator= '"),
-        (("d", None, (), {"seed": 0, "strict": True, "epochs": None}), "d --strict --seed 0"),
+        (("d", None, (), {"seed": 0, "strict": True, "epochs": None}), "d --seed 0 --strict"),
         (
             ("d.csv", None, (), {"backbone__name": "VGG16", "val": "v"}),
             "d.csv --backbone VGG16 --v",

@@ -33,7 +33,7 @@ from tlkit.spec.parts import BackboneSpec
 from tlkit.spec.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "docs"))
 import tables  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

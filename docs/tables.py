@@ -1,7 +1,9 @@
-"""Write the tables of results.json into README.md and docs/, between `<!-- table: NAME -->` marks.
+"""Write the tables of benchmarks/results.json into README.md and docs/, between marks.
 
-python benchmarks/tables.py            # after results.json was edited
-python benchmarks/tables.py --check    # exits with 1 where a page shows other figures
+A mark is `<!-- table: NAME -->`.
+
+python docs/tables.py            # after results.json was edited
+python docs/tables.py --check    # exits with 1 where a page shows other figures
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def written(page: str, results: dict[str, Any]) -> str:
 
 def main() -> int:
     """Write the pages, or tell whether one differs."""
-    results = json.loads(Path(__file__).with_name("results.json").read_text("utf-8"))
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text("utf-8"))
     differ = []
     for page in PAGES:
         text = page.read_text("utf-8")
