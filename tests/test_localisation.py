@@ -147,7 +147,9 @@ def test_blocks_are_fine_tuned_and_a_stopped_run_ends_with_the_same_numbers(tabl
         def on_epoch_end(self, epoch, logs=None):
             raise KeyboardInterrupt
 
-    how = fields(net, regime="medium", epochs=2, views=2, optimizer={"learning_rate": 0.001})
+    how = fields(
+        net, regime="medium", epochs=2, augmented_copies=1, optimizer={"learning_rate": 0.001}
+    )
     whole = tlkit.train(table, out=tmp_path / "whole", **how)
     assert [p["method"] for p in whole.plan["phases"]] == ["solve", "fit"]
     with pytest.raises(Interrupted):

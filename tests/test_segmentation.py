@@ -74,7 +74,7 @@ def net(tmp_path_factory):
 def fields(net, **more):
     return {
         "backbone": net, "engine": "keras", "epochs": 12, "optimizer": {"learning_rate": 0.02},
-        "decoder": {"channels": 16}, "views": 2, "batch_size": 4, "progress": False, **more,
+        "decoder": {"channels": 16}, "augmented_copies": 1, "batch_size": 4, "progress": False, **more,
     }  # fmt: skip
 
 
@@ -353,7 +353,7 @@ def test_other_data_are_measured_with_the_values_of_the_run(run, tmp_path):
 def test_masks_of_kept_views_move_as_their_images_do(data):
     """On images that are bright where their masks are."""
     spec = make_spec(
-        {"data": str(data), "task": "segmentation", "image_size": SIZE, "views": 3,
+        {"data": str(data), "task": "segmentation", "image_size": SIZE, "augmented_copies": 2,
          "mask_values": ["0=ground", "255=box"]}
     )  # fmt: skip
     prepared = load_dataset(spec, {}, Progress(quiet=True))
