@@ -123,8 +123,8 @@ def test_an_export_is_evaluated_as_its_run(kind, run, exports, unseen, tmp_path)
 def test_what_an_export_cannot_be_asked(exports, unseen):
     done = invoke("evaluate", exports["onnx"], code=2)
     assert "has no test part of its own, as a run has. Allowed: DATA" in done.stderr
-    done = invoke("evaluate", exports["onnx"], unseen, "--views", 2, code=2)
-    assert "is an export, which has its views in its graph" in done.stderr
+    done = invoke("evaluate", exports["onnx"], unseen, "--tta", "flip", code=2)
+    assert "is an export, which has it in its graph or not" in done.stderr
 
 
 # What is inside

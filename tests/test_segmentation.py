@@ -74,7 +74,8 @@ def net(tmp_path_factory):
 def fields(net, **more):
     return {
         "backbone": net, "engine": "keras", "epochs": 12, "optimizer": {"learning_rate": 0.02},
-        "decoder": {"channels": 16}, "augmented_copies": 1, "batch_size": 4, "progress": False, **more,
+        "decoder": {"channels": 16}, "augmented_copies": 1, "batch_size": 4,
+        "progress": False, **more,
     }  # fmt: skip
 
 
