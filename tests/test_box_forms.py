@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from test_localisation import scanned, write_boxes, write_voc
 
 from tlkit.cli.main import main
 from tlkit.data.box_targets import BoxTargets
+from tlkit.data.readers.find_task import find_task
 from tlkit.data.readers.open import open_listing, open_source
 from tlkit.errors import DataError
 from tlkit.tasks.localisation import Localisation
@@ -317,3 +320,21 @@ def test_a_class_that_training_lacks_is_refused_in_another_part(table, tmp_path)
     (tmp_path / "boxes.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match="the test data has classes that the training data lacks"):
         open_source(str(tmp_path / "boxes.csv"), targets=BoxTargets())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("name", ["a.xml", "a.json", "a.txt", "labels/b.txt"])
+def test_pipes_called_as_annotations_are_not_waited_for(tmp_path, name):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels").mkdir()
+    os.mkfifo(tmp_path / name)
+    assert find_task(tmp_path) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_called_as_a_list_of_classes_is_not_waited_for(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    os.mkfifo(tmp_path / "classes.txt")
+    with pytest.raises(DataError, match="names"):
+        open_listing(tmp_path, BoxTargets())

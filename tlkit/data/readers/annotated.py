@@ -12,7 +12,7 @@ from pathlib import Path
 from tlkit.data.annotations import Annotations
 from tlkit.data.example import Example, Listing
 from tlkit.data.names import checked
-from tlkit.data.pictures.files import EXTENSIONS
+from tlkit.data.pictures.files import EXTENSIONS, check_regular
 from tlkit.data.readers.folder_names import part_of
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable
@@ -49,10 +49,10 @@ def form_of_annotations(root: Path) -> str | None:
         kind = path.suffix.lower()
         if kind in EXTENSIONS:
             images += 1
-        elif kind == ".xml" and _begins_with(path, b"<annotation"):
+        elif kind == ".xml" and b"<annotation" in _start(path, 1000):
             xml += 1
             found.setdefault("voc", path)
-        elif kind == ".json" and _holds(path, b'"images"', b'"annotations"', b'"categories"'):
+        elif kind == ".json" and _is_coco(_start(path)):
             found.setdefault("coco", path)
         elif kind == ".txt" and path.stem not in ("classes", "obj") and _is_yolo(path):
             found.setdefault("yolo", path)
@@ -69,20 +69,18 @@ def form_of_annotations(root: Path) -> str | None:
     return next(iter(found))
 
 
-def _begins_with(path: Path, sign: bytes) -> bool:
+def _is_coco(content: bytes) -> bool:
+    return all(sign in content for sign in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def _start(path: Path, most: int = -1) -> bytes:
+    """Return what a regular file begins with, or all of it; nothing if it cannot be read."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
-            return sign in file.read(1000)
+            return file.read(most)
     except OSError:
-        return False
-
-
-def _holds(path: Path, *signs: bytes) -> bool:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return False
-    return all(sign in content for sign in signs)
+        return b""
 
 
 def _is_yolo(path: Path) -> bool:
@@ -91,12 +89,7 @@ def _is_yolo(path: Path) -> bool:
     among = any(part.lower() == "labels" for part in path.parts[:-1])
     if not among and not any(path.with_suffix(kind).is_file() for kind in BESIDE):
         return False
-    try:
-        with path.open("rb") as file:
-            line = file.readline(1000)
-    except OSError:
-        return False
-    return bool(_OBJECT.match(line))
+    return bool(_OBJECT.match(_start(path, 1000).partition(b"\n")[0]))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from tlkit.compute.cores import CORES
 from tlkit.data.example import PARTS, Example, FileLabel, Listing
 from tlkit.data.mask_coding import code, key_of, told, values_in, written
 from tlkit.data.mask_targets import MaskTargets
+from tlkit.data.pictures.files import read_file
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
 from tlkit.data.readers.masks import image_of
 from tlkit.data.readers.tree import Tree, walk
@@ -227,7 +229,7 @@ def _counted(examples: list[Example]) -> tuple[Counter[int], list[str], list[str
 
     def one(example: Example) -> tuple[np.ndarray, np.ndarray] | None:
         try:
-            with Image.open(example.label.path) as image:
+            with Image.open(io.BytesIO(read_file(example.label.path))) as image:
                 if image.format == "JPEG":
                     lossy.append(printable(example.label.path.name))
                 return np.unique(values_in(image), return_counts=True)

@@ -84,7 +84,7 @@ def _names(root: Path) -> list[str] | None:
             raise DataError(f"{where}: names: Allowed: a list, or a mapping from 0 on")
         return [class_name(str(name), f"{where}: names") for name in names]
     for path in files_below(root):
-        if path.name in LISTS:
+        if path.name in LISTS and path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
             own = [line.strip() for line in lines if line.strip()]
             return [class_name(name, f"data {shown(path, root)}") for name in own]
