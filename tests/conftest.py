@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import sys
 import tempfile
 
@@ -143,6 +144,37 @@ def tiny_run(image_folder, tiny_weights, tmp_path_factory):
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
     out = tmp_path_factory.mktemp("runs") / "tiny"
     return tlkit.train(image_folder, out=out, regime="small", progress=False, **fields)
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory) -> str:
+    """The path of a small network that keeps places: (8, 8, 16) of 32 x 32 pixels."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Rescaling(1 / 127.5, -1),
+        keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
+        keras.layers.Conv2D(16, 3, strides=2, padding="same", name="deep"),
+        keras.layers.ReLU(),
+    ]
+    path = tmp_path_factory.mktemp("net") / "net.keras"
+    keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def unsure_run(tiny_run, tmp_path_factory):
+    """The tiny run with a head that is less sure: else all its answers are near 0 or 1."""
+    import tlkit
+
+    folder = shutil.copytree(tiny_run.folder, tmp_path_factory.mktemp("unsure") / "run")
+    unsure = tlkit.open_run(folder)
+    head = unsure.model.get_layer("predictions")
+    head.set_weights([0.2 * weights for weights in head.get_weights()])
+    unsure.model.save(folder / "model.keras")
+    reseal(folder)
+    return tlkit.open_run(folder)
 
 
 def reseal(folder: Path) -> None:

@@ -36,21 +36,6 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def net(tmp_path_factory):
-    """The path of a small network that keeps places: (8, 8, 16) of 32 x 32 pixels."""
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.layers.Rescaling(1 / 127.5, -1),
-        keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
-        keras.layers.Conv2D(16, 3, strides=2, padding="same"),
-        keras.layers.ReLU(name="deep"),
-    ]
-    path = tmp_path_factory.mktemp("net") / "net.keras"
-    keras.Sequential([keras.Input((SIZE, SIZE, 3)), *layers]).save(path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def placed(image_folder, net, tmp_path_factory):
     """A run whose last map has places."""
     out = tmp_path_factory.mktemp("placed") / "run"

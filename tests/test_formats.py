@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import CLASSES, TINY, needs_shared, reseal, shared_env, write_images
+from conftest import CLASSES, TINY, needs_shared, shared_env, write_images
 
 import tlkit
 from tlkit.cli.main import main
@@ -38,15 +38,8 @@ def invoke(*arguments, code=0):
 
 
 @pytest.fixture(scope="module")
-def run(tiny_run, tmp_path_factory):
-    """The tiny run with a head that is less sure: else all its answers are near 0 or 1."""
-    folder = shutil.copytree(tiny_run.folder, tmp_path_factory.mktemp("unsure") / "run")
-    unsure = tlkit.open_run(folder)
-    head = unsure.model.get_layer("predictions")
-    head.set_weights([0.2 * weights for weights in head.get_weights()])
-    unsure.model.save(folder / "model.keras")
-    reseal(folder)
-    return tlkit.open_run(folder)
+def run(unsure_run):
+    return unsure_run
 
 
 @pytest.fixture(scope="module")

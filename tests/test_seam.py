@@ -66,21 +66,6 @@ def shapes(tmp_path_factory):
     return draw_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory):
-    """The path of a small network that keeps places: (8, 8, 16) of 32 x 32 pixels."""
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.layers.Rescaling(1 / 127.5, -1),
-        keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
-        keras.layers.Conv2D(16, 3, strides=2, padding="same", name="deep"),
-        keras.layers.ReLU(),
-    ]
-    path = tmp_path_factory.mktemp("net") / "net.keras"
-    keras.Sequential([keras.Input((SIZE, SIZE, 3)), *layers]).save(path)
-    return str(path)
-
-
 def fields(net, **more):
     rates = {"learning_rate": 0.03}
     return {

@@ -10,8 +10,10 @@ import contextlib
 import difflib
 import errno
 import reprlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no quota, file too large."""
@@ -102,6 +104,23 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def one_of(table: Mapping[str, T], name: str, what: str, error: type[TlkitError]) -> T:
+    """Return what is called `name` in a registry.
+
+    Args:
+        what: the option that names it, with which the message begins.
+
+    Raises:
+        error: there is none; the message names the nearest one, and all.
+    """
+    if name not in table:
+        raise error(
+            f"{what}: unknown.{did_you_mean(name, table)} Allowed: {', '.join(table)}. "
+            f"Received: {name!r}"
+        )
+    return table[name]
 
 
 def printable(text: str) -> str:

@@ -162,10 +162,15 @@ class Run:
         return averaging(self.model, tta, self.spec.mirror, self.task.flip)
 
     def evaluate(
-        self, data: Any = None, *, tta: str | None = None, views: int | None = None,
-        out: str | Path | None = None, csv: str | Path | None = None,
+        self,
+        data: Any = None,
+        *,
+        tta: str | None = None,
+        views: int | None = None,
+        out: str | Path | None = None,
+        csv: str | Path | None = None,
         progress: bool | Progress = True,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Return the task's metrics, all of them, and what was left out.
 
         Images that the run trained on, or chose its best model by, are left out: by their content,
@@ -254,8 +259,7 @@ class Run:
         """
         shown = as_progress(progress)
         answer = answers_of(self._told(shown, asked_tta(tta, views, shown)), self.rendering, shown)
-        folders = (None if folder is None else Path(folder) for folder in (masks, overlay))
-        return predict_items(answer, self.task, items, shown, self.rendering, *folders)
+        return predict_items(answer, self.task, items, shown, self.rendering, masks, overlay)
 
     def export(
         self,

@@ -11,7 +11,7 @@ import click
 
 from tlkit.cli.examples import examples
 from tlkit.cli.flags import SpecCommand, spec_options
-from tlkit.cli.options import as_words, output, quiet_option, spec_fields
+from tlkit.cli.options import as_words, out_option, output, quiet_option, spec_fields
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.errors import SpecError
 from tlkit.progress import Progress
@@ -42,13 +42,7 @@ from tlkit.progress import Progress
     help="Time allowed, such as 90s, 2m, 1h; what does not fit is left out, and said.",
 )
 @functools.partial(spec_options, without=("backbone.name", "budget", "out", "init"))
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A new or empty folder for compare.json, compare.csv and pareto.png.",
-)
+@out_option("A new or empty folder for compare.json, compare.csv and pareto.png.")
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output.")
 def compare(

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from tlkit.cli.options import output
+from tlkit.cli.examples import examples
+from tlkit.cli.options import out_option, output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.use import check_run
 from tlkit.places import check_free
@@ -15,16 +16,13 @@ from tlkit.progress import Progress
 
 
 @click.command(
-    epilog="Examples: tlkit compare-runs runs/first runs/second   |   "
-    "tlkit compare-runs runs/* --out compared/"
+    epilog=examples(
+        "tlkit compare-runs runs/first runs/second",
+        "tlkit compare-runs runs/* --out compared/",
+    )
 )
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A new or empty folder for compare_runs.json and compare_runs.html, with curves.",
-)
+@out_option("A new or empty folder for compare_runs.json and compare_runs.html, with curves.")
 @click.option("--json", "as_json", is_flag=True, help="Print compare_runs.json.")
 def compare_runs(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Compare finished RUNS on the images that all of them were tested on.

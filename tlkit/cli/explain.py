@@ -6,25 +6,22 @@ from pathlib import Path
 
 import click
 
-from tlkit.cli.options import output
+from tlkit.cli.examples import examples
+from tlkit.cli.options import out_option, output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.use import check_run
 from tlkit.places import check_free
 
 
 @click.command(
-    epilog="Examples: tlkit explain runs/first photo.jpg --out maps/   |   "
-    "tlkit explain runs/first images/ --label daisy --out maps/"
+    epilog=examples(
+        "tlkit explain runs/first photo.jpg --out maps/",
+        "tlkit explain runs/first images/ --label daisy --out maps/",
+    )
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("items", metavar="FILES_OR_FOLDERS...", nargs=-1, required=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="A new or empty folder for a PNG file of each image.",
-)
+@out_option("A new or empty folder for a PNG file of each image.", required=True)
 @click.option("--label", metavar="NAME", help="What is explained. [default: the most probable]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
 def explain(run: Path, items: tuple[str, ...], out: Path, label: str | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tlkit.cli.examples import examples
-from tlkit.cli.options import output, quiet_option
+from tlkit.cli.options import out_option, output, quiet_option
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.use import check_run, tta_option
 from tlkit.errors import ExportError
@@ -32,13 +32,7 @@ from tlkit.progress import Progress
     metavar="FORMAT",
     help="; ".join(f"{name}: {about.about}" for name, about in FORMATS.items()) + ".",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A new folder [default: export/FORMAT in the run folder].",
-)
+@out_option("A new folder [default: export/FORMAT in the run folder].")
 @click.option(
     "--serving-version",
     type=click.IntRange(1),

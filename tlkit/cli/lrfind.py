@@ -10,12 +10,7 @@ import click
 
 from tlkit.cli.examples import examples
 from tlkit.cli.flags import SpecCommand, spec_options
-from tlkit.cli.options import (
-    as_words,
-    output,
-    quiet_option,
-    spec_fields,
-)
+from tlkit.cli.options import as_words, out_option, output, quiet_option, spec_fields
 from tlkit.cli.quiet import import_tensorflow
 
 _LATER = ("out", "epochs", "budget", "optimizer.learning_rate", "optimizer.patience")
@@ -35,9 +30,7 @@ _LATER = ("out", "epochs", "budget", "optimizer.learning_rate", "optimizer.patie
 @click.option("--steps", type=int, default=100, show_default=True, help="Training steps.")
 @click.option("--lowest", type=float, default=1e-6, show_default=True, help="Rate to begin with.")
 @click.option("--highest", type=float, default=1.0, show_default=True, help="Rate to end with.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curve here."
-)
+@out_option("Draw the curve here.", "FILE.png")
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print rates, losses and suggestion as JSON.")
 def lr_find(

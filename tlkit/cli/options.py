@@ -157,6 +157,12 @@ def say_replaced(given: dict[str, Any], settings: Iterable[str]) -> None:
             click.echo(printable(f"{'note':<10}{before}: replaced by {last[name][0]}"), err=True)
 
 
+def out_option(text: str, metavar: str = "DIR", required: bool = False) -> Callable:
+    """Return `-o`, `--out`: where a command writes what it makes."""
+    kind = click.Path(path_type=Path)
+    return click.option("-o", "--out", type=kind, metavar=metavar, required=required, help=text)
+
+
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Print the result alone: no steps, notes and bars."
 )

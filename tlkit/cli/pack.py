@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tlkit.cli.examples import examples
+from tlkit.cli.options import out_option
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.use import check_run
 from tlkit.progress import Progress
@@ -14,13 +15,7 @@ from tlkit.progress import Progress
 
 @click.command(epilog=examples("tlkit pack runs/first", "tlkit pack runs/first -o first.zip"))
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE.zip",
-    help="A new file [default: NAME.zip beside the run folder].",
-)
+@out_option("A new file [default: NAME.zip beside the run folder].", "FILE.zip")
 def pack(run: Path, out: Path | None) -> None:
     """Write RUN into one zip file: model, labels, metrics, without checkpoints and logs.
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tlkit.cli.examples import examples
+from tlkit.cli.options import out_option
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.train import say_next
 from tlkit.progress import Progress
@@ -35,13 +36,7 @@ QUICKSTART: dict[str, Any] = {
     show_default=True,
     help="Solar cells (intact or defective), or scikit-learn's handwritten digits.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The run folder [default: runs/DATA-BACKBONE-NNNN].",
-)
+@out_option("The run folder [default: runs/DATA-BACKBONE-NNNN].")
 def quickstart(data: str, out: Path | None) -> None:
     """Train, test and export on embedded images, no questions asked.
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from tlkit.cli.examples import examples
 from tlkit.cli.options import output
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.cli.use import check_run
 
 
-@click.command(epilog="Examples: tlkit report runs/first   |   tlkit report runs/first --audit")
+@click.command(epilog=examples("tlkit report runs/first", "tlkit report runs/first --audit"))
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--audit",

@@ -48,9 +48,7 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
     Files that have not changed since an earlier scan or training are not read again; what was
     found is kept in the folder `scan` of TLKIT_CACHE (tlkit cache clear removes it).
     """
-    from tlkit.data.readers.find_task import with_task
-
-    spec = make_spec(with_task(spec_fields(source, None, settings, {}, "data scan")))
+    spec = make_spec(spec_fields(source, None, settings, {}, "data scan"))
     if sheet:
         check_png(sheet, "--sheet")
     with output(as_json) as (progress, show):
@@ -60,9 +58,8 @@ def scan(source: str, settings: tuple[str, ...], sheet: Path | None, as_json: bo
         from tlkit.data.scan.summary import scan_source
         from tlkit.tasks.registry import targets_of
 
-        size = spec.image_size if spec.backbone.given else spec.size
         targets, asked = targets_of(spec), rendering_of(spec)
-        found = scan_source(spec.data, progress, targets, size, asked, spec.group)
+        found = scan_source(spec.data, progress, targets, spec.known_size, asked, spec.group)
         summary, examples, shown = found
         if sheet:
             tiles = write_sheet(summary, examples, sheet, shown)

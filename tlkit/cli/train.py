@@ -63,9 +63,10 @@ def train(
 
     DATA is a folder of class folders, a folder with train, validation (val, valid) and test
     folders, a zip file of such a folder, a CSV file with the columns image and label (and split,
-    if wanted; for boxes also x1, y1, x2 and y2), a folder with boxes as Pascal VOC, COCO or YOLO
-    annotations, or tfds:NAME[/config][:split]; parts that are missing are split off. The result
-    is a run folder with the model, its metrics, predictions, drawings and learning curves.
+    if wanted; for boxes also x1, y1, x2 and y2), a folder of images beside one of masks, a folder
+    with boxes as Pascal VOC, COCO or YOLO annotations, or tfds:NAME[/config][:split]; parts that
+    are missing are split off. The result is a run folder with the model, its metrics, predictions,
+    drawings and learning curves.
     """
     check_loudness(quiet, verbose)
     changes = _changes(data, recipe, settings, options) if resume else {}

@@ -12,7 +12,7 @@ import click
 
 from tlkit.atomic import write_file
 from tlkit.cli.examples import examples
-from tlkit.cli.options import output, quiet_option
+from tlkit.cli.options import out_option, output, quiet_option
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError, SpecError
@@ -54,13 +54,7 @@ def tta_option(command: Callable) -> Callable:
     metavar="FILE",
     help="Write id, truth, prediction and probabilities.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A new or empty folder for metrics.json, predictions.csv and a drawing.",
-)
+@out_option("A new or empty folder for metrics.json, predictions.csv and a drawing.")
 def evaluate(
     run: Path,
     data: str | None,

@@ -36,34 +36,36 @@ def in_keras_words(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **fields: Any) -> Any:
-        for word, own in (
-            ("validation_data", "val"),
-            ("validation_split", "val"),
-            ("verbose", "progress"),
-            ("class_weight", "balance"),
-        ):
+        for word, (own, meaning) in KERAS_WORDS.items():
             if word not in fields:
                 continue
             value = fields.pop(word)
             if own in fields:
                 raise SpecError(f"{word}: is {own}, which is given as well. Allowed: one of them")
-            fields[own] = _in_our_words(word, value)
+            fields[own] = meaning(value)
         return function(*args, **fields)
 
     return call
 
 
-def _in_our_words(word: str, value: Any) -> Any:
-    if word == "verbose":
-        return value not in (0, "0", False)
-    if word != "class_weight" or value is None:
-        return "none" if word == "class_weight" else value
+def _balance(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, str) and value == "balanced":
         return "weights"
     raise SpecError(
         "class_weight: classes are weighted by how rare they are. Allowed: 'balanced', which is "
         f"balance='weights'. Received: {received(value)}"
     )
+
+
+KERAS_WORDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "validation_data": ("val", lambda value: value),
+    "validation_split": ("val", lambda value: value),
+    "verbose": ("progress", lambda value: value not in (0, "0", False)),
+    "class_weight": ("balance", _balance),
+}
+"""What each of Keras's words is called here, and what its value means."""
 
 
 def spec_of(

@@ -28,6 +28,5 @@ def scan(data: Any, *, progress: bool | Progress = True, **fields: Any) -> dict[
         tlkit.scan("flowers/")["left_out"]
     """
     spec, _ = spec_of(data, None, None, fields, command="data scan")
-    size = spec.image_size if spec.backbone.given else spec.size
     asked, shown = rendering_of(spec), as_progress(progress)
-    return scan_source(spec.data, shown, targets_of(spec), size, asked, spec.group)[0]
+    return scan_source(spec.data, shown, targets_of(spec), spec.known_size, asked, spec.group)[0]

@@ -45,8 +45,8 @@ def predict_items(
     items: Any,
     progress: Progress,
     rendering: Rendering = PLAIN,
-    masks: Path | None = None,
-    overlay: Path | None = None,
+    masks: str | Path | None = None,
+    overlay: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Predict images in the order given; a bad one never stops the others.
 
@@ -65,7 +65,8 @@ def predict_items(
     Raises:
         DataError: a folder holds no images.
     """
-    drawn = DrawnAnswers(task, rendering, masks, overlay)
+    folders = (None if folder is None else Path(folder) for folder in (masks, overlay))
+    drawn = DrawnAnswers(task, rendering, *folders)
     found = _listed(items)
     results: list[dict[str, Any]] = []
     deep: dict[str, int] = {}

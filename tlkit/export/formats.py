@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlkit.errors import ExportError, did_you_mean
+from tlkit.errors import ExportError, one_of
 
 ROUNDING = 1e-4
 """Both sides compute in float32, whose rounding through a hundred layers was seen to stay below
@@ -107,12 +107,7 @@ def lookup(kind: str) -> Format:
     Raises:
         ExportError: there is none.
     """
-    if kind not in FORMATS:
-        raise ExportError(
-            f"format: unknown.{did_you_mean(kind, FORMATS)} Allowed: {', '.join(FORMATS)}. "
-            f"Received: {kind!r}"
-        )
-    return FORMATS[kind]
+    return one_of(FORMATS, kind, "format", ExportError)
 
 
 def writer_of(kind: str) -> Callable[..., None]:

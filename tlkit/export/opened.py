@@ -169,9 +169,8 @@ class Export:
         """Predict images, in the order given; see `Run.predict`."""
         shown, opened = as_progress(progress), self.opened
         self._say_state(shown)
-        folders = (None if folder is None else Path(folder) for folder in (masks, overlay))
         answer, rendering = opened.predict_bytes, opened.rendering
-        return predict_items(answer, opened.task, items, shown, rendering, *folders)
+        return predict_items(answer, opened.task, items, shown, rendering, masks, overlay)
 
     def evaluate(
         self,

@@ -266,6 +266,11 @@ class RunSpec(Part):
         return self.image_size or lookup(self.backbone.name).default_size
 
     @property
+    def known_size(self) -> int | None:
+        """The same; None while the user's own model is not opened and none is asked for."""
+        return self.image_size if self.backbone.given else self.size
+
+    @property
     def kept_views(self) -> int:
         """Views of each training image: itself and its augmented copies."""
         return 1 + (self.augmented_copies or 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tlkit.data.targets import Targets
-from tlkit.errors import SpecError, did_you_mean
+from tlkit.errors import SpecError, one_of
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.classification import Classification
 from tlkit.tasks.linear import LinearTask
@@ -26,12 +26,7 @@ def lookup(name: str) -> type[Task]:
     Raises:
         SpecError: there is none.
     """
-    if name not in TASKS:
-        raise SpecError(
-            f"task: unknown.{did_you_mean(name, TASKS)} Allowed: {', '.join(TASKS)}. "
-            f"Received: {name!r}"
-        )
-    return TASKS[name]
+    return one_of(TASKS, name, "task", SpecError)
 
 
 def check_task(spec: RunSpec) -> None:

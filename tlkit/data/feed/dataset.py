@@ -201,9 +201,7 @@ def load_dataset(
     listed(_with_full_paths(spec), source)
     examples = [example for part in source.parts.values() for example in part]
     asked, deciding = rendering_of(spec), source.parts["train"]
-    near = spec.near_duplicates
-    # Of a model of one's own the size is known once it is opened.
-    size = spec.image_size if spec.backbone.given else spec.size
+    near, size = spec.near_duplicates, spec.known_size
     found = scan(examples, progress, spec.strict, near, asked, deciding, size)
     spec = spec.model_copy(update={"bits": found.rendering.bits})
     source = replace(source, parts={p: found.hashed(own) for p, own in source.parts.items()})
