@@ -204,7 +204,7 @@ def test_images_are_drawn_with_their_answers(run, table, tmp_path):
     assert drawn.size == (64, 48)
     assert not np.array_equal(np.asarray(drawn), np.asarray(Image.open(image)))
     header = (tmp_path / "a.csv").read_text().splitlines()[0]
-    assert header == "path,label,score,x1,y1,x2,y2,p_blue,p_red,error"
+    assert header == "path,label,score,overlay,x1,y1,x2,y2,p_blue,p_red,error"
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
     assert "--overlay" in result.stderr

@@ -202,13 +202,13 @@ def test_every_command_that_reads_twice_checks(data, tmp_path, monkeypatch, tiny
     import tlkit.commands.compare.compare
     import tlkit.commands.lr_find
     import tlkit.commands.preview
-    import tlkit.run
+    import tlkit.evaluate.labelled
 
     place, name = {
         "lr-find": (tlkit.commands.lr_find, "set_up"),
         "compare": (tlkit.commands.compare.compare, "set_up"),
         "data preview": (tlkit.commands.preview, "batches"),
-        "evaluate": (tlkit.run, "batches"),
+        "evaluate": (tlkit.evaluate.labelled, "batches"),
     }[use]
     real = getattr(place, name)
     monkeypatch.setattr(place, name, lambda *a, **o: lengthen(data) or real(*a, **o))

@@ -287,7 +287,8 @@ def test_a_sheet_of_a_clean_set_says_so(image_folder, tmp_path):
     arguments = ["data", "scan", str(image_folder), "--sheet", str(sheet), "--set", "image_size=32"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
-    assert Image.open(sheet).height > 10
+    with Image.open(sheet) as image:
+        assert image.height > 10
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "absent/sheet.png", "folder.png"])

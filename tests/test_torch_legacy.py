@@ -113,7 +113,7 @@ def test_refuses_a_forged_name_without_calling_it(read, tmp_path, monkeypatch, m
     function = "exec" if module == "builtins" else "system"
     witness = tmp_path / "called"
     monkeypatch.chdir(tmp_path)
-    command = f"open({str(witness)!r}, 'w')" if function == "exec" else "echo > called"
+    command = f"open({str(witness)!r}, 'w').close()" if function == "exec" else "echo > called"
     call = name(module, function) + values(command) + b"R"
     pickle.loads(b"\x80\x02" + call + b".")
     assert witness.exists(), "the forged call must work in a real unpickler"
