@@ -19,7 +19,6 @@ from tlkit.spec.read import asked_spec
 from tlkit.spec.renamed import RENAMED
 from tlkit.spec.run import ARRAYS, RunSpec
 from tlkit.spec.words import placed
-from tlkit.tasks.registry import check_task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,5 +104,4 @@ def spec_of(
     if fields.get("init") is not None:
         fields["init"] = str(getattr(fields["init"], "folder", fields["init"]))  # a Run is one, too
     spec = asked_spec(adopted(with_task(fields), command), callbacks=callbacks, command=command)
-    check_task(spec)
     return spec, arrays

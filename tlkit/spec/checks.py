@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from tlkit.backbones.catalog import lookup
-from tlkit.errors import BackboneError
+from tlkit.errors import BackboneError, did_you_mean
 from tlkit.spec.coding import Coding
-from tlkit.spec.task_options import options_of
+from tlkit.spec.task_options import TASK_OPTIONS, options_of
 
 OWN = "own"
 """What `backbone.weights` says for a model of the user's own, which brings its weights."""
@@ -63,12 +63,18 @@ def _table(spec: Any) -> list[str]:
 
 def _task(spec: Any) -> list[str]:
     """What the task has no use for."""
+    if spec.task not in TASK_OPTIONS:
+        return [
+            f"task: unknown.{did_you_mean(spec.task, TASK_OPTIONS)} Allowed: "
+            f"{', '.join(TASK_OPTIONS)}. Received: {spec.task!r}"
+        ]
     problems = _masks(spec)
     for name, (why, allowed) in options_of(spec.task).refused.items():
         parent, _, last = name.rpartition(".")
         part = getattr(spec, parent) if parent else spec
         value = getattr(part, last)
-        if value != type(part).model_fields[last].get_default(call_default_factory=True):
+        default = type(part).model_fields[last].get_default(call_default_factory=True)
+        if value != default and str(value) not in allowed.split(", "):
             shown = f"{value:g}" if isinstance(value, float) else value
             problems.append(f"{name}: {why}. Allowed for {spec.task}: {allowed}. Received: {shown}")
     return problems

@@ -17,7 +17,8 @@ class TaskOptions:
         fitted: the head is fitted by gradient steps, never solved.
         masks: labels are masks, and what answers is a decoder.
         batch_size: unless one is asked for.
-        refused: why an option has no use, what is allowed of it instead, by its name.
+        refused: why an option has no use, what is allowed of it instead, by its name. A test holds
+            it against what the class of the task can do.
     """
 
     joined: bool = False
@@ -28,6 +29,15 @@ class TaskOptions:
     batch_size: int = 32
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
+
+FITTED_HEAD = {
+    "head.strength": ("the head is fitted, not solved", "auto"),
+    "head.solver": ("the head is fitted, not solved", "auto, fit"),
+    "head.refit": ("the head is fitted, not solved", "false"),
+    "head.hidden": ("the head has layers of its own", "[]"),
+    "budget": ("a budget begins with a solved head", "left out"),
+}
+"""What has no use for a task whose head is never solved."""
 
 TASK_OPTIONS = {
     "classification": TaskOptions(columns=2),
@@ -50,15 +60,26 @@ TASK_OPTIONS = {
         fitted=True,
         masks=True,
         batch_size=8,  # an image is some thousand examples; more steps count for more
-        refused={
+        refused=FITTED_HEAD
+        | {
             "head.pooling": ("a decoder answers for places, nothing is pooled", "avg"),
-            "head.strength": ("the decoder is fitted, not solved", "auto"),
             "rare": ("an image has many classes; none is dropped", "error"),
+            "mixup": ("images are mixed for labels of whole images alone", "0"),
+            "cutmix": ("images are mixed for labels of whole images alone", "0"),
+            "balance": ("an image has many classes", "none"),
+            "optimizer.label_smoothing": ("its loss takes whole labels", "0"),
         },
     ),
     "localisation": TaskOptions(
         binary=False,
-        refused={"table.targets": ("a box is in the columns x1, y1, x2 and y2", "left out")},
+        refused={
+            "table.targets": ("a box is in the columns x1, y1, x2 and y2", "left out"),
+            "head.refit": ("boxes are solved on the training part alone", "false"),
+            "head.hidden": ("a box is solved from the map itself", "[]"),
+            "mixup": ("images are mixed for labels of whole images alone", "0"),
+            "cutmix": ("images are mixed for labels of whole images alone", "0"),
+            "optimizer.label_smoothing": ("its loss takes whole labels", "0"),
+        },
     ),
 }
 """Of each task, by its name."""

@@ -29,31 +29,6 @@ def lookup(name: str) -> type[Task]:
     return one_of(TASKS, name, "task", SpecError)
 
 
-def check_task(spec: RunSpec) -> None:
-    """Check that a run's task is known, and can do what the spec asks of it.
-
-    Raises:
-        SpecError: names the first option that it cannot.
-    """
-    task, options = lookup(spec.task), spec.optimizer
-    fitted, linear = task.solver == "", issubclass(task, LinearTask)
-    asked = {
-        "mixup": spec.mixup > 0 and "mixup" not in task.mixes,
-        "cutmix": spec.cutmix > 0 and "cutmix" not in task.mixes,
-        "augmented_copies": spec.kept_views > 1 and not task.keeps_views,
-        "budget": spec.budget is not None and fitted,
-        "balance": spec.balance != "none" and task.weights is Task.weights,
-        "optimizer.label_smoothing": options.label_smoothing > 0
-        and task.uninformed_loss is Task.uninformed_loss,
-        "head.solver": spec.head.solver == "lbfgs" and fitted,
-        "head.refit": spec.head.refit and not linear,
-        "head.hidden": bool(spec.head.hidden) and not linear,
-    }
-    wrong = [name for name, is_asked in asked.items() if is_asked]
-    if wrong:
-        raise SpecError(f"{wrong[0]}: has no meaning for the task {spec.task}. Allowed: left out")
-
-
 def check_solvable(spec: RunSpec, command: str) -> None:
     """Check that the head of a run's task is solved on pooled features, for what asks for such.
 
