@@ -21,7 +21,7 @@ from tlkit.errors import RunFolderError
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import read_state
 
-KINDS = {"kept": ("augment=none", "epochs=40"), "streamed": ("augment=light", "epochs=5")}
+KINDS = {"kept": ("augment=none", "epochs=12"), "streamed": ("augment=light", "epochs=5")}
 PER_CLASS = 12
 TIMES = {"seconds", "images_per_second", "estimate"}
 """Keys of `metrics.json` that differ from run to run."""

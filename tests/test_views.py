@@ -125,7 +125,7 @@ def test_views_are_kept_and_fewer_of_them_are_there(
 ):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
-    fields |= {"freeze": "last=2", "epochs": 2, "progress": False}
+    fields |= {"freeze": "last=2", "epochs": 1, "progress": False}
     run = tlkit.train(image_folder, out=tmp_path / "many", augmented_copies=2, **fields)
     counts = run.metrics["examples"]
     kept = 3 * counts["train"] + counts["val"] + counts["test"]
@@ -138,6 +138,7 @@ def test_views_are_kept_and_fewer_of_them_are_there(
     assert len(list((tmp_path / "cache").rglob("*.rows"))) == 2, "something was computed again"
 
 
+@pytest.mark.full  # streaming itself is tested always
 def test_views_that_cannot_be_kept_are_drawn(image_folder, tiny_weights, tmp_path, monkeypatch):
     drawn = []
     training = Prepared.training

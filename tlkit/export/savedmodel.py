@@ -164,9 +164,15 @@ def _answer(
     """Return the function from resized images, and the sizes of the originals int32 (n, 2), to a
     signature's outputs."""
     names = tf.constant(list(task.outputs))
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+
+    # A function of its own: traced and stored once, however many signatures call it.
+    @tf.function(input_signature=[images])
+    def network(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(images, training=False), tf.float32)
 
     def answer(images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = tf.cast(model(images, training=False), tf.float32)
+        raw = network(images)
         answers = task.answer(raw, sizes)
         if (shares := answers.get("probabilities")) is not None:
             answers["label"] = tf.gather(names, tf.argmax(shares, axis=1))
