@@ -32,8 +32,8 @@ SHOWN = 3
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task, a field of table, group, backbone.name, image_size, alpha or bits, as for "
-    "train.",
+    help="Set task, a field of table, group, backbone.name, image_size, resize, alpha or bits, as "
+    "for train.",
 )
 @click.option(
     "--sheet",

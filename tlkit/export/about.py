@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.pictures.files import parse_json, read_file
+from tlkit.data.pictures.placement import BARS, LETTERBOX, STRETCH
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.data.targets import Targets
 from tlkit.errors import ExportError
@@ -24,6 +25,13 @@ KEY = "tlkit"
 
 IMAGE = "image"
 """The name of a network's input."""
+
+RESIZED = {
+    STRETCH: "stretched to a square, bilinear, antialiased",
+    LETTERBOX: "to the square at its own aspect ratio, bilinear, antialiased; sides rounded half "
+    f"up, one pixel at least; centred, an odd pixel below or to the right; bars of RGB {BARS}",
+}
+"""What is done to images, in words, by `Rendering.fit`."""
 
 Answered = tuple[np.ndarray, dict[str, np.ndarray]]
 """The sizes of images int32 (n, 2), height and width, by which places in them are told; and all
@@ -77,7 +85,7 @@ class About:
             },
             "preprocessing": {
                 "orientation": "turned upright by EXIF",
-                "resize": "stretched to a square, bilinear, antialiased",
+                "resize": RESIZED[self.rendering.fit],
                 "scaling": "none: it is inside the network",
                 **self.rendering._asdict(),
             },
@@ -114,7 +122,7 @@ def about_from_json(value: Any, where: Path) -> About:
             kind=value["format"],
             task=task_from_json(value["task"]),
             size=int(value["input"]["size"]),
-            rendering=Rendering(drawn["alpha"], drawn["bits"]),
+            rendering=Rendering(drawn["alpha"], drawn["bits"], drawn.get("fit", STRETCH)),
             backbone=value["backbone"],
             views=value["views"],
             table=TableSpec(**labelled["table"]),

@@ -9,7 +9,7 @@ import yaml
 
 from tlkit.errors import printable
 from tlkit.export import standalone
-from tlkit.export.about import BESIDE, About
+from tlkit.export.about import BESIDE, RESIZED, About
 from tlkit.export.formats import lookup
 from tlkit.export.parity import Parity
 
@@ -95,8 +95,8 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
         "## Input",
         "",
         f"`image`: RGB, 0 to 255, {about.size} x {about.size} pixels, (batch, height, width, 3); "
-        "scaling is inside. An image is turned upright by its EXIF orientation and stretched to "
-        f"the square, bilinear and antialiased; transparency {behind}; of 16-bit samples the low "
+        "scaling is inside. An image is turned upright by its EXIF orientation and "
+        f"{RESIZED[rendering.fit]}; transparency {behind}; of 16-bit samples the low "
         f"{rendering.bits or 16} bits count. `{SCRIPT}` does all of it, `{BESIDE}` describes it."
         + (" The answer is the mean over an image and its mirror image." * (about.views == 2)),
         "",

@@ -76,7 +76,9 @@ def write(model: keras.Model, about: About, path: Path, calibration: Any = None)
         return answer(images, sizes)
 
     def serve_pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        resized = tf.map_fn(lambda image: resize(image, size), images, fn_output_signature=image)
+        resized = tf.map_fn(
+            lambda image: resize(image, size, rendering.fit), images, fn_output_signature=image
+        )
         count, own = tf.shape(images)[0], tf.shape(images)[1:3]
         return answer(resized, tf.tile(own[None], (count, 1)))
 
@@ -185,7 +187,7 @@ def _label_maps(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
 
     def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         row, own = item
-        numbers = task.label_map(row, own[0], own[1])
+        numbers = task.label_map(row, *tf.unstack(tf.cast(own, tf.int64)))
         margins = [[0, largest[0] - own[0]], [0, largest[1] - own[1]]]
         return tf.pad(numbers, margins, constant_values=tf.constant(VOID, tf.uint8))
 
@@ -260,7 +262,7 @@ class SavedModel:
         """Return all that is answered for encoded images, by the signature that gives it."""
         pixels = [decode(item, self.rendering) for item in encoded]
         size = self._resized.structured_input_signature[1]["images"].shape[1]
-        resized = tf.stack([resize(image, size) for image in pixels])
+        resized = tf.stack([resize(image, size, self.rendering.fit) for image in pixels])
         each = [_arrays(self._pixels(images=image[None])) for image in pixels]
         own = np.array([image.shape[:2] for image in pixels], np.int32)
         return {

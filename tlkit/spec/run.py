@@ -106,6 +106,12 @@ class RunSpec(Part):
         gt=0,
         le=16_384,
     )
+    resize: Literal["stretch", "letterbox"] = option(
+        "stretch",
+        "How images are brought to that square. stretch: the aspect ratio is not kept; letterbox: "
+        "whole and undistorted, between bars of the mean colour. Masks and boxes go along, and "
+        "answers come back in the image's own pixels.",
+    )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
     decoder: DecoderSpec = option(DecoderSpec, "What answers for each pixel (segmentation).")
     alpha: Literal["white", "black", "drop"] = option(

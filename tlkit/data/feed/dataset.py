@@ -173,7 +173,7 @@ class Prepared:
 
 def changes_of(spec: RunSpec) -> Augmenter | None:
     """Return what changes training images at random; None: nothing does."""
-    return augmenter(spec.augment_level, spec.mirror, lookup(spec.task).roams)
+    return augmenter(spec.augment_level, spec.mirror, lookup(spec.task).roams, spec.resize)
 
 
 def load_dataset(

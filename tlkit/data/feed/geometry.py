@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tlkit.data.pictures.placement import placement
+
 Move = Callable[[int, tf.Tensor], tf.Tensor]
 """From the side of a square image in pixels and a seed (two integers) to a matrix (3, 3) that takes
 points (x, y, 1), as fractions of the side, to where they are moved."""
@@ -35,6 +37,18 @@ def set_in(side: tf.Tensor, top: tf.Tensor, left: tf.Tensor, size: int) -> tf.Te
     """Return the matrix of setting a square of `side` pixels into one of `size` at a place."""
     side, top, left = (tf.cast(x, tf.float32) / size for x in (side, top, left))
     return _affine((side, 0.0, left), (0.0, side, top))
+
+
+def placed(height: tf.Tensor, width: tf.Tensor, size: int | tf.Tensor, fit: str) -> tf.Tensor:
+    """Return the matrix of bringing an image to a square as `decode.resize` does.
+
+    Args:
+        height, width: of the image in pixels.
+    """
+    sides = (tf.cast(x, tf.int64) for x in (height, width, size))
+    place = placement(*sides, fit)
+    top, left, rows, columns = (tf.cast(x, tf.float32) / tf.cast(size, tf.float32) for x in place)
+    return _affine((columns, 0.0, left), (0.0, rows, top))
 
 
 def mirrored(seed: tf.Tensor) -> tf.Tensor:

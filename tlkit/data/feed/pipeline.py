@@ -210,7 +210,7 @@ def _plain_row(
             if pixels is None:
                 image = resized(tf.constant(reading.read(examples[i])))
             else:
-                image = resize(_blended(pixels, rendering), size)
+                image = resize(_blended(pixels, rendering), size, rendering.fit)
             return image.numpy(), targets[[i]][0]
 
     return row
@@ -277,7 +277,7 @@ def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: 
         image.set_shape((None, None, 3))
         return image
 
-    return load, lambda i: resize(load(i), size)
+    return load, lambda i: resize(load(i), size, rendering.fit)
 
 
 def _reader(examples: list[Example], reading: Reading):

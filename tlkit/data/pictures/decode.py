@@ -37,6 +37,7 @@ from tlkit.data.pictures.header import (
     is_deep,
     read_header,
 )
+from tlkit.data.pictures.placement import BARS, LETTERBOX, STRETCH, placement
 from tlkit.data.pictures.rendering import PLAIN, Rendering, blend_array
 
 _EXIF = re.compile(rb"exif", re.IGNORECASE)
@@ -89,32 +90,54 @@ _ORIENTATIONS = {
 }
 
 
-def resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Stretch `image` to a square, bilinear with antialias; the aspect ratio is not kept.
+def resize(image: tf.Tensor, size: int | tf.Tensor, fit: str = STRETCH) -> tf.Tensor:
+    """Bring `image` to a square, bilinear with antialias: stretched, or letterboxed.
 
     Args:
         image: (height, width, 3), uint8 or float, 0 to 255.
         size: side of the square in pixels.
+        fit: `stretch`: the aspect ratio is not kept; `letterbox`: it is, between bars of the
+            colour `BARS`, see `placement`.
 
     Returns:
         A float32 tensor (size, size, 3), 0 to 255 within rounding errors (255.0001 occurs).
     """
+    return _between_bars(_resized(image, size, fit), size, fit)
+
+
+def _resized(image: tf.Tensor, size: int | tf.Tensor, fit: str) -> tf.Tensor:
+    """Return `image` float32 at the height and width that it has within the square."""
+    shape = size, size
+    if fit == LETTERBOX:
+        rows, columns, _ = tf.unstack(tf.shape(image, tf.int64))
+        place = placement(rows, columns, tf.cast(size, tf.int64), fit)
+        shape = tf.cast(tf.stack([place.height, place.width]), tf.int32)
 
     def resized(antialias: bool) -> tf.Tensor:
         # An image that has the size already comes back as it is, with its type.
-        return tf.cast(tf.image.resize(image, (size, size), antialias=antialias), tf.float32)
+        return tf.cast(tf.image.resize(image, shape, antialias=antialias), tf.float32)
 
     # Where nothing gets smaller, antialias changes values by rounding alone (3e-5), and takes three
     # times as long.
     grows = tf.reduce_all(tf.shape(image)[:2] <= size)
-    made = tf.cond(grows, lambda: resized(False), lambda: resized(True))
-    return tf.ensure_shape(made, (size, size, 3))
+    return tf.cond(grows, lambda: resized(False), lambda: resized(True))
+
+
+def _between_bars(image: tf.Tensor, size: int | tf.Tensor, fit: str) -> tf.Tensor:
+    """Set what `_resized` gave into the middle of its square."""
+    if fit == LETTERBOX:
+        rows, columns, _ = tf.unstack(tf.shape(image))
+        bars = tf.constant(BARS, tf.float32)
+        top, left = (size - rows) // 2, (size - columns) // 2
+        image = tf.image.pad_to_bounding_box(image - bars, top, left, size, size) + bars
+    side = size if isinstance(size, int) else None
+    return tf.ensure_shape(image, (side, side, 3))
 
 
 def decode_and_resize(encoded: tf.Tensor, size: int, rendering: Rendering = PLAIN) -> tf.Tensor:
-    """Return `resize(decode(encoded, rendering), size)`: float32 (size, size, 3), 0 to 255.
+    """Return `resize(decode(encoded, rendering), size, rendering.fit)`: float32 (size, size, 3).
 
-    A stretched square may as well be turned after it has become small, which spares a third of the
+    A resized image may as well be turned after it has become small, which spares a third of the
     time on a phone's portrait and changes no value by more than rounding (below 0.01).
 
     Raises: as `decode`.
@@ -132,7 +155,8 @@ def decode_sized(
     with tf.device("/CPU:0"):
         encoded = tf.convert_to_tensor(encoded)
         pixels, turned = _pixels(encoded, rendering), orientation(encoded)
-        image = exif.apply_orientation(resize(pixels, size), turned)
+        small = exif.apply_orientation(_resized(pixels, size, rendering.fit), turned)
+        image = _between_bars(small, size, rendering.fit)
         height, width, _ = tf.unstack(tf.shape(pixels))
         lying = turned >= 5  # a quarter turn
         sides = tf.stack([tf.where(lying, width, height), tf.where(lying, height, width)])

@@ -179,7 +179,7 @@ def _shown(
 
 def _numbers(example: Example, coding: Coding, size: tuple[int, int]) -> np.ndarray:
     label = replace(example.label, shape=None)
-    column = Masks((label,), 0, lambda mask: mask, partial(class_numbers, coding))
+    column = Masks((label,), 0, lambda mask: mask, numbers=partial(class_numbers, coding))
     numbers = Image.fromarray(column.read(0)[..., 0])
     return np.asarray(numbers.resize(size, Image.Resampling.NEAREST))
 
