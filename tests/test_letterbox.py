@@ -28,8 +28,10 @@ from tlkit.data.pictures.placement import BARS, LETTERBOX, placement
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.data.scan.box_frames import _least
 from tlkit.data.scan.inspect import Finding
+from tlkit.errors import SpecError
 from tlkit.export.about import about_from_json
 from tlkit.export.standalone import place
+from tlkit.spec.read import make_spec
 from tlkit.tasks.box_metrics import overlap
 from tlkit.tasks.localisation import Localisation
 from tlkit.tasks.segmentation import Segmentation
@@ -205,11 +207,17 @@ def segmented(data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def located(data, net, tmp_path_factory):
-    return tlkit.train(
-        data[1], out=tmp_path_factory.mktemp("boxes") / "run", backbone=net, engine="keras",
-        batch_size=8, progress=False, resize="letterbox",
-    )  # fmt: skip
+def located(data, tmp_path_factory):
+    """A run on boxes, letterboxed to an oblong input, by the command line."""
+    folder = tmp_path_factory.mktemp("boxes") / "run"
+    words = ["train", str(data[1]), "--out", str(folder), "--image-size", "32x48"]
+    words += ["--backbone", "MobileNet", "--set", "backbone.alpha=0.25"]
+    words += ["--set", "backbone.weights=none", "--regime", "small", "--engine", "keras"]
+    words += ["--set", "augmented_copies=1", "--set", "resize=letterbox"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "images are brought to 32 x 48 (height x width) pixels" in result.output
+    return tlkit.open_run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +228,7 @@ def turned(data):
         return [*(file.read_bytes() for file in files), turned_copy(image, 6)]
 
 
+@pytest.mark.full
 def test_maps_are_measured_drawn_and_served_as_the_run_answers(segmented, turned, tmp_path):
     assert segmented.evaluate(progress=False)["mean_iou"] == pytest.approx(
         segmented.metrics["test"]["mean_iou"], abs=1e-6
@@ -243,7 +252,10 @@ def test_maps_are_measured_drawn_and_served_as_the_run_answers(segmented, turned
     assert tlkit.open_export(path).predict(turned)[0]["areas"] == pytest.approx(rows[0]["areas"])
 
 
-def test_boxes_are_told_in_pixels_of_the_original(located, turned, data, tmp_path):
+def test_boxes_of_an_oblong_input_are_told_in_pixels_of_the_original(located, turned, tmp_path):
+    assert located.spec.image_size == "32x48"
+    assert located.model.input_shape == (None, 32, 48, 3)
+    assert "32 x 48 (height x width) px" in located.summary()
     assert located.task.to_json()["resize"] == LETTERBOX
     for row in csv.DictReader(io.StringIO((located.folder / "predictions.csv").read_text())):
         edges = ("x1", "y1", "x2", "y2")
@@ -259,13 +271,16 @@ def test_boxes_are_told_in_pixels_of_the_original(located, turned, data, tmp_pat
         x1, y1, x2, y2 = row["box"]
         assert 0 <= x1 < x2 <= width
         assert 0 <= y1 < y2 <= height
+    assert json.loads((path / "export.json").read_text())["input"]["size"] == [32, 48]
+    again = tlkit.open_export(path)
+    assert again.about.size == (32, 48)
+    assert again.predict(turned)[0]["box"] == pytest.approx(rows[0]["box"], abs=0.02)
+    assert "32 x 48 pixels" in (path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("task", ["boxes", pytest.param("maps", marks=pytest.mark.full)])
-def test_the_cards_script_answers_in_pixels_of_the_original(
-    task, located, segmented, turned, tmp_path
-):
-    run = located if task == "boxes" else segmented
+def test_the_cards_script_answers_in_pixels_of_the_original(task, request, turned, tmp_path):
+    run = request.getfixturevalue("located" if task == "boxes" else "segmented")
     path = run.export(tmp_path / "onnx", format="onnx", progress=False)
     files = [tmp_path / f"{i}.png" for i in range(len(turned))]
     for file, content in zip(files, turned, strict=True):
@@ -345,3 +360,110 @@ def test_a_table_of_boxes_is_read_the_same(tmp_path):
     assert decode_and_resize((table.parent / "images/00.png").read_bytes(), SIZE, BOXED).shape == (
         SIZE, SIZE, 3
     )  # fmt: skip
+
+
+# Sizes that are no squares
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_oblong_inputs_show_turned_images_upright(fit, orientation):
+    image = np.random.default_rng(1).integers(0, 256, (21, 60, 3), np.uint8)
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(file, "PNG", exif=exif)
+    encoded = tf.constant(file.getvalue())
+    found, _ = decode_sized(encoded, (24, 40), Rendering(fit=fit))
+    expected = resize(decode(encoded), (24, 40), fit)
+    assert expected.shape == (24, 40, 3)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(100, 100, (0, 8, 24, 24)), (10, 100, (10, 0, 4, 40)), (24, 40, (0, 0, 24, 40))],
+    ids=str,
+)
+def test_an_image_lies_in_the_middle_of_an_oblong_input(height, width, expected):
+    assert placement(height, width, (24, 40), LETTERBOX) == expected
+    assert place(height, width, [24, 40], LETTERBOX) == expected
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize(
+    "level", ["light", "medium", pytest.param("strong", marks=pytest.mark.full)]
+)
+def test_pain_8_a_painted_rectangle_moves_in_an_oblong_input(level, fit):
+    height, width, box, size = 160, 90, (25, 50, 65, 110), (64, 112)
+    mask = np.zeros((height, width, 1), np.uint8)
+    mask[box[1] : box[3], box[0] : box[2]] = 1
+    change = augmenter(level, fit=fit)
+    label = Annotations((Box("a", tuple(map(float, box))),), height, width)
+    column = Localisation(("a",), size=size, resize=fit).encode([label])
+    pair = tf.function(
+        lambda seed: (column.target(0, change, size, seed), change.mask(mask, size, seed))
+    )
+    compared = 0
+    for number in range(16):
+        target, moved = (np.asarray(x) for x in pair(tf.constant([number, 7])))
+        assert moved.shape == (*size, 1)
+        rows, columns = np.nonzero(moved[..., 0] == 1)
+        found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        if found.min() < 2 or (found > np.array([112, 64] * 2) - 2).any():
+            continue
+        # Around what is turned after it was cut the box may be larger than what is seen.
+        wide = 1.6 if level == "light" else 4.5
+        np.testing.assert_allclose(target[1:] * ([112, 64] * 2), found, atol=wide)
+        compared += 1
+    assert compared > 4
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("resize_", ["stretch", "letterbox"])
+def test_an_oblong_run_answers_with_maps_and_through_onnx(data, turned, resize_, tmp_path):
+    how = {"backbone": {"name": "MobileNet", "alpha": 0.25, "weights": "none"}, "epochs": 1}
+    how |= {"image_size": "32x64", "regime": "small", "engine": "keras", "augmented_copies": 1}
+    run = tlkit.train(data[0], out=tmp_path / "run", resize=resize_, progress=False, **how)
+    assert run.model.output_shape == (None, 32, 64, 2)
+    files = [tmp_path / f"{i}.png" for i in range(len(turned))]
+    for file, content in zip(files, turned, strict=True):
+        file.write_bytes(content)
+    ours = run.predict(files, masks=tmp_path / "m")
+    with Image.open(ours[1]["mask"]) as image:
+        assert image.size == (24, 64)
+    path = run.export(tmp_path / "onnx", format="onnx", progress=False)
+    for row, own in zip(standalone_rows(path, files, "tensorflow"), ours, strict=True):
+        np.testing.assert_allclose(row["areas"], list(own["areas"].values()), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("360x", "image_size: Allowed: pixels of the side of a square, such as 224, or HEIGHTx"),
+        ("0x32", "image_size: should be greater than 0"),
+        ("32x20000", "image_size: should be less than or equal to 16384"),
+        ("31x64", "image_size: too small for MobileNetV2. Allowed: 32 pixels or more"),
+    ],
+)
+def test_sizes_that_cannot_be_meant_are_refused(value, message, data):
+    result = CliRunner().invoke(main, ["plan", str(data[1]), "--image-size", value])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_a_model_of_ones_own_is_fed_squares(data, net):
+    with pytest.raises(SpecError, match="a model of your own is fed squares"):
+        tlkit.plan(data[1], backbone=net, image_size=(32, 48), progress=False)
+
+
+def test_sizes_are_read_as_people_write_them():
+    for value, size in (
+        (64, 64),
+        ("64", 64),
+        ("64x64", 64),
+        ("48X64", (48, 64)),
+        ((48, 64), (48, 64)),
+    ):
+        assert make_spec({"image_size": value}).size == size
+    spec = make_spec({"image_size": "48x64"})
+    assert make_spec(yaml.safe_load(spec.to_yaml())) == spec

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.compute.cores import CORES
 from tlkit.data.column import LabelReading
 from tlkit.data.example import FileLabel
@@ -48,7 +49,7 @@ class Masks:
     Attributes:
         files: the masks. One of another size than the image it belongs to (`FileLabel.shape`) is
             brought to that, each pixel taking the number nearest to it.
-        size: side of the model's input in pixels, to which they are stretched as images are.
+        size: of the model's input, to which they are brought as images are.
         fit: how they are brought to it.
         encode: makes a target, of fixed shape, of a mask uint8 (size, size, 1), in graph code;
             after augmentation.
@@ -61,7 +62,7 @@ class Masks:
     """
 
     files: tuple[FileLabel, ...]
-    size: int
+    size: Size
     encode: Callable[[tf.Tensor], tf.Tensor]
     fit: str = STRETCH
     numbers: Callable[[np.ndarray, str], np.ndarray] = plain_numbers
@@ -98,7 +99,7 @@ class Masks:
         """Return the same column, read by `reading`."""
         return replace(self, reading=reading)
 
-    def seen_by(self, changes: Any, seeds: np.ndarray, size: int) -> Masks:
+    def seen_by(self, changes: Any, seeds: np.ndarray, size: Size) -> Masks:
         """Return the masks of images that are changed by these seeds, see `column.seen_by`."""
         return replace(self, change=changes.mask, seeds=seeds)
 
@@ -123,7 +124,7 @@ class Masks:
         mask = tf.numpy_function(self.read, [index], tf.uint8, stateful=False)
         return tf.ensure_shape(mask, (None, None, 1))
 
-    def target(self, index: tf.Tensor, changes: Any, size: int, drawn: tf.Tensor) -> tf.Tensor:
+    def target(self, index: tf.Tensor, changes: Any, size: Size, drawn: tf.Tensor) -> tf.Tensor:
         """Return a row of the column, as graph code.
 
         Args:
@@ -140,7 +141,7 @@ class Masks:
 def _target(
     mask: tf.Tensor,
     seed: tf.Tensor,
-    seen: tuple[int, str],
+    seen: tuple[Size, str],
     encode: Callable[[tf.Tensor], tf.Tensor],
     change: Change | None,
 ) -> tf.Tensor:
@@ -157,12 +158,12 @@ def _target(
     if change is None:
         return encode(as_is())
     changed = tf.cond(seed[0] < 0, as_is, lambda: change(mask, size, seed))
-    return encode(tf.ensure_shape(changed, (size, size, 1)))
+    return encode(tf.ensure_shape(changed, (*sides(size), 1)))
 
 
 @functools.lru_cache(8)
 def _traced(
-    size: int, fit: str, encode: Callable[[tf.Tensor], tf.Tensor], change: Change | None
+    size: Size, fit: str, encode: Callable[[tf.Tensor], tf.Tensor], change: Change | None
 ) -> tf.types.experimental.PolymorphicFunction:
     """Return `_target` as a graph function of mask and seed, traced once for all columns."""
     return tf.function(
@@ -172,22 +173,22 @@ def _traced(
     )
 
 
-def nearest(mask: tf.Tensor, size: int, fit: str = STRETCH) -> tf.Tensor:
-    """Bring a mask (height, width, 1) to (size, size, 1) without making new numbers.
+def nearest(mask: tf.Tensor, size: Size, fit: str = STRETCH) -> tf.Tensor:
+    """Bring a mask (height, width, 1) to a size without making new numbers.
 
     Bars are `VOID`; see `decode.resize`, which does it with images.
     """
-    how = tf.image.ResizeMethod.NEAREST_NEIGHBOR
+    how, (rows, columns) = tf.image.ResizeMethod.NEAREST_NEIGHBOR, sides(size)
     if fit == STRETCH:
-        return tf.image.resize(mask, (size, size), how)
+        return tf.image.resize(mask, (rows, columns), how)
     height, width, _ = tf.unstack(tf.shape(mask, tf.int64))
     place = Placement(*(tf.cast(x, tf.int32) for x in placement(height, width, size, fit)))
     inner = tf.image.resize(mask, tf.stack([place.height, place.width]), how)
     ahead = [place.top, place.left]
-    behind = [size - place.top - place.height, size - place.left - place.width]
+    behind = [rows - place.top - place.height, columns - place.left - place.width]
     margins = tf.stack([*zip(ahead, behind, strict=True), (0, 0)])
     void = tf.constant(VOID, mask.dtype)
-    return tf.ensure_shape(tf.pad(inner, margins, constant_values=void), (size, size, 1))
+    return tf.ensure_shape(tf.pad(inner, margins, constant_values=void), (rows, columns, 1))
 
 
 def spread(probabilities: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import Size
 from tlkit.compute.memory import halving
 from tlkit.data.column import read_by
 from tlkit.data.example import Example
@@ -48,7 +49,7 @@ class Answering:
     """
 
     task: Task
-    size: int
+    size: Size
     rendering: Rendering
     batch_size: int
     function: Callable[[int], Callable[[np.ndarray], Any]]

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps
 
+from tlkit.backbones.sides import size_of
 from tlkit.compute.memory import halving
 from tlkit.data.pictures.decode import (
     UNDECODABLE,
@@ -88,7 +89,7 @@ def answers_of(
     model: keras.Model, rendering: Rendering, progress: Progress
 ) -> Callable[[list[bytes]], np.ndarray]:
     """Return what answers encoded images by `model`, through the pipeline's own decoding."""
-    decode = traced_decode_and_resize(model.input_shape[1], rendering)
+    decode = traced_decode_and_resize(size_of(model.input_shape), rendering)
 
     def some(encoded: list[bytes]) -> np.ndarray:
         images = [decode(item).numpy() for item in encoded]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlkit.backbones.sides import Size
 from tlkit.data.pictures.decode import decode, resize
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import SpecError
@@ -125,7 +126,7 @@ class Tiling:
     Attributes:
         function: from images float32 (n, size, size, 3), 0-255, to the model's outputs (n, ...).
         task: of the outputs.
-        size: side of the model's input in pixels.
+        size: of the model's input, see `sides`.
         rendering: how images are decoded and resized.
         tile: side of a tile, in pixels of the image.
         cut: images so far that were larger than a tile.
@@ -133,7 +134,7 @@ class Tiling:
 
     function: Callable[[np.ndarray], np.ndarray]
     task: Task
-    size: int
+    size: Size
     rendering: Rendering
     tile: int
     cut: int = 0

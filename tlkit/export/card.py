@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tlkit.backbones.sides import sides
 from tlkit.errors import printable
 from tlkit.export import standalone
 from tlkit.export.about import BESIDE, RESIZED, About
@@ -73,7 +74,7 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     names = [f"`{printable(name).replace('`', '')}`" for name in task.outputs[:SHOWN]]
     more = f" and {len(task.outputs) - SHOWN:,} more" if len(task.outputs) > SHOWN else ""
-    rendering = about.rendering
+    rendering, (height, width) = about.rendering, sides(about.size)
     behind = {"drop": "is dropped"}.get(rendering.alpha, f"is shown on {rendering.alpha}")
     lines = [
         f"# {about.backbone}, {task.name}",
@@ -94,7 +95,7 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
         "",
         "## Input",
         "",
-        f"`image`: RGB, 0 to 255, {about.size} x {about.size} pixels, (batch, height, width, 3); "
+        f"`image`: RGB, 0 to 255, {height} x {width} pixels, (batch, height, width, 3); "
         "scaling is inside. An image is turned upright by its EXIF orientation and "
         f"{RESIZED[rendering.fit]}; transparency {behind}; of 16-bit samples the low "
         f"{rendering.bits or 16} bits count. `{SCRIPT}` does all of it, `{BESIDE}` describes it."

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import sides
 from tlkit.data.pictures.decode import traced_decode_and_resize
 from tlkit.data.pictures.files import check_regular
 from tlkit.data.readers.labelled import open_labelled
@@ -106,7 +107,7 @@ class NetworkFile:
             self.run(self._resized(encoded[i : i + BATCH])) for i in range(0, len(encoded), BATCH)
         ]
         together = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
-        return {self.about.kind: (np.full((len(encoded), 2), self.about.size), together)}
+        return {self.about.kind: (np.tile(sides(self.about.size), (len(encoded), 1)), together)}
 
     def _resized(self, encoded: Sequence[bytes]) -> np.ndarray:
         return np.stack([self._decode(item).numpy() for item in encoded])

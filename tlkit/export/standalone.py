@@ -42,27 +42,33 @@ def _bit_depth(path):
         return file.read(25)[24]  # PNG specification, 11.2.1: IHDR
 
 
+def sides(size):
+    """Return height and width of what the network sees; one number is the side of a square."""
+    return tuple(size) if isinstance(size, list) else (size, size)
+
+
 def place(height, width, size, fit):
-    """Return where an image lies in the square: top, left, height and width in its pixels."""
+    """Return where an image lies in what the network sees: top, left, height and width."""
+    rows, columns = sides(size)
     if fit == "stretch":
-        return 0, 0, size, size
-    longer = max(height, width)
-    rows, columns = (max(1, (2 * size * x + longer) // (2 * longer)) for x in (height, width))
-    return (size - rows) // 2, (size - columns) // 2, rows, columns
+        return 0, 0, rows, columns
+    own_rows = min(rows, max(1, (2 * columns * height + width) // (2 * width)))
+    own_columns = min(columns, max(1, (2 * rows * width + height) // (2 * height)))
+    return (rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns
 
 
 def resized(image, size, fit="stretch"):
-    """Return float32 (size, size, 3), 0-255: bilinear, antialiased, not rounded, on bars."""
+    """Return float32 (height, width, 3), 0-255: bilinear, antialiased, not rounded, on bars."""
     top, left, rows, columns = place(*image.shape[:2], size, fit)
     channels = [Image.fromarray(image[..., i].astype(np.float32)) for i in range(3)]
     small = [np.asarray(c.resize((columns, rows), Image.BILINEAR)) for c in channels]
-    square = np.full((size, size, 3), BARS, np.float32)
-    square[top : top + rows, left : left + columns] = np.stack(small, axis=-1)
-    return square
+    whole = np.full((*sides(size), 3), BARS, np.float32)
+    whole[top : top + rows, left : left + columns] = np.stack(small, axis=-1)
+    return whole
 
 
 def load(about, folder=HERE):
-    """Return a function of float32 (1, size, size, 3) to the answers by name."""
+    """Return a function of float32 (1, height, width, 3) to the answers by name."""
     kind = about["format"]
     if kind == "onnx":
         import onnxruntime
@@ -121,8 +127,8 @@ def _real(value, scale, zero):
 def named(answer, about, height, width):
     """Return the answer of one image in words: labels with probabilities, or numbers by name.
 
-    Boxes are in pixels of the image, which has this height and width; maps are of the part of the
-    square that shows it.
+    Boxes are in pixels of the image, which has this height and width; maps are of the part that
+    shows it.
     """
     labels, size = about["labels"], about["input"]["size"]
     fit = about["preprocessing"].get("fit", "stretch")

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tlkit.backbones.graph import calls
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.pictures.placement import placement
 from tlkit.errors import RunFolderError, SpecError
 from tlkit.tasks.pooled import PREDICTIONS
@@ -143,19 +144,20 @@ def _normalised(maps: np.ndarray) -> np.ndarray:
     return (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
 
 
-def overlay(pixels: np.ndarray, heat: np.ndarray, size: int, fit: str) -> Image.Image:
+def overlay(pixels: np.ndarray, heat: np.ndarray, size: Size, fit: str) -> Image.Image:
     """Return an image with a map laid over it.
 
     Args:
         pixels: uint8 (height, width, 3).
         heat: float32 (rows, columns), 0 to 1, of what the model sees.
-        size, fit: side of that in pixels, and how the image was brought to it.
+        size, fit: of that, and how the image was brought to it.
     """
     from matplotlib import colormaps
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     top, left, height, width = placement(*pixels.shape[:2], size, fit)
-    per = heat.shape[1] / size, heat.shape[0] / size
+    rows, columns = sides(size)
+    per = heat.shape[1] / columns, heat.shape[0] / rows
     box = (left * per[0], top * per[1], (left + width) * per[0], (top + height) * per[1])
     image.thumbnail((LONGEST, LONGEST))
     large = Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC, box)

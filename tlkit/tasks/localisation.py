@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.annotations import Annotations
 from tlkit.data.balance import inverse_frequency
 from tlkit.data.box_targets import BoxTargets
@@ -39,14 +40,13 @@ class Localisation(Task):
     it turns that back, inside the graph.
 
     Attributes:
-        size, resize: side of the network's input in pixels, and how images are brought to it, see
-            `placement`.
+        size, resize: of the network's input, and how images are brought to it, see `placement`.
         mean, scale: of cx, cy, log w, log h of the training boxes.
     """
 
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
-    size: int = 0
+    size: Size = 0
     resize: str = STRETCH
     name: ClassVar[str] = "localisation"
     labels: ClassVar[type] = BoxTargets
@@ -107,12 +107,17 @@ class Localisation(Task):
         rows = np.array(rows).reshape(-1, 5)
         if self.resize != STRETCH:
             first, extent = self._place(sizes, np)
-            rows[:, 1:] = (rows[:, 1:] * extent + first) / self.size
+            rows[:, 1:] = (rows[:, 1:] * extent + first) / self._whole
         return Boxes(rows.astype(np.float32), sizes.astype(np.int32))
 
+    @property
+    def _whole(self) -> tuple[int, ...]:
+        """Width, height, width, height of what the network sees."""
+        return (*sides(self.size)[::-1], *sides(self.size)[::-1])
+
     def _place(self, sizes: Any, xp: Any) -> tuple[Any, Any]:
-        """Return where images lie in the square, in its pixels: left, top, left, top (n, 4), and
-        width, height, width, height.
+        """Return where images lie in what the network sees, in its pixels: left, top, left, top (n,
+        4), and width, height, width, height.
 
         Args:
             sizes: int64 (n, 2), height and width of the images.
@@ -122,7 +127,8 @@ class Localisation(Task):
         return xp.stack([left, top] * 2, axis=1), xp.stack([width, height] * 2, axis=1)
 
     def of_image(self, boxes: Any, sizes: Any, xp: Any = np) -> Any:
-        """Return boxes (n, 4) as fractions of their images, cut to them, of such of the square.
+        """Return boxes (n, 4) as fractions of their images, cut to them, of such of what the
+        network sees.
 
         Args:
             sizes, xp: as for `_place`.
@@ -131,7 +137,7 @@ class Localisation(Task):
             return boxes
         first, extent = (xp.cast(x, "float32") if xp is not np else x
                          for x in self._place(sizes, xp))  # fmt: skip
-        return xp.clip((boxes * self.size - first) / extent, 0.0, 1.0)
+        return xp.clip((boxes * np.array(self._whole, np.float32) - first) / extent, 0.0, 1.0)
 
     def scaled(self, targets: np.ndarray) -> np.ndarray:
         """Return the boxes of targets (n, 5) as the layer `BOX` answers with them (n, 4)."""

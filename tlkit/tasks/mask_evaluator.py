@@ -46,11 +46,11 @@ class _Seen:
 
 @dataclass
 class Overlaps(Evaluator):
-    """Compares class numbers (n, size, size) with probabilities (n, size, size, classes); or class
-    numbers (n, height, width) of images of their own size with maps uint8 of that size.
+    """Compares class numbers (n, height, width) with probabilities (n, height, width, classes); or,
+    of images of their own size, with maps uint8 (n, height, width).
 
     Attributes:
-        fit: how images are brought to that square, see `placement`.
+        fit: how images are brought to the network's size, see `placement`.
     """
 
     names: tuple[str, ...]
@@ -104,7 +104,7 @@ class Overlaps(Evaluator):
             return np.full((*seen.truth.shape, 3), 128, np.uint8)
         if seen.fit == STRETCH:
             return np.asarray(Image.fromarray(upright).resize(seen.truth.shape[::-1]))
-        between = resize(upright, seen.truth.shape[0], seen.fit).numpy()
+        between = resize(upright, seen.truth.shape, seen.fit).numpy()
         return np.clip(between, 0, 255).astype(np.uint8)
 
     def draw(self, folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.column import Column
 from tlkit.data.example import FileLabel
 from tlkit.data.mask_coding import class_numbers
@@ -65,19 +66,19 @@ class CrossEntropyAndDice(keras.losses.Loss):
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """Targets are class numbers uint8 (n, size, size), outputs probabilities (n, size, size,
-    classes), both brought to the square that the network sees as images are.
+    """Targets are class numbers uint8 (n, height, width), outputs probabilities (n, height, width,
+    classes), both of the size that the network sees, brought to it as images are.
 
     Attributes:
-        size: side of the network's input in pixels.
+        size: of the network's input, see `sides`.
         values: what the values in masks mean, see `Coding`.
         decoder: kind of the decoder.
         channels: of the decoder.
         batch_norm: see `Decoder`.
-        resize: how images are brought to that square, see `placement`.
+        resize: how images are brought to that size, see `placement`.
     """
 
-    size: int = 0
+    size: Size = 0
     values: tuple[str, ...] = ()
     decoder: str = "unet"
     channels: int = 96
@@ -146,18 +147,18 @@ class Segmentation(Task):
         return {self.answers: outputs, "areas": keras.ops.sum(chosen * inside, axis=(1, 2)) / total}
 
     def _inside(self, sizes: Any) -> Any:
-        """Return 1 for each pixel of the square that shows an image, 0 for bars, float32 (n, size,
-        size).
+        """Return 1 for each pixel that shows an image, 0 for bars, float32 (n, height, width).
 
         Args:
             sizes: int64 (n, 2), height and width of the images.
         """
         ops = keras.ops
         place = placement(sizes[:, 0], sizes[:, 1], self.size, self.resize)
-        along = ops.arange(self.size, dtype="int64")[None]
+        lines = [ops.arange(side, dtype="int64")[None] for side in sides(self.size)]
+        pairs = (place.top, place.height), (place.left, place.width)
         rows, columns = (
-            (along >= first[:, None]) & (along < (first + extent)[:, None])
-            for first, extent in ((place.top, place.height), (place.left, place.width))
+            (line >= first[:, None]) & (line < (first + extent)[:, None])
+            for line, (first, extent) in zip(lines, pairs, strict=True)
         )
         return ops.cast(rows[:, :, None] & columns[:, None, :], "float32")
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.feed.geometry import Move, cropped, mirrored, moved_by, placed, set_in
 from tlkit.data.feed.randaugment import IMAGENET_MEAN, strong, strong_geometry, strong_moves
 from tlkit.data.feed.seeded import Change, draw, seeded, stays, unmoved
@@ -60,7 +61,7 @@ class Augmenter:
         mask_changes: those of them that move pixels, each pixel taking the nearest value.
         moves: where those of them move points to.
         fit: how the crop is brought to the size of the model's input, see `decode.resize`.
-        roams: whether the crop is then set, smaller, at a random place of the square; so a model
+        roams: whether the crop is then set, smaller, at a random place; so a model
             sees objects smaller and elsewhere than the images have them.
     """
 
@@ -72,7 +73,7 @@ class Augmenter:
     roams: bool = False
     fit: str = STRETCH
 
-    def __call__(self, image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    def __call__(self, image: tf.Tensor, size: Size, seed: tf.Tensor) -> tf.Tensor:
         """Return a changed image float32 (size, size, 3), 0-255.
 
         Args:
@@ -80,77 +81,80 @@ class Augmenter:
             seed: two integers.
         """
         crop, flip, rest = self._seeds(seed)
-        image = self._crop(image, crop)
+        image = self._crop(image, size, crop)
         image = self._set_in(image, size, seed) if self.roams else resize(image, size, self.fit)
         if self.mirror:
             image = tf.image.stateless_random_flip_left_right(image, flip)
         # Resizing may leave 255.0001, which some of the changes would carry on.
         return tf.clip_by_value(self.changes(image, rest), 0.0, 255.0)
 
-    def mask(self, mask: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    def mask(self, mask: tf.Tensor, size: Size, seed: tf.Tensor) -> tf.Tensor:
         """Return the mask uint8 (size, size, 1) of what an image becomes with this seed.
 
         Args:
             mask: uint8 (height, width, 1), of the image's size.
         """
         crop, flip, rest = self._seeds(seed)
-        mask = nearest(self._crop(mask, crop), size, self.fit)
+        mask = nearest(self._crop(mask, size, crop), size, self.fit)
         if self.mirror:
             mask = tf.image.stateless_random_flip_left_right(mask, flip)
         return tf.cast(self.mask_changes(tf.cast(mask, tf.float32), rest), tf.uint8)
 
     def matrices(
-        self, height: tf.Tensor, width: tf.Tensor, size: int, seed: tf.Tensor
+        self, height: tf.Tensor, width: tf.Tensor, size: Size, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return where points go in what an image becomes with this seed, as two matrices (3, 3).
 
-        The first takes (x, y, 1), as fractions of the square that the unchanged image is shown in,
+        The first takes (x, y, 1), as fractions of what the unchanged image is shown in,
         to fractions of the crop: outside 0 to 1 they are cut away. The second takes them on to
-        such of the square.
+        such of what the network sees.
 
         Args:
             height, width: of the image in pixels.
         """
         crop, flip, rest = self._seeds(seed)
-        begin, extent = self._cropping(tf.stack([height, width, 3]), crop)
+        begin, extent = self._cropping(tf.stack([height, width, 3]), size, crop)
         onward = self.moves(size, rest)
         if self.mirror:
             onward = onward @ mirrored(flip)
-        side = size
+        inner = size
         if self.roams:
-            side, top, left = _place(size, seed)
-            onward = onward @ set_in(side, top, left, size)
+            inner, top, left = _place(size, seed)
+            onward = onward @ set_in(inner, top, left, size)
         first = cropped(begin, extent, height, width)
         if self.fit != STRETCH:
-            onward = onward @ placed(extent[0], extent[1], side, self.fit)
+            onward = onward @ placed(extent[0], extent[1], inner, self.fit)
             first = first @ tf.linalg.inv(placed(height, width, size, self.fit))
         return first, onward
 
     def _seeds(self, seed: tf.Tensor) -> list[tf.Tensor]:
         return tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
 
-    def _set_in(self, image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-        """Set an image at a random place of a square of the mean colour, (size, size, 3)."""
-        side, top, left = _place(size, seed)
+    def _set_in(self, image: tf.Tensor, size: Size, seed: tf.Tensor) -> tf.Tensor:
+        """Set an image, smaller, at a random place on the mean colour, (height, width, 3)."""
+        inner, top, left = _place(size, seed)
         if self.fit == STRETCH:
-            small = tf.image.resize(image, tf.stack([side, side]), antialias=True)
+            small = tf.image.resize(image, tf.stack(inner), antialias=True)
         else:
-            small = resize(image, side, self.fit)
+            small = resize(image, inner, self.fit)
         around = tf.constant(IMAGENET_MEAN)
-        made = tf.image.pad_to_bounding_box(small - around, top, left, size, size) + around
-        return tf.ensure_shape(made, (size, size, 3))
+        made = tf.image.pad_to_bounding_box(small - around, top, left, *sides(size)) + around
+        return tf.ensure_shape(made, (*sides(size), 3))
 
-    def _crop(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        begin, extent = self._cropping(tf.shape(image), seed)
+    def _crop(self, image: tf.Tensor, size: Size, seed: tf.Tensor) -> tf.Tensor:
+        begin, extent = self._cropping(tf.shape(image), size, seed)
         return tf.slice(image, begin, extent)
 
-    def _cropping(self, shape: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _cropping(
+        self, shape: tf.Tensor, size: Size, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return begin and extent (3,) of what is left of an image.
 
-        Its aspect ratio lies between 3/4 and 4/3 where crops are stretched to a square; where they
-        keep it, between 3/4 and 4/3 of the image's, so that bars are as wide as they will be.
+        Its aspect ratio lies between 3/4 and 4/3 where crops are stretched to a square; else
+        between 3/4 and 4/3 of the image's, so that bars are as wide as they will be, and what is
+        stretched to another shape is drawn out as it will be.
         """
-        if self.fit == STRETCH:
+        if self.fit == STRETCH and not isinstance(size, tuple):
             return _sampled(shape, self.min_area, seed)
         begin, extent = _sampled(tf.constant([UNIT, UNIT, 3]), self.min_area, seed)
         sides = tf.cast(shape[:2], tf.float32) / UNIT
@@ -183,15 +187,16 @@ def augmenter(
     return Augmenter(MIN_AREA[level], mirror, *changes[level], roams, fit)
 
 
-def _place(size: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return side, top and left of a smaller square in one of `size`, int32 pixels."""
+def _place(size: Size, seed: tf.Tensor) -> tuple[tuple, tf.Tensor, tf.Tensor]:
+    """Return (height, width), top and left of a smaller image in one of `size`, int32 pixels."""
     seed = tf.random.fold_in(tf.cast(seed, tf.int32), 1)  # the other draws stay as they are
     drawn = tf.random.stateless_uniform((3,), seed)
     share = SMALLEST + (1 - SMALLEST) * drawn[0]
-    side = tf.cast(tf.round(share * size), tf.int32)
-    rest = tf.cast(size - side + 1, tf.float32)
+    whole = tf.constant(sides(size), tf.int32)
+    inner = tf.cast(tf.round(share * tf.cast(whole, tf.float32)), tf.int32)
+    rest = tf.cast(whole - inner + 1, tf.float32)
     top, left = tf.unstack(tf.cast(tf.floor(drawn[1:] * rest), tf.int32))
-    return side, top, left
+    return tuple(tf.unstack(inner)), top, left
 
 
 def _sampled(shape: tf.Tensor, min_area: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import told
 from tlkit.data.column import read_by, seen_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import Augmenter, augmenter
@@ -222,6 +223,8 @@ def load_dataset(
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     say_boxes(found.annotations.report, progress)
     say_pixels(found, asked, progress)
+    if isinstance(size, tuple):
+        progress.say("size", f"images are brought to {told(size)} pixels")
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)

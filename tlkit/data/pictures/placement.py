@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tlkit.backbones.sides import sides
+
 STRETCH, LETTERBOX = "stretch", "letterbox"
 
 BARS = (124, 117, 104)
@@ -20,26 +22,29 @@ class Placement(NamedTuple):
     width: Any
 
 
-def placement(height: Any, width: Any, size: int, fit: str) -> Placement:
-    """Return where an image of this height and width lies in a square of `size` pixels.
+def placement(height: Any, width: Any, size: Any, fit: str) -> Placement:
+    """Return where an image of this height and width lies in what the network sees, of `size`.
 
-    Letterboxed, its longer side is as long as the square's, the other in proportion, rounded half
-    up and one pixel at least; an odd pixel of the bars is below or to the right. Only operators
-    are used, so that integers, NumPy's arrays and tensors, in a graph too, give the same.
+    Letterboxed, it is as large as fits: one side is as long as that of the size, the other in
+    proportion, rounded half up and one pixel at least; an odd pixel of the bars is below or to the
+    right. Only operators are used, so that integers, NumPy's arrays and tensors, in a graph too,
+    give the same.
 
     Args:
         height, width: int, or an array or tensor of 64 bits: their products exceed 32.
+        size: see `sides`.
         fit: `stretch` or `letterbox`.
     """
+    rows, columns = sides(size)
     if fit == STRETCH:
-        return Placement(0, 0, size, size)
-    longer = _larger(height, width)
-    rows, columns = (
-        _larger((2 * size * side + longer) // (2 * longer), 0 * side + 1)
-        for side in (height, width)
-    )
-    return Placement((size - rows) // 2, (size - columns) // 2, rows, columns)
+        return Placement(0, 0, rows, columns)
+    own_rows = _within((2 * columns * height + width) // (2 * width), rows)
+    own_columns = _within((2 * rows * width + height) // (2 * height), columns)
+    top, left = (rows - own_rows) // 2, (columns - own_columns) // 2
+    return Placement(top, left, own_rows, own_columns)
 
 
-def _larger(one: Any, other: Any) -> Any:
-    return (one + other + abs(one - other)) // 2
+def _within(length: Any, most: Any) -> Any:
+    """Return a length of one pixel at least, and of `most` at most."""
+    longer = (length + 1 + abs(length - 1)) // 2
+    return (longer + most - abs(longer - most)) // 2

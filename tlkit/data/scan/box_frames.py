@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tlkit.backbones.sides import Size
 from tlkit.data.annotations import Annotations, Corners
 from tlkit.data.example import Example
 from tlkit.data.pictures.placement import STRETCH, placement
@@ -62,7 +63,7 @@ class Fitted:
 def fit_boxes(
     examples: Sequence[Example],
     findings: dict[str, Finding],
-    size: int | None = None,
+    size: Size | None = None,
     fit: str = STRETCH,
 ) -> Fitted:
     """Put the boxes of examples into their upright images.
@@ -72,7 +73,7 @@ def fit_boxes(
 
     Args:
         findings: of each example, by id.
-        size: side of the model's input in pixels; None: boxes are held against the image alone.
+        size: size of the model's input, see `sides`; None: boxes are held against the image alone.
         fit: how images are brought to it, see `placement`.
 
     Raises:
@@ -135,7 +136,7 @@ def _frame(examples: Sequence[Example], findings: dict[str, Finding]) -> str:
 
 
 def _fit(
-    example: Example, finding: Finding, frame: str, seen: tuple[int | None, str], fitted: Fitted
+    example: Example, finding: Finding, frame: str, seen: tuple[Size | None, str], fitted: Fitted
 ) -> None:
     label, (height, width) = example.label, _sides(finding)
     given = (label.height, label.width) if label.width else None
@@ -180,7 +181,7 @@ def _fit(
     fitted.labels[example.id] = replace(label, boxes=tuple(kept), places=tuple(places), **whole)
 
 
-def _least(height: int, width: int, size: int | None, fit: str) -> tuple[float, float]:
+def _least(height: int, width: int, size: Size | None, fit: str) -> tuple[float, float]:
     """Return the least width and height of a box, in pixels of its image."""
     if size is None:
         return 1.0, 1.0

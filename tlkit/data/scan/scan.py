@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from tlkit.backbones.sides import Size
 from tlkit.compute.cores import CORES
 from tlkit.data.example import Example, FileLabel
 from tlkit.data.pictures.decode import orientation_of
@@ -86,7 +87,7 @@ def scan(
     near: bool = False,
     rendering: Rendering = PLAIN,
     telling: Collection[Example] | None = None,
-    size: int | None = None,
+    size: Size | None = None,
 ) -> Scan:
     """Look at every example, in parallel; files that an earlier scan knows are not read again.
 
@@ -99,7 +100,7 @@ def scan(
         rendering: how images are shown. Without bits these are the fewest that hold the largest
             16-bit sample of `telling`.
         telling: those of `examples` that decide on bits; None, or none of 16 bits: all.
-        size: side of the model's input in pixels, against which boxes are held; None: none.
+        size: size of the model's input, see `sides`, against which boxes are held; None: none.
 
     Raises:
         DataError: `strict` is set and some cannot be decoded; names the first five.
