@@ -60,9 +60,6 @@ def say_pixels(found: Scan, asked: Rendering, progress: Progress) -> None:
         progress.say("alpha", f"{asked.alpha}: no image has transparent pixels; it changes nothing")
     if not facts["sixteen_bit"]["count"] and asked.bits not in (None, PLAIN.bits):
         progress.say("16-bit", f"bits={asked.bits}: no image has 16 bits; it changes nothing here")
-    usable = [found.findings[id_] for id_ in found.digests if id_ in found.findings]
-    if asked.fit != PLAIN.fit and all(look.width == look.height > 0 for look in usable):
-        progress.say("resize", f"{asked.fit}: all images are square; it changes nothing")
 
 
 def say_facts(
