@@ -162,7 +162,13 @@ def leaves(part=RunSpec, before=""):
 OTHERS = {
     **{"data": "elsewhere", "task": "regression", "class_names": "[a, b]", "val": "0.3"},
     **{"test": "0.3", "group": "'[0-9]+'", "rare": "drop", "strict": "true", "out": "there"},
-    **{"near_duplicates": "true", "image_size": "64", "alpha": "drop", "bits": "8"},
+    **{
+        "near_duplicates": "true",
+        "image_size": "64",
+        "resize": "letterbox",
+        "alpha": "drop",
+        "bits": "8",
+    },
     **{"normalize": "dataset", "regime": "medium", "freeze": "last=2", "batchnorm": "train"},
     **{
         "augment": "light",

@@ -206,7 +206,7 @@ def test_compare_ranks_heads_that_are_fitted(shapes, net):
 
 def test_data_that_no_reader_has_for_a_task_is_refused(net):
     images = np.full((4, SIZE, SIZE, 3), 128, np.uint8)
-    with pytest.raises(DataError, match="is not read for the task toy. Allowed: folder. Received"):
+    with pytest.raises(DataError, match="the task toy. Allowed: annotations, dataset, folder"):
         tlkit.plan((images, [0, 1, 0, 1]), **fields(net))
 
 

@@ -55,7 +55,11 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
-    """The path of a small network with maps at strides 4 and 8, of 32 x 32 pixels."""
+    return write_net(tmp_path_factory.mktemp("net"))
+
+
+def write_net(folder):
+    """Write a small network with maps at strides 4 and 8, of 32 x 32 pixels; return its path."""
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Rescaling(1 / 127.5, -1),
@@ -66,7 +70,7 @@ def net(tmp_path_factory):
         keras.layers.Conv2D(16, 3, strides=2, padding="same"),
         keras.layers.ReLU(),
     ]
-    path = tmp_path_factory.mktemp("net") / "net.keras"
+    path = folder / "net.keras"
     keras.Sequential([keras.Input((SIZE, SIZE, 3)), *layers]).save(path)
     return str(path)
 
@@ -404,3 +408,97 @@ def test_a_smaller_mask_is_brought_to_its_image_before_both_are_cropped(data):
 def test_labels_are_read_by_what_the_spec_says():
     spec = make_spec({"task": "segmentation", "mask_values": ["0=a", "3=b", "9=void"]})
     assert targets_of(spec).coding.classes == ("a", "b")
+
+
+# Large images
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A folder of two images of three by two of those that the run saw, beside their masks."""
+    folder = tmp_path_factory.mktemp("large")
+    small = draw(folder / "small", 12, seed=5)
+    for kind in ("images", "masks"):
+        (folder / "data" / kind).mkdir(parents=True)
+        files = sorted((small / kind).iterdir())
+        for i in range(2):
+            pieces = [np.asarray(Image.open(file)) for file in files[6 * i : 6 * i + 6]]
+            rows = [np.concatenate(pieces[3 * j : 3 * j + 3], axis=1) for j in range(2)]
+            whole = Image.fromarray(np.concatenate(rows))
+            whole.save(folder / "data" / kind / f"{i}.png")
+    return folder / "data"
+
+
+def mask_of(row):
+    with Image.open(row["mask"]) as image:
+        return np.asarray(image)
+
+
+def test_an_image_of_the_size_of_a_tile_is_answered_as_without(run, large, tmp_path):
+    image = next((large.parent / "small" / "images").iterdir())
+    plain = run.predict(image, masks=tmp_path / "a")[0]
+    told = []
+
+    class Heard(Progress):
+        def say(self, label, text):
+            told.append(f"{label} {text}")
+
+    tiled = run.predict(image, masks=tmp_path / "b", tile=48, progress=Heard(quiet=True))[0]
+    np.testing.assert_array_equal(mask_of(tiled), mask_of(plain))
+    assert tiled["areas"] == pytest.approx(plain["areas"], abs=0.02)
+    assert "tile no image is larger than 48 pixels: each was answered as a whole" in told
+
+
+def test_large_images_are_answered_and_measured_in_tiles(run, large, tmp_path):
+    plain = run.evaluate(large, progress=False)
+    out = tmp_path / "measured"
+    words = ["evaluate", str(run.folder), str(large), "--tile", "48", "--json", "--out", str(out)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["mean_iou"] > plain["mean_iou"]
+    assert sum(map(sum, found["confusion"])) == 2 * 80 * 144  # pixels of the images
+    assert (out / "worst.png").stat().st_size > 1000
+    words = ["predict", str(run.folder), str(large / "images"), "--tile", "48", "--json"]
+    result = CliRunner().invoke(main, [*words, "--masks", str(tmp_path / "m"), "--overlay",
+                                       str(tmp_path / "o")])  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert mask_of(rows[0]).shape == (80, 144)
+    assert rows[0]["areas"]["foreground"] == pytest.approx((mask_of(rows[0]) == 1).mean())
+    with Image.open(rows[0]["overlay"]) as image:
+        assert image.size == (144, 80)
+
+
+@pytest.mark.full
+def test_an_export_answers_in_tiles_too(run, large, tmp_path):
+    path = run.export(tmp_path / "onnx", format="onnx", progress=False)
+    opened, files = tlkit.open_export(path), sorted((large / "images").iterdir())
+    ours = run.predict(files, tile=48, masks=tmp_path / "a")
+    theirs = opened.predict(files, tile=48, masks=tmp_path / "b")
+    for own, other in zip(ours, theirs, strict=True):
+        assert (mask_of(own) == mask_of(other)).mean() > 0.999
+    found = opened.evaluate(large, tile=48, progress=False)
+    assert found["mean_iou"] == pytest.approx(
+        run.evaluate(large, tile=48, progress=False)["mean_iou"], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_tiles_are_for_maps_alone_and_not_too_small(command, run, tiny_run, large, image_folder):
+    for path, data, tile, words in (
+        (tiny_run.folder, image_folder, 64, "tile: the answers of the task classification are no"),
+        (run.folder, large, 31, "tile: Allowed: 32 pixels or more. Received: 31"),
+    ):
+        result = CliRunner().invoke(main, [command, str(path), str(data), "--tile", str(tile)])
+        assert result.exit_code == 2
+        assert words in " ".join(result.stderr.split())
+    with pytest.raises(SpecError, match="tile: Allowed"):
+        run.predict(large / "images", tile=0)
+
+
+def test_a_damaged_image_stops_no_other(run, large, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 60)
+    rows = run.predict([tmp_path / "bad.png", large / "images" / "0.png"], tile=48)
+    assert rows[0]["error"]
+    assert rows[1]["error"] is None

@@ -20,6 +20,7 @@ from tlkit.errors import RunFolderError
 from tlkit.evaluate.labelled import Answering, evaluate_on
 from tlkit.evaluate.own_test import check_test, own_test
 from tlkit.evaluate.predictor import answers_of, predict_items
+from tlkit.evaluate.tiles import Tiling, check_tile
 from tlkit.evaluate.tta import asked_tta, averaging
 from tlkit.places import run_of
 from tlkit.progress import Progress, as_progress
@@ -101,8 +102,7 @@ class Run:
 
     @property
     def history(self) -> dict[str, list[Any]]:
-        """The columns of `log.csv`: a value for each epoch, or each strength of a solved head; None
-        where a phase has none (the rate of a solved head, the L2 strength of a fitted one)."""
+        """The columns of `log.csv`: a value, or None, for each epoch or strength of a head."""
         return columns(self.files.read_log())
 
     def summary(self) -> str:
@@ -167,45 +167,46 @@ class Run:
         *,
         tta: str | None = None,
         views: int | None = None,
+        tile: int | None = None,
         out: str | Path | None = None,
         csv: str | Path | None = None,
         progress: bool | Progress = True,
     ) -> dict[str, Any]:
         """Return the task's metrics, all of them, and what was left out.
 
-        Images that the run trained on, or chose its best model by, are left out: by their content,
-        so that another name or folder hides none (a copy that was saved anew has other content).
+        Images that the run trained on, or chose its best model by, are left out, by their content.
 
         Args:
             data: anything that `train` takes, without parts or with a test part; None: the run's
                 own test part, which must be what it was.
             tta: `flip`: answers are the mean over an image and its mirror image, in twice the time.
             views: what an earlier version called `tta`: 2 is `flip`.
+            tile: side of tiles in pixels (segmentation): larger images are answered in overlapping
+                tiles, blended; all are measured on their own pixels, not on the model's input.
             out: a new or empty folder for `metrics.json`, `predictions.csv` and the drawing of
                 the task, as in a run folder; None: nothing is written.
             csv: a file for the predictions alone; one that is there is replaced.
 
         Returns:
-            Besides the metrics `part`, "test" or, where `data` has no parts, None; `left_out`, a
-            list of `{"id", "reason"}`; and `seen_in_training` and `seen_in_validation`, how many
-            of them the run knew.
+            Besides the metrics `part`, "test", or None of `data` without parts; `left_out`, a list
+            of `{"id", "reason"}`; `seen_in_training`, `seen_in_validation`: how many it knew.
 
         Raises:
-            DataError: nothing to evaluate on, classes that the run does not know, a test part that
-                has changed, or files that cannot be written.
-            RunFolderError: files of the run are not its own, or see `check_targets`.
-            SpecError: see `check_targets` and `tta.asked_tta`.
+            DataError: nothing to evaluate on, unknown classes, a changed test part, or files that
+                cannot be written.
+            RunFolderError, SpecError: files of the run are not its own; see `check_targets`,
+                `tta.asked_tta` and `tiles.check_tile`.
         """
         check_targets(out, csv, self.folder, data)
+        check_tile(self.task, tile)
         shown = as_progress(progress)
         model = self._told(shown, asked_tta(tta, views, shown))
-        listed = (
-            (own_test(self.files, self.spec, self.members), [], "test")
-            if data is None
-            else open_labelled(data, self.labels, targets_of(self.spec))
-        )
+        if data is None:
+            listed = own_test(self.files, self.spec, self.members), [], "test"
+        else:
+            listed = open_labelled(data, self.labels, targets_of(self.spec))
         spec, function = self.spec, functools.partial(inference, model)
-        answering = Answering(self.task, spec.size, self.rendering, spec.batch_size, function)
+        answering = Answering(self.task, spec.size, self.rendering, spec.batch_size, function, tile)
         recognised = functools.partial(self._recognised, shown, data is None)
         return evaluate_on(answering, listed, recognised, shown, out, csv)
 
@@ -235,6 +236,7 @@ class Run:
         *,
         tta: str | None = None,
         views: int | None = None,
+        tile: int | None = None,
         masks: str | Path | None = None,
         overlay: str | Path | None = None,
         progress: bool | Progress = False,
@@ -244,22 +246,26 @@ class Run:
         Args:
             items: files, folders, patterns, bytes, images of Pillow, or arrays (height, width, 3),
                 0-255; or one of these. See `predict_items`.
-            tta, views: as for `evaluate`.
-            masks, overlay: new or empty folders for answers as PNG files, of the originals' size:
-                maps of classes, and images with their answers drawn over them.
+            tta, views, tile: as for `evaluate`.
+            masks, overlay: new or empty folders for PNG files of the originals' size: maps of
+                classes, and images with their answers drawn over them.
 
         Returns:
-            For each image a dict: for classification `{"path", "label", "score",
-            "probabilities": {label: p}, "error"}`, for multi-label also `labels`, for regression
-            `values: {name: x}` instead, for localisation also `box: [x1, y1, x2, y2]` in pixels of
-            the original image, upright; `error` says why the others are None.
+            For each image a dict: for classification `{"path", "label", "score", "probabilities":
+            {label: p}, "error"}`, for multi-label also `labels`, for regression `values: {name: x}`
+            instead, for localisation also `box: [x1, y1, x2, y2]` in pixels of the original,
+            upright; `error` says why the others are None.
 
         Raises:
-            SpecError: `overlay`, and the answers have no place in an image.
+            SpecError: `overlay`, and the answers have no place in an image; see `check_tile`.
         """
-        shown = as_progress(progress)
-        answer = answers_of(self._told(shown, asked_tta(tta, views, shown)), self.rendering, shown)
-        return predict_items(answer, self.task, items, shown, self.rendering, masks, overlay)
+        check_tile(self.task, tile)
+        shown, how = as_progress(progress), self.rendering
+        model = self._told(shown, asked_tta(tta, views, shown))
+        answer = answers_of(model, how, shown)
+        if tile is not None:
+            answer = Tiling(model.predict_on_batch, self.task, self.spec.size, how, tile)
+        return predict_items(answer, self.task, items, shown, how, masks, overlay)
 
     def export(
         self,
@@ -278,17 +284,15 @@ class Run:
             out: a new folder; None: `export/FORMAT` in the run folder.
             format: one of `tlkit.export.formats.FORMATS`.
             tta, views: as for `evaluate`; both images are then in the exported graph.
-            serving_version: write to a folder of this name in `out`, as TensorFlow Serving has it;
-                `savedmodel` alone.
-            agreement: smallest agreement with the run, above 0 to 1, see `Task.agreement`;
-                `litert-int8` alone; None: 0.99.
+            serving_version: of a folder in `out`, for TensorFlow Serving; `savedmodel` alone.
+            agreement: least `Task.agreement` with the run, above 0 to 1; `litert-int8` alone; None:
+                0.99.
 
         Returns:
             Where it was written.
 
         Raises:
-            ExportError: `out` exists, the format is unknown or not installed, or the network
-                cannot be converted.
+            ExportError: `out` exists, the format is unknown or not installed, or cannot be made.
             SpecError: see `tta.asked_tta`; or an option has no effect on the format.
             ParityError: the export answers otherwise; it has been removed.
         """

@@ -19,6 +19,7 @@ from tlkit.backbones.catalog import Backbone, LayerInfo, WeightsFile, lookup
 from tlkit.backbones.colours import Colours
 from tlkit.backbones.lite0.network import MEAN_RGB, STDDEV_RGB
 from tlkit.backbones.pyramid import find_levels
+from tlkit.backbones.sides import Size, sides, told
 from tlkit.backbones.weights import (
     file_for,
     from_mirror,
@@ -60,13 +61,13 @@ class Built:
 
 def build_backbone(
     name: str,
-    size: int,
+    size: Size,
     weights: str = "imagenet",
     alpha: float | None = None,
     colours: Colours | None = None,
     whiten: bool = False,
 ) -> Built:
-    """Build the application `name` for images of `size` pixels a side.
+    """Build the application `name` for images of `size`.
 
     Args:
         weights: `imagenet`, `none`, or the path of a weights file.
@@ -81,7 +82,8 @@ def build_backbone(
     """
     row = lookup(name)
     _check(row, size, alpha)
-    inputs = keras.Input((size, size, 3), name="image")
+    height, width = sides(size)
+    inputs = keras.Input((height, width, 3), name="image")
     _check_file(row, weights)
     family = row.fixed | ({} if alpha is None else {"alpha": alpha})
     model = construct(
@@ -93,17 +95,17 @@ def build_backbone(
             if colours is None
             else normalise(inputs, colours, whiten)
         ),
-        input_shape=(size, size, 3),
+        input_shape=(height, width, 3),
         **family,
     )
     return Built(inputs, model.output, describe_layers(row, model))
 
 
-def _check(row: Backbone, size: int, alpha: float | None) -> None:
-    if size < row.min_size:
+def _check(row: Backbone, size: Size, alpha: float | None) -> None:
+    if min(sides(size)) < row.min_size:
         raise BackboneError(
             f"image size: too small for {row.name}. Allowed: {row.min_size} pixels or more. "
-            f"Received: {size}"
+            f"Received: {told(size)}"
         )
     if alpha is not None and "alpha" not in row.arguments:
         raise BackboneError(f"{row.name}: has no width multiplier alpha. Received: {alpha}")

@@ -41,7 +41,7 @@ FLAGS = {
 --set."""
 
 _NUMBERS = {
-    **dict.fromkeys(("image_size", "batch_size", "epochs", "seed"), click.INT),
+    **dict.fromkeys(("batch_size", "epochs", "seed"), click.INT),
     **dict.fromkeys(("optimizer.learning_rate", "head.dropout"), click.FLOAT),
     "optimizer.patience": click.INT,
 }
@@ -138,6 +138,7 @@ def _metavar(place: str) -> str:
         "out": "DIR",
         "init": "RUN",
         "freeze": "SPEC",
+        "image_size": "N|HxW",
         "device": "auto|cpu|gpu|gpu:N,M|gpu:all",
         "budget": "TIME",
         "optimizer.learning_rate": "X",

@@ -199,3 +199,14 @@ def output(
             Progress(quiet, stderr=True, verbose=verbose),
             lambda value: click.echo(json.dumps(value, ensure_ascii=escaped), file=real),
         )
+
+
+def tile_option(command: Callable) -> Callable:
+    """Add `--tile`."""
+    return click.option(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="Answer images larger than N pixels in overlapping tiles of N, blended "
+        "(segmentation); N as large as training images shows things as large as they were.",
+    )(command)

@@ -32,8 +32,8 @@ from tlkit.progress import Progress
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task, a field of table, group, rare, near_duplicates, alpha, bits, image_size or "
-    "backbone.name, as for train, such as task=multilabel.",
+    help="Set task, a field of table, group, rare, near_duplicates, alpha, bits, resize, "
+    "image_size or backbone.name, as for train, such as task=multilabel.",
 )
 def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> None:
     """Write DATA into the folder OUT as a sharded data set of TensorFlow Datasets.
@@ -41,7 +41,8 @@ def prepare(data: str, out: Path, settings: tuple[str, ...], **options: Any) -> 
     DATA is anything that train takes; parts that are missing are split off as train does. The
     images go into OUT as they are, byte for byte; broken files are left out and listed in
     OUT/tlkit.json. Training on OUT streams the images in a new order in each epoch, and scans
-    nothing again; with --set task=... it takes the same setting as this command.
+    nothing again; with --set task=... it takes the same setting as this command. Masks go along
+    as they are, boxes in the frame of the upright image; their task is found again in OUT.
     """
     fields = spec_fields(data, None, settings, options, "data prepare")
     import_tensorflow()

@@ -39,8 +39,8 @@ from tlkit.progress import Progress
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set augment, mirror, mixup, cutmix, balance, seed, image_size, or what says how DATA is "
-    "read and split, as for train.",
+    help="Set augment, mirror, mixup, cutmix, balance, seed, image_size, resize, or what says how "
+    "DATA is read and split, as for train.",
 )
 def preview(
     source: str | None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tlkit.backbones.sides import told
 from tlkit.cli.examples import examples
 from tlkit.cli.options import output, spec_fields
 from tlkit.cli.quiet import import_tensorflow
@@ -32,8 +33,8 @@ SHOWN = 3
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set task, a field of table, group, backbone.name, image_size, alpha or bits, as for "
-    "train.",
+    help="Set task, a field of table, group, backbone.name, image_size, resize, alpha or bits, as "
+    "for train.",
 )
 @click.option(
     "--sheet",
@@ -151,8 +152,8 @@ def _show_suspicious(summary: dict[str, Any], progress: Progress) -> None:
     if small["count"]:
         progress.say(
             "small",
-            f"{small['count']:,} images have a side below the model's input of {small['input']} "
-            f"pixels, such as {', '.join(small['smallest'][:SHOWN])}",
+            f"{small['count']:,} images have a side below the model's input of "
+            f"{told(small['input'])} pixels, such as {', '.join(small['smallest'][:SHOWN])}",
         )
     balance = summary["imbalance"]
     if balance and balance["hint"]:

@@ -12,7 +12,7 @@ import click
 
 from tlkit.atomic import write_file
 from tlkit.cli.examples import examples
-from tlkit.cli.options import out_option, output, quiet_option
+from tlkit.cli.options import out_option, output, quiet_option, tile_option
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError, SpecError
@@ -45,6 +45,7 @@ def tta_option(command: Callable) -> Callable:
 @click.argument("run", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
 @click.argument("data", required=False)
 @tta_option
+@tile_option
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 @click.option(
@@ -60,6 +61,7 @@ def evaluate(
     data: str | None,
     tta: str | None,
     views: int | None,
+    tile: int | None,
     quiet: bool,
     as_json: bool,
     csv_file: Path | None,
@@ -85,7 +87,7 @@ def evaluate(
 
         if data != typed:
             progress.say("note", f"{typed}: read as {data}")
-        written = {"out": out, "csv": csv_file}
+        written = {"out": out, "csv": csv_file, "tile": tile}
         if _is_export(run):
             opened = tlkit.open_export(run)
             metrics, task = opened.evaluate(data, progress=progress, **written), opened.about.task
@@ -143,6 +145,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     help=f"Labels shown for each image in the table. [default: {TOP}]",
 )
 @tta_option
+@tile_option
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
 @click.option(
@@ -170,6 +173,7 @@ def predict(
     top: int | None,
     tta: str | None,
     views: int | None,
+    tile: int | None,
     quiet: bool,
     as_json: bool,
     csv_file: Path | None,
@@ -195,7 +199,7 @@ def predict(
         check_csv(csv_file, model, *items)
     _check_tta(model, tta, views)
     with output(as_json, quiet) as (progress, show):
-        asked = {"masks": masks, "overlay": overlay}
+        asked = {"masks": masks, "overlay": overlay, "tile": tile}
         if not _is_export(model):
             asked |= {"tta": tta, "views": views}
         results = _predict(model, items, asked, progress)

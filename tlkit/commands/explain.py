@@ -105,7 +105,8 @@ class _Explaining:
         heats = self._maps.maps(features, np.array(chosen))
         for content, output, heat in zip(encoded, chosen, heats, strict=True):
             pixels = decode(content, self._run.rendering).numpy()
-            overlay(pixels, heat).save(self._folder / f".{len(self._chosen)}.png")
+            size, fit = self._run.spec.size, self._run.rendering.fit
+            overlay(pixels, heat, size, fit).save(self._folder / f".{len(self._chosen)}.png")
             self._chosen.append(output)
         return outputs
 

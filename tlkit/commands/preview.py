@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.column import select
 from tlkit.data.feed.dataset import Prepared, changes_of
 from tlkit.data.feed.mix import mixer
@@ -94,12 +95,12 @@ def _what(prepared: Prepared) -> str:
 def _draw(
     task: Task,
     columns: list[tuple[np.ndarray, np.ndarray]],
-    size: int,
+    size: Size,
     shown: Callable[[str], str],
 ) -> Figure:
     rows = len(columns[0][0])
     # At least two inches an image, so that two lines of text stand under it.
-    inch = max(2.0, size / 100)
+    inch = max(2.0, max(sides(size)) / 100)
     figure = Figure((inch * len(columns), (inch + 0.4) * rows), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for j, (images, targets) in enumerate(columns):

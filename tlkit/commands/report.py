@@ -131,8 +131,9 @@ class _Maps:
             features, outputs = self._saliency.answer(pixels)
             chosen = np.array([self._run.task.explained(row) or 0 for row in outputs])
             heats = self._saliency.maps(features, chosen)
+            seen = self._run.spec.size, self._run.rendering.fit
             for (id_, image), heat in zip(own, heats, strict=True):
-                found[id_] = overlay(np.asarray(image), heat)
+                found[id_] = overlay(np.asarray(image), heat, *seen)
         return found
 
 

@@ -16,6 +16,7 @@ from tlkit.compute.setup import precision
 from tlkit.data.feed.colours import measure_colours
 from tlkit.data.feed.dataset import Prepared
 from tlkit.data.feed.examples import Examples
+from tlkit.errors import SpecError
 from tlkit.planning.freezing import plan_freeze
 from tlkit.planning.phases import TrainPlan
 from tlkit.progress import Progress
@@ -84,6 +85,11 @@ def open_backbone(
     if not spec.backbone.given:
         return spec, None
     keras.backend.clear_session()  # the layers that a function makes are numbered anew, as below
+    if isinstance(spec.image_size, str):
+        raise SpecError(
+            "image_size: a model of your own is fed squares. Allowed: one number, or left out. "
+            f"Received: {spec.image_size}"
+        )
     given = open_user_model(spec.backbone.name, model, spec.image_size)
     backbone = spec.backbone.model_copy(update={"name": given.name})
     return spec.model_copy(update={"image_size": given.size, "backbone": backbone}), given

@@ -10,6 +10,19 @@ Corners = tuple[float, float, float, float]
 the image; a box around its first pixel is 0, 0, 1, 1."""
 
 
+class Rle(NamedTuple):
+    """An area by run lengths, column after column: pixels outside, inside, outside, and so on.
+
+    Attributes:
+        counts: lengths of the runs; their sum is `height` times `width`.
+        height, width: of the image that they are of, in pixels.
+    """
+
+    counts: tuple[int, ...]
+    height: int
+    width: int
+
+
 class Box(NamedTuple):
     """One object.
 
@@ -18,12 +31,26 @@ class Box(NamedTuple):
         corners: of the box around it.
         aside: why it is not counted where a model is measured: `difficult`; empty: it is.
         outline: polygons x, y, x, y, ... where they are drawn as well.
+        rle: its area, where that is given instead.
     """
 
     name: str
     corners: Corners
     aside: str = ""
     outline: tuple[tuple[float, ...], ...] = ()
+    rle: Rle | None = None
+
+    @property
+    def outlined(self) -> bool:
+        """Whether more is known of the object than its box."""
+        return self.rle is not None or (bool(self.outline) and not self._is_rectangle)
+
+    @property
+    def _is_rectangle(self) -> bool:
+        """Whether the outline is a single rectangle along the axes, as some tools write boxes."""
+        xs, ys = self.outline[0][::2], self.outline[0][1::2]
+        corners = len(set(zip(xs, ys, strict=True)))
+        return len(self.outline) == 1 and len(set(xs)) == len(set(ys)) == 2 and corners == 4
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -41,6 +68,7 @@ class Annotations:
             the scan those of the upright image.
         relative: whether corners are fractions of width and height; after the scan none are.
         places: file and line, or id, of each box.
+        fitted: whether all that is known to hold of the upright image.
     """
 
     boxes: tuple[Box, ...]
@@ -48,6 +76,7 @@ class Annotations:
     width: int = 0
     relative: bool = False
     places: tuple[str, ...] = field(default=(), compare=False)
+    fitted: bool = field(default=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class BoxTargets(Targets):
     family: ClassVar[str] = "boxes"
     kind: ClassVar[type] = Annotations
     images: ClassVar[int] = 3
+    stored: ClassVar[str | None] = "boxes"
 
     def columns(self) -> list[str]:
         return [self.table.label, *CORNERS]

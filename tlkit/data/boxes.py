@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tlkit.backbones.sides import Size
 from tlkit.data.column import Geometry, LabelReading
 
 ABSENT = -1.0
@@ -46,7 +47,7 @@ class Boxes:
         """Return the column itself: its labels are in no files of their own."""
         return self
 
-    def seen_by(self, changes: Geometry, seeds: np.ndarray, size: int) -> Boxes:
+    def seen_by(self, changes: Geometry, seeds: np.ndarray, size: Size) -> Boxes:
         """Return the boxes of images that are changed by these seeds, see `column.seen_by`."""
         moved = tf.function(
             lambda row, sides, seed: _moved(row, sides, changes, size, seed),
@@ -59,12 +60,12 @@ class Boxes:
                 rows[i] = moved(rows[i], self.sizes[i], seeds[i]).numpy()
         return replace(self, rows=rows)
 
-    def target(self, index: tf.Tensor, changes: Any, size: int, seed: tf.Tensor) -> tf.Tensor:
+    def target(self, index: tf.Tensor, changes: Any, size: Size, seed: tf.Tensor) -> tf.Tensor:
         """Return a row, in graph code, of an image that is changed by `seed`.
 
         Args:
             changes: what changes it, an `Augmenter`; None: nothing does.
-            size: side of the model's input in pixels.
+            size: size of the model's input, see `sides`.
         """
         row = tf.constant(self.rows)[index]
         if changes is None:
@@ -73,7 +74,7 @@ class Boxes:
 
 
 def _moved(
-    row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: int, seed: tf.Tensor
+    row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: Size, seed: tf.Tensor
 ) -> tf.Tensor:
     """Return a row after what `changes` does: the box around the moved corners, as far as seen."""
     first, second = changes.matrices(sides[0], sides[1], size, seed)

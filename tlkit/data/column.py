@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from tlkit.backbones.sides import Size
 from tlkit.data.example import FileLabel
 
 
@@ -35,7 +36,7 @@ class Column(Protocol):
 class Geometry(Protocol):
     """What moves points of images: `feed.augment.Augmenter`."""
 
-    def matrices(self, height: Any, width: Any, size: int, seed: Any) -> tuple[Any, Any]:
+    def matrices(self, height: Any, width: Any, size: Size, seed: Any) -> tuple[Any, Any]:
         """Return where points go, two matrices float32 (3, 3): see there."""
 
 
@@ -86,13 +87,13 @@ def remembered(column: Column) -> Column:
     return column if isinstance(column, np.ndarray) else Remembered(column)
 
 
-def seen_by(column: C, changes: Geometry | None, seeds: np.ndarray, size: int) -> C:
+def seen_by(column: C, changes: Geometry | None, seeds: np.ndarray, size: Size) -> C:
     """Return the targets of images that are changed by these seeds.
 
     Args:
         changes: what changes them; None: none is changed.
         seeds: int32 (n, 2), below 0: the image stays as it is.
-        size: side of the model's input in pixels.
+        size: size of the model's input, see `sides`.
     """
     still = changes is None or (seeds < 0).all()
     return (

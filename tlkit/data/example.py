@@ -22,6 +22,9 @@ class Stored(Protocol):
     def image(self, number: int, digest: str | None) -> bytes:
         """Return the bytes of the image in a record."""
 
+    def label(self, number: int) -> bytes:
+        """Return the bytes of a label that is a file, such as a mask, in a record."""
+
 
 PARTS = {
     "train": ("train",),
@@ -46,17 +49,37 @@ class FileLabel:
     """A label that is a file of its own, such as a mask; known by its content, not by its place.
 
     Attributes:
-        path: the file.
+        path: the file; of a mask that annotations draw, or that is in a record, where these are.
         digest: content hash; empty before the file has been scanned.
         shape: height and width of the upright image that it belongs to, to which a mask of another
             size is brought; None before the scan.
-        image: the file of that image.
+        drawn: a mask that annotations draw, as PNG: it is in no file of its own. Its `digest` is
+            known from the start.
+        records, number: the data set whose record of this number holds it; then `digest` and
+            `shape` are known from the start.
     """
 
     path: Path = field(compare=False)
     digest: str = ""
     shape: tuple[int, int] | None = field(default=None, compare=False)
-    image: Path | None = field(default=None, compare=False)
+    drawn: bytes = field(default=b"", compare=False, repr=False)
+    records: Stored | None = field(default=None, compare=False, repr=False)
+    number: int = field(default=0, compare=False)
+
+    def read(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
+        if self.records is not None:
+            return self.records.label(self.number)
+        return self.drawn or read_file(self.path)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a file of its own."""
+        return self.records is None and not self.drawn
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,8 +114,9 @@ class Example:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that the example hangs on: the image's, and that of its label."""
-        own = () if self.path is None else (self.path,)
-        return (*own, self.label.path) if isinstance(self.label, FileLabel) else own
+        labelled = isinstance(self.label, FileLabel) and self.label.alone
+        own = (self.path, self.label.path if labelled else None)
+        return tuple(path for path in own if path is not None)
 
     def read(self) -> bytes:
         """Return the bytes that tell this image's content from another's.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from tlkit.data.example import FileLabel
@@ -26,6 +26,7 @@ class MaskTargets(Targets):
     family: ClassVar[str] = "masks"
     kind: ClassVar[type] = FileLabel
     images: ClassVar[int] = 3
+    stored: ClassVar[str | None] = "mask"
 
     @classmethod
     def of(cls, spec: RunSpec) -> Self:
@@ -34,6 +35,21 @@ class MaskTargets(Targets):
     @property
     def settled(self) -> dict[str, Any]:
         return {"mask_values": list(self.coding.values)}
+
+    def prepared(self, about: dict[str, Any], where: str) -> Targets:
+        values = about.get("mask_values", [])
+        try:
+            own = Coding(tuple(values))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{where}: mask_values: {error}; prepare it anew") from error
+        if not self.coding.values:
+            return replace(self, coding=own)
+        if own.colours != self.coding.colours or set(own.table) - set(self.coding.table):
+            raise DataError(
+                f"{where}: its masks hold other values. Allowed: {', '.join(self.coding.values)}. "
+                f"Received: {', '.join(own.values)}"
+            )
+        return self
 
     def from_row(self, row: dict[str, str], where: str) -> FileLabel:
         raise NotImplementedError("no reader of tables gives masks")

@@ -25,8 +25,8 @@ class Targets(ABC):
     Attributes:
         table: how a table is read.
         names: what the labels 0, 1, ... beside arrays are called, in order; empty: nothing else.
-        stored: how a label is written by `tlkit data prepare`: as a `name`, `names` or `numbers`;
-            None: it cannot be.
+        stored: how a label is written by `tlkit data prepare`: as a `name`, `names`, `numbers`,
+            `boxes` or a `mask`; None: it cannot be.
         named_by: fields of `table` that name outputs of other data too.
         task: what they are for, as in the spec.
         family: of tasks whose data have the same forms, see `readers.open.READERS`.
@@ -85,6 +85,18 @@ class Targets(ABC):
     @abstractmethod
     def from_array(self, value: Any, where: str) -> Label:
         """Read the label that stands beside an image in an array."""
+
+    def prepared(self, about: dict[str, Any], where: str) -> Targets:
+        """Return what reads the labels of a data set that `tlkit data prepare` wrote.
+
+        Args:
+            about: what that says of it.
+            where: begins an error message.
+
+        Raises:
+            DataError: it holds what these targets cannot mean.
+        """
+        return self
 
     def join(self, labels: Sequence[Label]) -> Label | None:
         """Return the label of an image that has these in several rows; None: it stays several."""

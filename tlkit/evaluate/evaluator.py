@@ -72,14 +72,20 @@ def measured(
         targets, answers: of the examples, in order.
         rendering: how the images are shown where some are drawn.
     """
-    found, start = task.evaluator(), 0
-    found.original = partial(original, {e.id: e for e in examples}, rendering)
+    found, start = evaluator_of(task, examples, rendering), 0
     for rows in answers:
         stop = start + len(rows)
         own = examples[start:stop]
         ids, labels = [e.id for e in own], [e.label for e in own]
         found.update(ids, labels, targets[start:stop], rows)
         start = stop
+    return found
+
+
+def evaluator_of(task: Task, examples: Sequence[Example], rendering: Rendering) -> Evaluator:
+    """Return the task's evaluator, which finds the images of `examples` where it draws some."""
+    found = task.evaluator()
+    found.original = partial(original, {e.id: e for e in examples}, rendering)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import Size
 from tlkit.compute.memory import halving
 from tlkit.data.column import read_by
 from tlkit.data.example import Example
@@ -21,7 +22,8 @@ from tlkit.data.scan.box_frames import say_boxes
 from tlkit.data.scan.pixel_facts import pixel_facts, say_facts
 from tlkit.data.scan.scan import scan
 from tlkit.errors import DataError
-from tlkit.evaluate.evaluator import answered_by, measured
+from tlkit.evaluate.evaluator import answered_by, evaluator_of, measured
+from tlkit.evaluate.tiles import Tiling
 from tlkit.progress import Progress
 from tlkit.reporting.written import write_evaluation
 from tlkit.tasks.evaluator import Evaluator
@@ -43,13 +45,15 @@ class Answering:
         size, rendering: how images are resized and decoded.
         batch_size: halved where memory runs out.
         function: given how many images there will be, returns what answers a batch of them.
+        tile: side of tiles that images are answered in; None: each is answered as a whole.
     """
 
     task: Task
-    size: int
+    size: Size
     rendering: Rendering
     batch_size: int
     function: Callable[[int], Callable[[np.ndarray], Any]]
+    tile: int | None = None
 
 
 def evaluate_on(
@@ -84,7 +88,8 @@ def evaluate_on(
     known = {} if recognised is None else recognised(examples, usable, found.digests)
     usable = [e for e in usable if e.id not in known]
     with found.reading.told():
-        taken = _measured(answering, usable, found.reading, progress)
+        how = _measured if answering.tile is None else _measured_in_tiles
+        taken = how(answering, usable, found.reading, progress)
     left_out = sorted((found.left_out | reasons(known)).items())
     result = {
         **taken.result(),
@@ -112,3 +117,21 @@ def _measured(
 
     say = functools.partial(progress.say, "evaluate")
     return halving(answer, answering.batch_size, "evaluate", say)
+
+
+def _measured_in_tiles(
+    answering: Answering, usable: Sequence[Example], reading: Any, progress: Progress
+) -> Evaluator:
+    """Return the evaluator of maps of the images' own sizes, one after the other."""
+    task, rendering = answering.task, answering.rendering
+    targets = read_by(task.encode([e.label for e in usable]), reading)
+    function = answering.function(len(usable))
+    tiled = Tiling(function, task, answering.size, rendering, answering.tile)
+    taken = evaluator_of(task, usable, rendering)
+    with progress.bar("evaluate", "images in tiles", len(usable)) as advance:
+        for i, example in enumerate(usable):
+            (given,) = tiled([reading.read(example)])
+            taken.update([example.id], [example.label], targets.read(i)[None, ..., 0], given[None])
+            advance()
+    tiled.say(progress)
+    return taken

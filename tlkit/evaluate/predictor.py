@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps
 
+from tlkit.backbones.sides import size_of
 from tlkit.compute.memory import halving
 from tlkit.data.pictures.decode import (
     UNDECODABLE,
@@ -29,6 +30,7 @@ from tlkit.data.readers.open import image_files
 from tlkit.data.scan.pixel_facts import say_deep
 from tlkit.errors import DataError, printable
 from tlkit.evaluate.drawn_answers import DrawnAnswers
+from tlkit.evaluate.tiles import Tiling
 from tlkit.places import unfolded
 from tlkit.progress import Progress
 from tlkit.tasks.task import Task
@@ -51,7 +53,7 @@ def predict_items(
     """Predict images in the order given; a bad one never stops the others.
 
     Args:
-        answer: from a list of encoded images to the model's outputs (n, outputs).
+        answer: from a list of encoded images to the model's outputs (n, outputs), or a `Tiling`.
         items: files, folders and patterns of them (`images/*.jpg`), encoded images as bytes, images
             of Pillow, or arrays (height, width, 3), 0-255; or one of these.
         rendering: how `answer` decodes; where 16-bit samples do not fit it, that is said.
@@ -78,6 +80,8 @@ def predict_items(
             deep.update(_depths(batch))
             advance(len(batch))
     _say_depths(deep, rendering, progress)
+    if isinstance(answer, Tiling):
+        answer.say(progress)
     return results
 
 
@@ -85,7 +89,7 @@ def answers_of(
     model: keras.Model, rendering: Rendering, progress: Progress
 ) -> Callable[[list[bytes]], np.ndarray]:
     """Return what answers encoded images by `model`, through the pipeline's own decoding."""
-    decode = traced_decode_and_resize(model.input_shape[1], rendering)
+    decode = traced_decode_and_resize(size_of(model.input_shape), rendering)
 
     def some(encoded: list[bytes]) -> np.ndarray:
         images = [decode(item).numpy() for item in encoded]

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import Size
 from tlkit.data.pictures.files import parse_json, read_file
+from tlkit.data.pictures.placement import BARS, LETTERBOX, STRETCH
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.data.targets import Targets
 from tlkit.errors import ExportError
@@ -25,6 +27,13 @@ KEY = "tlkit"
 IMAGE = "image"
 """The name of a network's input."""
 
+RESIZED = {
+    STRETCH: "stretched to the size, bilinear, antialiased",
+    LETTERBOX: "to the size at its own aspect ratio, bilinear, antialiased; sides rounded half "
+    f"up, one pixel at least; centred, an odd pixel below or to the right; bars of RGB {BARS}",
+}
+"""What is done to images, in words, by `Rendering.fit`."""
+
 Answered = tuple[np.ndarray, dict[str, np.ndarray]]
 """The sizes of images int32 (n, 2), height and width, by which places in them are told; and all
 that is answered for them, by name."""
@@ -37,7 +46,7 @@ class About:
     Attributes:
         kind: the format, one of `formats.FORMATS`.
         task: gives names to the answers.
-        size: side of the square that images are resized to, in pixels.
+        size: that images are brought to, see `sides`.
         rendering: how transparency and 16-bit samples are shown.
         backbone: of the network, for people.
         views: 2: the mean over an image and its mirror image is inside.
@@ -48,7 +57,7 @@ class About:
 
     kind: str
     task: Task
-    size: int
+    size: Size
     rendering: Rendering
     backbone: str = ""
     views: int = 1
@@ -70,14 +79,14 @@ class About:
             "labels": list(self.task.outputs),
             "input": {
                 "name": IMAGE,
-                "size": self.size,
+                "size": list(self.size) if isinstance(self.size, tuple) else self.size,
                 "layout": "NHWC",
                 "channels": "RGB",
                 "range": [0, 255],
             },
             "preprocessing": {
                 "orientation": "turned upright by EXIF",
-                "resize": "stretched to a square, bilinear, antialiased",
+                "resize": RESIZED[self.rendering.fit],
                 "scaling": "none: it is inside the network",
                 **self.rendering._asdict(),
             },
@@ -113,8 +122,8 @@ def about_from_json(value: Any, where: Path) -> About:
         return About(
             kind=value["format"],
             task=task_from_json(value["task"]),
-            size=int(value["input"]["size"]),
-            rendering=Rendering(drawn["alpha"], drawn["bits"]),
+            size=_size(value["input"]["size"]),
+            rendering=Rendering(drawn["alpha"], drawn["bits"], drawn.get("fit", STRETCH)),
             backbone=value["backbone"],
             views=value["views"],
             table=TableSpec(**labelled["table"]),
@@ -123,6 +132,10 @@ def about_from_json(value: Any, where: Path) -> About:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ExportError(f"export {where}: what it says of itself is damaged: {error}") from error
+
+
+def _size(value: Any) -> Size:
+    return (int(value[0]), int(value[1])) if isinstance(value, list) else int(value)
 
 
 def read_beside(folder: Path) -> dict[str, Any] | None:

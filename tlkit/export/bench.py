@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import sides
 from tlkit.errors import SpecError
 from tlkit.export.opened import BATCH, Export, open_export
 from tlkit.progress import Progress, as_progress
@@ -77,7 +78,8 @@ def _timed(
     singles, batches = [[] for _ in opened], [[] for _ in opened]
     random = np.random.default_rng(0)
     sizes = {export.about.size for export in opened}
-    pixels = {s: random.uniform(0, 255, (batch_size, s, s, 3)).astype(np.float32) for s in sizes}
+    shapes = {size: (batch_size, *sides(size), 3) for size in sizes}
+    pixels = {s: random.uniform(0, 255, shapes[s]).astype(np.float32) for s in sizes}
     with progress.bar("bench", "rounds", (ROUNDS + 1) * len(opened)) as advance:
         for round_ in range(ROUNDS + 1):
             for i, export in enumerate(opened):

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from tlkit.backbones.sides import sides
 from tlkit.errors import printable
 from tlkit.export import standalone
-from tlkit.export.about import BESIDE, About
+from tlkit.export.about import BESIDE, RESIZED, About
 from tlkit.export.formats import lookup
 from tlkit.export.parity import Parity
 
@@ -73,7 +74,7 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     names = [f"`{printable(name).replace('`', '')}`" for name in task.outputs[:SHOWN]]
     more = f" and {len(task.outputs) - SHOWN:,} more" if len(task.outputs) > SHOWN else ""
-    rendering = about.rendering
+    rendering, (height, width) = about.rendering, sides(about.size)
     behind = {"drop": "is dropped"}.get(rendering.alpha, f"is shown on {rendering.alpha}")
     lines = [
         f"# {about.backbone}, {task.name}",
@@ -94,9 +95,9 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
         "",
         "## Input",
         "",
-        f"`image`: RGB, 0 to 255, {about.size} x {about.size} pixels, (batch, height, width, 3); "
-        "scaling is inside. An image is turned upright by its EXIF orientation and stretched to "
-        f"the square, bilinear and antialiased; transparency {behind}; of 16-bit samples the low "
+        f"`image`: RGB, 0 to 255, {height} x {width} pixels, (batch, height, width, 3); "
+        "scaling is inside. An image is turned upright by its EXIF orientation and "
+        f"{RESIZED[rendering.fit]}; transparency {behind}; of 16-bit samples the low "
         f"{rendering.bits or 16} bits count. `{SCRIPT}` does all of it, `{BESIDE}` describes it."
         + (" The answer is the mean over an image and its mirror image." * (about.views == 2)),
         "",

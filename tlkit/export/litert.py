@@ -55,7 +55,7 @@ def write(
     network = network_of(model, about.task, batch=1)
     images = calibration() if precision == "int8" else ()
     with tempfile.TemporaryDirectory() as saved, _quiet():
-        _save(network, model.input_shape[1], saved)
+        _save(network, model.input_shape[1:], saved)
         converter = tf.lite.TFLiteConverter.from_saved_model(saved)
         _set(converter, precision, images)
         try:
@@ -80,12 +80,10 @@ write_float16 = partial(write, precision="float16")
 write_int8 = partial(write, precision="int8")
 
 
-def _save(network: Any, size: int, folder: str) -> None:
+def _save(network: Any, shape: tuple[int, ...], folder: str) -> None:
     """Save the network as a SavedModel: of such, the converter keeps names."""
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32, IMAGE)], autograph=False
-    )
+    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32, IMAGE)], autograph=False)
     def call(image: tf.Tensor) -> dict[str, tf.Tensor]:
         found = network.graph(image)
         found = found if isinstance(found, list | tuple) else [found]

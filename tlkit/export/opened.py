@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import sides
 from tlkit.data.pictures.decode import traced_decode_and_resize
 from tlkit.data.pictures.files import check_regular
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.errors import DataError, ExportError
 from tlkit.evaluate.labelled import Answering, evaluate_on
 from tlkit.evaluate.predictor import predict_items
+from tlkit.evaluate.tiles import Tiling, check_tile
 from tlkit.export.about import BESIDE, About, Answered, about_from_json, read_beside
 from tlkit.export.formats import FORMATS, check_installed, find_export
 from tlkit.progress import Progress, as_progress
@@ -105,7 +107,7 @@ class NetworkFile:
             self.run(self._resized(encoded[i : i + BATCH])) for i in range(0, len(encoded), BATCH)
         ]
         together = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
-        return {self.about.kind: (np.full((len(encoded), 2), self.about.size), together)}
+        return {self.about.kind: (np.tile(sides(self.about.size), (len(encoded), 1)), together)}
 
     def _resized(self, encoded: Sequence[bytes]) -> np.ndarray:
         return np.stack([self._decode(item).numpy() for item in encoded])
@@ -162,6 +164,7 @@ class Export:
         self,
         items: Any,
         *,
+        tile: int | None = None,
         masks: str | Path | None = None,
         overlay: str | Path | None = None,
         progress: bool | Progress = False,
@@ -169,13 +172,18 @@ class Export:
         """Predict images, in the order given; see `Run.predict`."""
         shown, opened = as_progress(progress), self.opened
         self._say_state(shown)
+        check_tile(opened.task, tile)
         answer, rendering = opened.predict_bytes, opened.rendering
+        if tile is not None:
+            size = self.about.size
+            answer = Tiling(opened.predict_resized, opened.task, size, rendering, tile)
         return predict_items(answer, opened.task, items, shown, rendering, masks, overlay)
 
     def evaluate(
         self,
         data: Any,
         *,
+        tile: int | None = None,
         out: str | Path | None = None,
         csv: str | Path | None = None,
         progress: bool | Progress = True,
@@ -196,9 +204,10 @@ class Export:
             )
         about, shown = self.about, as_progress(progress)
         check_targets(out, csv, self.path, data)
+        check_tile(about.task, tile)
         self._say_state(shown)
         shown.say("note", "whether the run has seen these images is not known to its export")
-        answering = Answering(about.task, about.size, about.rendering, BATCH, self._function)
+        answering = Answering(about.task, about.size, about.rendering, BATCH, self._function, tile)
         listed = open_labelled(data, about.task.outputs, about.targets)
         return evaluate_on(answering, listed, None, shown, out, csv)
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tlkit.backbones.sides import sides, size_of
 from tlkit.data.pictures.decode import decode, decode_sized, resize
 from tlkit.data.pictures.files import check_regular, parse_json, read_file
 from tlkit.data.pictures.rendering import Rendering
@@ -62,10 +63,12 @@ def write(model: keras.Model, about: About, path: Path, calibration: Any = None)
     """
     check_backend()
     task, rendering = about.task, about.rendering
-    size = model.input_shape[1]
+    size = size_of(model.input_shape)
+    height, width = sides(size)
     answer = _answer(model, task)
 
-    image = tf.TensorSpec((size, size, 3), tf.float32)
+    image = tf.TensorSpec((height, width, 3), tf.float32)
+    many = tf.TensorSpec((None, *image.shape), tf.float32, "images")
 
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images, sizes = tf.map_fn(
@@ -76,12 +79,14 @@ def write(model: keras.Model, about: About, path: Path, calibration: Any = None)
         return answer(images, sizes)
 
     def serve_pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        resized = tf.map_fn(lambda image: resize(image, size), images, fn_output_signature=image)
+        resized = tf.map_fn(
+            lambda image: resize(image, size, rendering.fit), images, fn_output_signature=image
+        )
         count, own = tf.shape(images)[0], tf.shape(images)[1:3]
         return answer(resized, tf.tile(own[None], (count, 1)))
 
     def serve_resized(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(images, tf.tile([[size, size]], (tf.shape(images)[0], 1)))
+        return answer(images, tf.tile([[height, width]], (tf.shape(images)[0], 1)))
 
     archive = keras.export.ExportArchive()
     # The functions bring the variables along; those of a model that is tracked as well would be
@@ -92,9 +97,7 @@ def write(model: keras.Model, about: About, path: Path, calibration: Any = None)
     archive.add_endpoint(
         "serve_pixels", serve_pixels, [tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
     )
-    archive.add_endpoint(
-        "serve_resized", serve_resized, [tf.TensorSpec((None, size, size, 3), tf.float32, "images")]
-    )
+    archive.add_endpoint("serve_resized", serve_resized, [many])
     archive.write_out(str(path), verbose=False)
     (path / LABELS_FILE).parent.mkdir(exist_ok=True)
     for file, content in (
@@ -191,7 +194,7 @@ def _label_maps(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
 
     def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         row, own = item
-        numbers = task.label_map(row, own[0], own[1])
+        numbers = task.label_map(row, *tf.unstack(tf.cast(own, tf.int64)))
         margins = [[0, largest[0] - own[0]], [0, largest[1] - own[1]]]
         return tf.pad(numbers, margins, constant_values=tf.constant(VOID, tf.uint8))
 
@@ -265,14 +268,15 @@ class SavedModel:
     def answers(self, encoded: Sequence[bytes]) -> dict[str, Answered]:
         """Return all that is answered for encoded images, by the signature that gives it."""
         pixels = [decode(item, self.rendering) for item in encoded]
-        size = self._resized.structured_input_signature[1]["images"].shape[1]
-        resized = tf.stack([resize(image, size) for image in pixels])
+        size = size_of(self._resized.structured_input_signature[1]["images"].shape)
+        resized = tf.stack([resize(image, size, self.rendering.fit) for image in pixels])
         each = [_arrays(self._pixels(images=image[None])) for image in pixels]
         own = np.array([image.shape[:2] for image in pixels], np.int32)
+        seen = np.full_like(own, sides(size))
         return {
             "serving_default": (own, _arrays(self._bytes(image_bytes=tf.constant(list(encoded))))),
             "serve_pixels": (own, {k: np.concatenate([a[k] for a in each]) for k in each[0]}),
-            "serve_resized": (np.full_like(own, size), _arrays(self._resized(images=resized))),
+            "serve_resized": (seen, _arrays(self._resized(images=resized))),
         }
 
 

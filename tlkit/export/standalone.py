@@ -10,6 +10,9 @@ import sys
 import numpy as np
 from PIL import Image, ImageOps
 
+BARS = (124, 117, 104)
+"""RGB around a letterboxed image."""
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -39,15 +42,33 @@ def _bit_depth(path):
         return file.read(25)[24]  # PNG specification, 11.2.1: IHDR
 
 
-def resized(image, size):
-    """Return float32 (size, size, 3), 0-255: stretched, bilinear, antialiased, not rounded."""
-    square = (size, size)
+def sides(size):
+    """Return height and width of what the network sees; one number is the side of a square."""
+    return tuple(size) if isinstance(size, list) else (size, size)
+
+
+def place(height, width, size, fit):
+    """Return where an image lies in what the network sees: top, left, height and width."""
+    rows, columns = sides(size)
+    if fit == "stretch":
+        return 0, 0, rows, columns
+    own_rows = min(rows, max(1, (2 * columns * height + width) // (2 * width)))
+    own_columns = min(columns, max(1, (2 * rows * width + height) // (2 * height)))
+    return (rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns
+
+
+def resized(image, size, fit="stretch"):
+    """Return float32 (height, width, 3), 0-255: bilinear, antialiased, not rounded, on bars."""
+    top, left, rows, columns = place(*image.shape[:2], size, fit)
     channels = [Image.fromarray(image[..., i].astype(np.float32)) for i in range(3)]
-    return np.stack([np.asarray(c.resize(square, Image.BILINEAR)) for c in channels], axis=-1)
+    small = [np.asarray(c.resize((columns, rows), Image.BILINEAR)) for c in channels]
+    whole = np.full((*sides(size), 3), BARS, np.float32)
+    whole[top : top + rows, left : left + columns] = np.stack(small, axis=-1)
+    return whole
 
 
 def load(about, folder=HERE):
-    """Return a function of float32 (1, size, size, 3) to the answers by name."""
+    """Return a function of float32 (1, height, width, 3) to the answers by name."""
     kind = about["format"]
     if kind == "onnx":
         import onnxruntime
@@ -103,10 +124,23 @@ def _real(value, scale, zero):
     return (value.astype(np.float32) - zero) * np.float32(scale) if scale else value
 
 
-def named(answer, about):
-    """Return the answer of one image in words: labels with probabilities, or numbers by name."""
-    labels = about["labels"]
+def named(answer, about, height, width):
+    """Return the answer of one image in words: labels with probabilities, or numbers by name.
+
+    Boxes are in pixels of the image, which has this height and width; maps are of the part that
+    shows it.
+    """
+    labels, size = about["labels"], about["input"]["size"]
+    fit = about["preprocessing"].get("fit", "stretch")
+    top, left, rows, columns = place(height, width, size, fit)
     main = answer.pop(about["answers"])[0]
+    if "box" in answer:
+        shares = (answer["box"] - [left, top] * 2) / ([columns, rows] * 2)
+        answer["box"] = np.clip(shares, 0, 1) * ([width, height] * 2)
+    if main.ndim == 3:
+        main = main[top : top + rows, left : left + columns]
+        chosen = np.bincount(main.argmax(axis=-1).ravel(), minlength=len(labels))
+        answer["areas"] = chosen[None] / chosen.sum()
     if main.shape != (len(labels),):
         return {about["answers"]: main.tolist(), **{k: v[0].tolist() for k, v in answer.items()}}
     row = {about["answers"]: dict(zip(labels, map(float, main), strict=True))}
@@ -126,12 +160,13 @@ def main(paths):
     run, failed = load(about), 0
     for path in paths:
         try:
-            image = resized(pixels(path, drawn["alpha"], drawn["bits"]), size)
+            image = pixels(path, drawn["alpha"], drawn["bits"])
+            given = resized(image, size, drawn.get("fit", "stretch"))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             print(json.dumps({"path": path, "error": str(error)}))
             failed += 1
             continue
-        row = named(run(image[None]), about)
+        row = named(run(given[None]), about, *image.shape[:2])
         print(json.dumps({"path": path, **row, "error": None}, ensure_ascii=False))
     return 2 if failed == len(paths) else 0
 

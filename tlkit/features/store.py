@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import size_of, told
 from tlkit.compute import engines
 from tlkit.compute.compilers import as_list
 from tlkit.compute.memory import halving
@@ -214,7 +215,9 @@ class FeatureStore:
             key, name = self._key(tensor, engine), cut.name
             if several:
                 name += f" ({i} of {len(cut.tensors)})"
-            title = f"{self._model.input_shape[1]} px to {name}, {dtype}, {key['engine']}"
+            title = (
+                f"{told(size_of(self._model.input_shape))} px to {name}, {dtype}, {key['engine']}"
+            )
             if folder not in self._opened:
                 cache = FeatureCache(self._root, key, tensor.shape[1:], dtype, title)
                 self._opened[folder] = cache

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from tlkit.backbones.graph import calls
+from tlkit.backbones.sides import Size, sides
+from tlkit.data.pictures.placement import placement
 from tlkit.errors import RunFolderError, SpecError
 from tlkit.tasks.pooled import PREDICTIONS
 
@@ -142,20 +144,24 @@ def _normalised(maps: np.ndarray) -> np.ndarray:
     return (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
 
 
-def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
+def overlay(pixels: np.ndarray, heat: np.ndarray, size: Size, fit: str) -> Image.Image:
     """Return an image with a map laid over it.
 
     Args:
         pixels: uint8 (height, width, 3).
-        heat: float32 (rows, columns), 0 to 1, stretched over the image, as its pixels were for
-            the model.
+        heat: float32 (rows, columns), 0 to 1, of what the model sees.
+        size, fit: of that, and how the image was brought to it.
     """
     from matplotlib import colormaps
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    top, left, height, width = placement(*pixels.shape[:2], size, fit)
+    rows, columns = sides(size)
+    per = heat.shape[1] / columns, heat.shape[0] / rows
+    box = (left * per[0], top * per[1], (left + width) * per[0], (top + height) * per[1])
     image.thumbnail((LONGEST, LONGEST))
-    large = Image.fromarray(heat)
-    heat = np.clip(np.asarray(large.resize(image.size, Image.Resampling.BICUBIC)), 0, 1)
+    large = Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC, box)
+    heat = np.clip(np.asarray(large), 0, 1)
     colour = colormaps["turbo"](heat)[..., :3] * 255
     weight = OPACITY * heat[..., None]
     mixed = np.asarray(image, np.float32) * (1 - weight) + colour * weight

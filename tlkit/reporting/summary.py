@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tlkit.backbones.sides import told
 from tlkit.data.wording import number
 from tlkit.progress import LABEL_WIDTH
 from tlkit.runfolder.state import State
@@ -28,7 +29,7 @@ def summary(
     lines = [
         ("run", f"{folder}{'' if metrics else ', unfinished'}"),
         ("data", str(spec.data)),
-        ("model", f"{spec.backbone.name}, {spec.size} px, {number(outputs, 'output')}"),
+        ("model", f"{spec.backbone.name}, {told(spec.size)} px, {number(outputs, 'output')}"),
         ("plan", f"{plan['regime']} ({plan['reason']})"),
     ]
     if metrics:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tlkit.backbones.catalog import lookup
+from tlkit.backbones.sides import sides
 from tlkit.errors import BackboneError, did_you_mean
 from tlkit.spec.coding import Coding
 from tlkit.spec.task_options import TASK_OPTIONS, options_of
@@ -233,7 +234,7 @@ def _row(spec: Any) -> list[str]:
         for name in ("cut", "preprocessing")
         if (value := getattr(asked, name)) is not None
     ]
-    if spec.image_size and spec.image_size < row.min_size:
+    if spec.image_size and min(sides(spec.size)) < row.min_size:
         problems.append(
             f"image_size: too small for {row.name}. Allowed: {row.min_size} pixels or more. "
             f"Received: {spec.image_size}"

@@ -16,7 +16,7 @@ _HEAD = tuple(f"head.{name}" for name in ("pooling", "hidden", "activation", "ba
 NEEDED = ("task", *_BACKBONE, *_HEAD)
 """What the weights belong to: given, it must be as it was."""
 
-TAKEN = ("image_size", "mirror", "alpha", "bits")
+TAKEN = ("image_size", "resize", "mirror", "alpha", "bits")
 """What is as it was unless something else is given."""
 
 

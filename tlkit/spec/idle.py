@@ -26,7 +26,7 @@ SCHEDULES = {
 
 _READ = (
     *("data", "task", "table", "class_names", "mask_values", "group", "alpha", "bits"),
-    "image_size",
+    *("image_size", "resize"),
 )
 _SPLIT = ("val", "test", "seed", "strict", "rare", "near_duplicates")
 _SEEN = ("augment", "mirror", "mixup", "cutmix", "balance")

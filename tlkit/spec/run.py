@@ -12,8 +12,10 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from tlkit.backbones.catalog import lookup
+from tlkit.backbones.sides import Size
 from tlkit.spec.checks import ARRAYS as ARRAYS
 from tlkit.spec.checks import find_problems
+from tlkit.spec.image_size import ImageSize, as_size
 from tlkit.spec.parts import (
     BackboneSpec,
     DecoderSpec,
@@ -99,12 +101,17 @@ class RunSpec(Part):
         "epochs. Backbone, head and image size are its own; its classes stay first, and "
         "images that it knows stay in the parts that they were in.",
     )
-    image_size: int | None = option(
+    image_size: ImageSize | None = option(
         None,
-        "Side of the square that images are resized to; empty: the backbone's own.",
+        "Side of the square that images are resized to, or HEIGHTxWIDTH, such as 360x480; empty: "
+        "the backbone's own square.",
         unit="pixels",
-        gt=0,
-        le=16_384,
+    )
+    resize: Literal["stretch", "letterbox"] = option(
+        "stretch",
+        "How images are brought to that size. stretch: the aspect ratio is not kept; letterbox: "
+        "whole and undistorted, between bars of the mean colour. Masks and boxes go along, and "
+        "answers come back in the image's own pixels.",
     )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
     decoder: DecoderSpec = option(DecoderSpec, "What answers for each pixel (segmentation).")
@@ -261,14 +268,15 @@ class RunSpec(Part):
         return self
 
     @property
-    def size(self) -> int:
-        """Side of the model's input in pixels; of the user's own model once it is opened."""
-        return self.image_size or lookup(self.backbone.name).default_size
+    def size(self) -> Size:
+        """Size of the model's input; of the user's own model once it is opened."""
+        asked = self.image_size or lookup(self.backbone.name).default_size
+        return as_size(asked)
 
     @property
-    def known_size(self) -> int | None:
+    def known_size(self) -> Size | None:
         """The same; None while the user's own model is not opened and none is asked for."""
-        return self.image_size if self.backbone.given else self.size
+        return None if self.backbone.given and not self.image_size else self.size
 
     @property
     def kept_views(self) -> int:

@@ -76,7 +76,6 @@ INSTEAD = {
     "amp": "write precision=bfloat16 or float16",
     "fp16": "write precision=float16",
     "mixed_precision": "write precision=bfloat16 or float16",
-    "resize": "write image_size=N, the side of the square in pixels",
     "rotation_range": "write augment=medium, which turns, shifts and zooms",
     "zoom_range": "write augment=medium, which turns, shifts and zooms",
     "vertical_flip": "no level of augment mirrors top and bottom: augment=medium turns a little",

@@ -31,11 +31,13 @@ class LocatedObjects(Evaluator):
     Attributes:
         names: of the classes.
         decode: `Localisation.decode`.
+        of_image: `Localisation.of_image`.
         aside: objects that are not counted.
     """
 
     names: tuple[str, ...]
     decode: Callable[[np.ndarray, int, int], dict[str, Any]]
+    of_image: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ids: list[str] = field(default_factory=list)
     labels: list[Annotations] = field(default_factory=list)
     targets: list[np.ndarray] = field(default_factory=list)
@@ -60,7 +62,9 @@ class LocatedObjects(Evaluator):
     def _overlaps(self) -> np.ndarray:
         """Return the IoU of each image (n,), of boxes in its own pixels."""
         targets, outputs = np.concatenate(self.targets), np.concatenate(self.outputs)
-        return overlap(targets[:, 1:], inside(outputs[:, -4:], np), np)
+        sizes = np.array([(label.height, label.width) for label in self.labels])
+        pairs = targets[:, 1:], inside(outputs[:, -4:], np)
+        return overlap(*(self.of_image(boxes, sizes) for boxes in pairs), np)
 
     def result(self) -> dict[str, Any]:
         if not self.ids:

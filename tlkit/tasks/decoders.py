@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.spec.parts import HeadSpec
 from tlkit.tasks.pooled import PREDICTIONS, weights_of
 
@@ -30,14 +31,14 @@ class Decoder:
 
     Attributes:
         classes: channels of the answer.
-        size: side of the model's input in pixels, and of the answer.
+        size: of the model's input, and of the answer, see `sides`.
         channels: inside.
         batch_norm: normalise by the statistics of the batch; else by groups of channels.
         head: initialiser, penalty and dropout.
     """
 
     classes: int
-    size: int
+    size: Size
     channels: int
     batch_norm: bool
     head: HeadSpec
@@ -48,7 +49,7 @@ class Decoder:
             x = keras.layers.Dropout(self.head.dropout, name="head_dropout")(x)
         how = {"dtype": "float32", "name": PREDICTIONS, **weights_of(self.head)}
         x = keras.layers.Conv2D(self.classes, 1, **how)(x)
-        x = enlarged(x, (self.size, self.size), "head_enlarge")
+        x = enlarged(x, sides(self.size), "head_enlarge")
         return keras.layers.Softmax(dtype="float32", name="head_softmax")(x)
 
     def pointwise(self, x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:

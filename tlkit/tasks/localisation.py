@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.annotations import Annotations
 from tlkit.data.balance import inverse_frequency
 from tlkit.data.box_targets import BoxTargets
 from tlkit.data.boxes import Boxes
+from tlkit.data.pictures.placement import STRETCH, placement
 from tlkit.spec.parts import HeadSpec
+from tlkit.spec.run import RunSpec
 from tlkit.tasks.box_drawing import draw_box
 from tlkit.tasks.box_evaluator import LocatedObjects
 from tlkit.tasks.box_loss import Located, localisation_score
@@ -37,11 +40,14 @@ class Localisation(Task):
     it turns that back, inside the graph.
 
     Attributes:
+        size, resize: of the network's input, and how images are brought to it, see `placement`.
         mean, scale: of cx, cy, log w, log h of the training boxes.
     """
 
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    size: Size = 0
+    resize: str = STRETCH
     name: ClassVar[str] = "localisation"
     labels: ClassVar[type] = BoxTargets
     metric: ClassVar[str] = "localisation_score"
@@ -52,6 +58,10 @@ class Localisation(Task):
     keeps_views: ClassVar[bool] = True
     roams: ClassVar[bool] = True
     drawable: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Localisation:
+        return cls(outputs, size=spec.size, resize=spec.resize)
 
     @property
     def classes(self) -> int:
@@ -93,10 +103,41 @@ class Localisation(Task):
             for label in labels
             for box, sides in [(label.boxes[0], (label.width, label.height) * 2)]
         ]
-        sizes = [(label.height, label.width) for label in labels]
-        return Boxes(
-            np.array(rows, np.float32).reshape(-1, 5), np.array(sizes, np.int32).reshape(-1, 2)
-        )
+        sizes = np.array([(label.height, label.width) for label in labels], np.int64).reshape(-1, 2)
+        rows = np.array(rows).reshape(-1, 5)
+        if self.resize != STRETCH:
+            first, extent = self._place(sizes, np)
+            rows[:, 1:] = (rows[:, 1:] * extent + first) / self._whole
+        return Boxes(rows.astype(np.float32), sizes.astype(np.int32))
+
+    @property
+    def _whole(self) -> tuple[int, ...]:
+        """Width, height, width, height of what the network sees."""
+        return (*sides(self.size)[::-1], *sides(self.size)[::-1])
+
+    def _place(self, sizes: Any, xp: Any) -> tuple[Any, Any]:
+        """Return where images lie in what the network sees, in its pixels: left, top, left, top (n,
+        4), and width, height, width, height.
+
+        Args:
+            sizes: int64 (n, 2), height and width of the images.
+            xp: `numpy` or `keras.ops`.
+        """
+        top, left, height, width = placement(sizes[:, 0], sizes[:, 1], self.size, self.resize)
+        return xp.stack([left, top] * 2, axis=1), xp.stack([width, height] * 2, axis=1)
+
+    def of_image(self, boxes: Any, sizes: Any, xp: Any = np) -> Any:
+        """Return boxes (n, 4) as fractions of their images, cut to them, of such of what the
+        network sees.
+
+        Args:
+            sizes, xp: as for `_place`.
+        """
+        if self.resize == STRETCH:
+            return boxes
+        first, extent = (xp.cast(x, "float32") if xp is not np else x
+                         for x in self._place(sizes, xp))  # fmt: skip
+        return xp.clip((boxes * np.array(self._whole, np.float32) - first) / extent, 0.0, 1.0)
 
     def scaled(self, targets: np.ndarray) -> np.ndarray:
         """Return the boxes of targets (n, 5) as the layer `BOX` answers with them (n, 4)."""
@@ -155,6 +196,7 @@ class Localisation(Task):
 
     def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         box = inside(outputs[:, -4:], keras.ops)
+        box = self.of_image(box, keras.ops.cast(sizes, "int64"), keras.ops)
         sides = keras.ops.stack([sizes[:, 1], sizes[:, 0]], axis=1)
         return {
             self.answers: outputs,
@@ -164,7 +206,8 @@ class Localisation(Task):
 
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
         named = self.classifier.decode(row[:-4])
-        box = inside(row[-4:].astype(np.float64), np) * (width, height, width, height)
+        box = inside(row[None, -4:].astype(np.float64), np)
+        box = self.of_image(box, np.array([[height, width]]))[0] * (width, height, width, height)
         return {
             "label": named["label"],
             "score": named["score"],
@@ -186,13 +229,14 @@ class Localisation(Task):
         return draw_box(image, found["box"], f"{found['label']} {found['score']:.2f}")
 
     def evaluator(self) -> Evaluator:
-        return LocatedObjects(self.outputs, self.decode)
+        return LocatedObjects(self.outputs, self.decode, self.of_image)
 
     def headline(self, metrics: dict[str, Any]) -> str:
         return localisation_headline(metrics)
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "mean": list(self.mean), "scale": list(self.scale)}
+        own = {"size": self.size, "resize": self.resize}
+        return {**super().to_json(), "mean": list(self.mean), "scale": list(self.scale), **own}
 
 
 def _named(targets: Boxes) -> np.ndarray:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tlkit.data.csv_cells import csv_cell
-from tlkit.data.example import FileLabel
 from tlkit.data.mask_colours import blended, palette
+from tlkit.data.pictures.decode import resize
+from tlkit.data.pictures.placement import STRETCH
 from tlkit.lettering import lettering, missing_note
 from tlkit.tasks.drawing import save_figure
 from tlkit.tasks.evaluator import Evaluator
@@ -23,6 +24,10 @@ from tlkit.tasks.mask_metrics import boundary_f, confusion_of, overlap_metrics
 
 WORST = 8
 """Images that are drawn: those with the lowest mean IoU."""
+
+DRAWN = 1024
+"""Pixels of the longer side of what is drawn, at most: every other one of a larger map is left out,
+and so on."""
 
 DRAWING = "worst.png"
 
@@ -34,16 +39,22 @@ class _Seen:
     badness: float
     number: int
     id: str = field(compare=False)
-    label: FileLabel = field(compare=False)
     truth: np.ndarray = field(compare=False)
     given: np.ndarray = field(compare=False)
+    fit: str = field(compare=False)
 
 
 @dataclass
 class Overlaps(Evaluator):
-    """Compares class numbers (n, size, size) with probabilities (n, size, size, classes)."""
+    """Compares class numbers (n, height, width) with probabilities (n, height, width, classes); or,
+    of images of their own size, with maps uint8 (n, height, width).
+
+    Attributes:
+        fit: how images are brought to the network's size, see `placement`.
+    """
 
     names: tuple[str, ...]
+    fit: str = STRETCH
     ids: list[str] = field(default_factory=list)
     both: list[np.ndarray] = field(default_factory=list)
     either: list[np.ndarray] = field(default_factory=list)
@@ -54,8 +65,9 @@ class Overlaps(Evaluator):
     def update(
         self, ids: Sequence[str], labels: Sequence[Any], targets: np.ndarray, outputs: np.ndarray
     ) -> None:
-        given = outputs.argmax(axis=-1).astype(np.uint8)
-        for id_, label, truth, answer in zip(ids, labels, targets, given, strict=True):
+        whole = outputs.ndim == 3
+        given = outputs if whole else outputs.argmax(axis=-1).astype(np.uint8)
+        for id_, truth, answer in zip(ids, targets, given, strict=True):
             own = confusion_of(truth, answer, len(self.names))
             both = np.diag(own)
             self.confusion = self.confusion + own
@@ -64,7 +76,10 @@ class Overlaps(Evaluator):
             self.either.append(own.sum(axis=0) + own.sum(axis=1) - both)
             if (met := boundary_f(truth, answer)) is not None:
                 self.met.append(met)
-            seen = _Seen(-_mean(both, self.either[-1]), -len(self.ids), id_, label, truth, answer)
+            every = -(-max(truth.shape) // DRAWN)
+            kept = truth[::every, ::every], answer[::every, ::every]
+            fit = STRETCH if whole else self.fit
+            seen = _Seen(-_mean(both, self.either[-1]), -len(self.ids), id_, *kept, fit)
             if len(self.worst) < WORST:
                 heapq.heappush(self.worst, seen)
             else:
@@ -82,13 +97,23 @@ class Overlaps(Evaluator):
             rows.append([csv_cell(id_), mean, *cells])
         return rows
 
+    def _image(self, seen: _Seen) -> np.ndarray:
+        """Return the image of a map, of its size; grey where it cannot be read any more."""
+        upright = self.original(seen.id)
+        if upright is None:
+            return np.full((*seen.truth.shape, 3), 128, np.uint8)
+        if seen.fit == STRETCH:
+            return np.asarray(Image.fromarray(upright).resize(seen.truth.shape[::-1]))
+        between = resize(upright, seen.truth.shape, seen.fit).numpy()
+        return np.clip(between, 0, 255).astype(np.uint8)
+
     def draw(self, folder: Path) -> str:
         worst = sorted(self.worst, reverse=True)
         with lettering([*self.names, *(seen.id for seen in worst)]) as shown:
             figure = Figure(figsize=(7.5, 2.6 * len(worst) + 0.5), layout="constrained")
             axes = figure.subplots(len(worst), 3, squeeze=False)
             for row, seen in zip(axes, worst, strict=True):
-                image = _image(seen)
+                image = self._image(seen)
                 views = (image, blended(image, seen.truth), blended(image, seen.given))
                 titles = (shown(seen.id)[-28:], "truth", f"answer, mean IoU {-seen.badness:.3f}")
                 for axis, view, title in zip(row, views, titles, strict=True):
@@ -111,18 +136,6 @@ def _mean(both: np.ndarray, either: np.ndarray) -> float:
     """Return the mean IoU over the classes of an image; 1 where all of it is void."""
     there = either > 0
     return float((both[there] / either[there]).mean()) if there.any() else 1.0
-
-
-def _image(seen: _Seen) -> np.ndarray:
-    """Return the image of a map, of its size; grey where it cannot be read any more."""
-    size, grey = seen.truth.shape[::-1], np.full((*seen.truth.shape, 3), 128, np.uint8)
-    if seen.label.image is None:
-        return grey
-    try:
-        with Image.open(seen.label.image) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB").resize(size))
-    except (OSError, ValueError, SyntaxError):  # it has gone, or been damaged since
-        return grey
 
 
 def overlap_headline(metrics: dict[str, Any]) -> str:

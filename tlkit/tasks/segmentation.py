@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.column import Column
 from tlkit.data.example import FileLabel
 from tlkit.data.mask_coding import class_numbers
 from tlkit.data.mask_colours import blended
 from tlkit.data.mask_targets import MaskTargets
-from tlkit.data.masks import Masks, largest_class
+from tlkit.data.masks import Masks, largest_class, spread
+from tlkit.data.pictures.placement import STRETCH, placement
 from tlkit.planning import rules
 from tlkit.spec.coding import VOID, Coding
 from tlkit.spec.parts import HeadSpec
@@ -64,22 +66,24 @@ class CrossEntropyAndDice(keras.losses.Loss):
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """Targets are class numbers uint8 (n, size, size), outputs probabilities (n, size, size,
-    classes), both stretched to the square that the network sees.
+    """Targets are class numbers uint8 (n, height, width), outputs probabilities (n, height, width,
+    classes), both of the size that the network sees, brought to it as images are.
 
     Attributes:
-        size: side of the network's input in pixels.
+        size: of the network's input, see `sides`.
         values: what the values in masks mean, see `Coding`.
         decoder: kind of the decoder.
         channels: of the decoder.
         batch_norm: see `Decoder`.
+        resize: how images are brought to that size, see `placement`.
     """
 
-    size: int = 0
+    size: Size = 0
     values: tuple[str, ...] = ()
     decoder: str = "unet"
     channels: int = 96
     batch_norm: bool = True
+    resize: str = STRETCH
     name: ClassVar[str] = "segmentation"
     labels: ClassVar[type] = MaskTargets
     metric: ClassVar[str] = "mean_iou"
@@ -94,7 +98,8 @@ class Segmentation(Task):
     def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Segmentation:
         kind, channels = spec.decoder.kind, spec.decoder.channels
         large = spec.batch_size >= BATCH_NORM_FROM
-        return cls(outputs, spec.size, tuple(spec.mask_values), kind, channels, large)
+        values = tuple(spec.mask_values)
+        return cls(outputs, spec.size, values, kind, channels, large, spec.resize)
 
     @classmethod
     def copies(cls, examples: int) -> int:
@@ -102,7 +107,7 @@ class Segmentation(Task):
 
     def encode(self, labels: Sequence[FileLabel]) -> Masks:
         numbers = partial(class_numbers, Coding(self.values))
-        return Masks(tuple(labels), self.size, _without_channel, numbers)
+        return Masks(tuple(labels), self.size, _without_channel, self.resize, numbers)
 
     def head(self, features: dict[int, keras.KerasTensor], head: HeadSpec) -> keras.KerasTensor:
         decoder = Decoder(len(self.outputs), self.size, self.channels, self.batch_norm, head)
@@ -131,16 +136,53 @@ class Segmentation(Task):
         return keras.ops.flip(outputs, axis=2)
 
     def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
-        chosen = keras.ops.one_hot(keras.ops.argmax(outputs, axis=-1), len(self.outputs))
-        return {self.answers: outputs, "areas": keras.ops.mean(chosen, axis=(1, 2))}
+        # The first of the largest, as numpy's argmax; that of Keras is no operation of ONNX.
+        largest = outputs >= keras.ops.max(outputs, axis=-1, keepdims=True)
+        largest = keras.ops.cast(largest, "float32")
+        chosen = largest * keras.ops.cast(keras.ops.cumsum(largest, axis=-1) == 1, "float32")
+        if self.resize == STRETCH:
+            return {self.answers: outputs, "areas": keras.ops.mean(chosen, axis=(1, 2))}
+        inside = self._inside(keras.ops.cast(sizes, "int64"))[..., None]
+        total = keras.ops.sum(inside, axis=(1, 2))
+        return {self.answers: outputs, "areas": keras.ops.sum(chosen * inside, axis=(1, 2)) / total}
+
+    def _inside(self, sizes: Any) -> Any:
+        """Return 1 for each pixel that shows an image, 0 for bars, float32 (n, height, width).
+
+        Args:
+            sizes: int64 (n, 2), height and width of the images.
+        """
+        ops = keras.ops
+        place = placement(sizes[:, 0], sizes[:, 1], self.size, self.resize)
+        lines = [ops.arange(side, dtype="int64")[None] for side in sides(self.size)]
+        pairs = (place.top, place.height), (place.left, place.width)
+        rows, columns = (
+            (line >= first[:, None]) & (line < (first + extent)[:, None])
+            for line, (first, extent) in zip(lines, pairs, strict=True)
+        )
+        return ops.cast(rows[:, :, None] & columns[:, None, :], "float32")
 
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
-        counts = np.bincount(row.argmax(axis=-1).ravel(), minlength=len(self.outputs))
+        whole = row.ndim == 2
+        chosen = row if whole else self._shown(row, height, width).argmax(axis=-1)
+        counts = np.bincount(chosen.ravel(), minlength=len(self.outputs))
         shares = (counts / counts.sum()).tolist()
         return {"areas": dict(zip(self.outputs, shares, strict=True))}
 
     def label_map(self, row: Any, height: Any, width: Any) -> Any:
-        return largest_class(row, height, width)
+        if len(row.shape) == 2:
+            return row
+        return largest_class(self._shown(row, height, width), height, width)
+
+    def spread(self, row: Any, height: int, width: int) -> Any:
+        return spread(self._shown(row, height, width), height, width)
+
+    def _shown(self, row: Any, height: Any, width: Any) -> Any:
+        """Return the part of a row that shows the image; also of a tensor in a graph."""
+        if self.resize == STRETCH:
+            return row
+        top, left, rows, columns = placement(height, width, self.size, self.resize)
+        return row[top : top + rows, left : left + columns]
 
     def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
         return blended(image, np.asarray(self.label_map(row, *image.shape[:2])))
@@ -156,13 +198,13 @@ class Segmentation(Task):
         return "\n".join(lines[:4] + (["..."] if len(lines) > 4 else [])) or "void"
 
     def evaluator(self) -> Evaluator:
-        return Overlaps(self.outputs)
+        return Overlaps(self.outputs, self.resize)
 
     def headline(self, metrics: dict[str, Any]) -> str:
         return overlap_headline(metrics)
 
     def to_json(self) -> dict[str, Any]:
-        own = ("size", "values", "decoder", "channels", "batch_norm")
+        own = ("size", "values", "decoder", "channels", "batch_norm", "resize")
         return {**super().to_json(), **{name: getattr(self, name) for name in own}}
 
 

@@ -57,7 +57,9 @@ class Task(ABC):
             target goes with it.
         strides: of the levels of the pyramid (`Built.pyramid`) that the head reads; empty: it reads
             the backbone's last feature map.
-        maps: whether an answer is a map of classes, see `label_map`.
+        maps: whether an answer is a map of classes, see `label_map`. Such tasks take in the place
+            of a row, in `decode`, `label_map`, `overlay` and their evaluator, also a map of the
+            original's size that was put together of tiles: class numbers uint8 (height, width).
         drawable: whether an answer can be drawn over its image, see `overlay`.
         roams: whether changed training images are set, smaller, at random places as well, since the
             place of an object is what is asked for.
@@ -230,6 +232,11 @@ class Task(ABC):
         Args:
             height, width: of the upright image, in pixels.
         """
+        raise NotImplementedError
+
+    def spread(self, row: Any, height: int, width: int) -> Any:
+        """Return a row of the model's output as what `label_map` takes the largest of: float32
+        (height, width, classes); of tasks with `maps`."""
         raise NotImplementedError
 
     def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:

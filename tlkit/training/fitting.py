@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from tlkit.backbones.sides import told
 from tlkit.compute.devices import precision_of
 from tlkit.compute.memory import free_bytes, is_out_of_memory
 from tlkit.data.feed.pipeline import endless
@@ -72,8 +73,8 @@ class Fitting:
                 if self._session.batch_size == 1:
                     raise OutOfMemoryError(
                         f"out of memory in phase {self._phase.name} with 1 image of "
-                        f"{self._session.spec.size} px a step. Choose a smaller --image-size or "
-                        "backbone, fewer layers to train (--freeze), or on a GPU --precision "
+                        f"{told(self._session.spec.size)} px a step. Choose a smaller --image-size "
+                        "or backbone, fewer layers to train (--freeze), or on a GPU --precision "
                         "bfloat16"
                     ) from error
             self._halve()  # outside the handler: the error holds what the frames of `fit` hold
@@ -107,8 +108,8 @@ class Fitting:
         gc.collect()
         session.folder.keep_log(state.log_rows, state.log_digest)
         text = (
-            f"out of memory with {before} images of {session.spec.size} px a step: goes on with "
-            f"{session.batch_size}, from the start of epoch {state.epoch + 1}"
+            f"out of memory with {before} images of {told(session.spec.size)} px a step: goes on "
+            f"with {session.batch_size}, from the start of epoch {state.epoch + 1}"
         )
         if now != rate:
             text += f", learning rate {now:.3g} instead of {rate:.3g}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import told
 from tlkit.data.column import read_by, seen_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import Augmenter, augmenter
@@ -20,7 +21,7 @@ from tlkit.data.feed.pipeline import Draws, batches, seed_of
 from tlkit.data.feed.say import say_data
 from tlkit.data.groups import groups_json, groups_line
 from tlkit.data.membership import Members, members
-from tlkit.data.pictures.rendering import rendering_of
+from tlkit.data.pictures.rendering import PLAIN, rendering_of
 from tlkit.data.readers.open import open_source
 from tlkit.data.scan.box_frames import say_boxes
 from tlkit.data.scan.pixel_facts import say_pixels
@@ -173,7 +174,7 @@ class Prepared:
 
 def changes_of(spec: RunSpec) -> Augmenter | None:
     """Return what changes training images at random; None: nothing does."""
-    return augmenter(spec.augment_level, spec.mirror, lookup(spec.task).roams)
+    return augmenter(spec.augment_level, spec.mirror, lookup(spec.task).roams, spec.resize)
 
 
 def load_dataset(
@@ -222,9 +223,20 @@ def load_dataset(
     _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     say_boxes(found.annotations.report, progress)
     say_pixels(found, asked, progress)
+    _say_size(spec, found, progress)
     if spec.near_duplicates:
         _say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
+
+
+def _say_size(spec: RunSpec, found: Scan, progress: Progress) -> None:
+    """Say what the size of the input is where it is no square, and if `resize` changes nothing."""
+    size = spec.known_size
+    looks = [found.findings[id_] for id_ in found.digests if id_ in found.findings]
+    if isinstance(size, tuple):
+        progress.say("size", f"images are brought to {told(size)} pixels")
+    elif spec.resize != PLAIN.fit and all(look.width == look.height > 0 for look in looks):
+        progress.say("resize", f"{spec.resize}: all images are square; it changes nothing")
 
 
 @contextlib.contextmanager

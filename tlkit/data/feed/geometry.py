@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-Move = Callable[[int, tf.Tensor], tf.Tensor]
-"""From the side of a square image in pixels and a seed (two integers) to a matrix (3, 3) that takes
-points (x, y, 1), as fractions of the side, to where they are moved."""
+from tlkit.backbones.sides import Size, sides
+from tlkit.data.pictures.placement import placement
 
-Draw = Callable[[Any, int, tf.Tensor], dict[str, tf.Tensor]]
-"""From a Keras layer, that side and a seed to what the layer draws."""
+Move = Callable[[Size, tf.Tensor], tf.Tensor]
+"""From the size of an image and a seed (two integers) to a matrix (3, 3) that takes points (x, y,
+1), as fractions of width and height, to where they are moved."""
+
+Draw = Callable[[Any, Size, tf.Tensor], dict[str, tf.Tensor]]
+"""From a Keras layer, that size and a seed to what the layer draws."""
 
 IDENTITY = np.eye(3, dtype=np.float32)
 
@@ -31,10 +34,25 @@ def cropped(begin: tf.Tensor, extent: tf.Tensor, height: tf.Tensor, width: tf.Te
     return _affine((scale[0], 0.0, -left / columns), (0.0, scale[1], -top / rows))
 
 
-def set_in(side: tf.Tensor, top: tf.Tensor, left: tf.Tensor, size: int) -> tf.Tensor:
-    """Return the matrix of setting a square of `side` pixels into one of `size` at a place."""
-    side, top, left = (tf.cast(x, tf.float32) / size for x in (side, top, left))
-    return _affine((side, 0.0, left), (0.0, side, top))
+def set_in(inner: tuple, top: tf.Tensor, left: tf.Tensor, size: Size) -> tf.Tensor:
+    """Return the matrix of setting a smaller image of `inner` (height, width) into `size`."""
+    rows, columns = sides(size)
+    height, top = (tf.cast(x, tf.float32) / rows for x in (inner[0], top))
+    width, left = (tf.cast(x, tf.float32) / columns for x in (inner[1], left))
+    return _affine((width, 0.0, left), (0.0, height, top))
+
+
+def placed(height: tf.Tensor, width: tf.Tensor, size: Any, fit: str) -> tf.Tensor:
+    """Return the matrix of bringing an image to a size as `decode.resize` does.
+
+    Args:
+        height, width: of the image in pixels.
+    """
+    rows, columns = (tf.cast(x, tf.int64) for x in sides(size))
+    place = placement(tf.cast(height, tf.int64), tf.cast(width, tf.int64), (rows, columns), fit)
+    top, own_rows = (tf.cast(x, tf.float32) / tf.cast(rows, tf.float32) for x in place[::2])
+    left, own_columns = (tf.cast(x, tf.float32) / tf.cast(columns, tf.float32) for x in place[1::2])
+    return _affine((own_columns, 0.0, left), (0.0, own_rows, top))
 
 
 def mirrored(seed: tf.Tensor) -> tf.Tensor:
@@ -50,7 +68,7 @@ def moved_by(layer: Any, draw: Draw) -> Move:
     other way.
     """
 
-    def move(size: int, seed: tf.Tensor) -> tf.Tensor:
+    def move(size: Size, seed: tf.Tensor) -> tf.Tensor:
         drawn = draw(layer, size, seed)
         if "rotation_matrix" in drawn:
             a, b, c, d, e, f = tf.unstack(tf.cast(drawn["rotation_matrix"][0, :6], tf.float32))
@@ -62,7 +80,9 @@ def moved_by(layer: Any, draw: Draw) -> Move:
             a, b, c, d, e, f = 1.0, x, 0.0, y, 1.0, 0.0
         # Pixel i reaches from i to i + 1: its middle is at i + 0.5.
         c, f = c + 0.5 - (a + b) * 0.5, f + 0.5 - (d + e) * 0.5
-        return tf.linalg.inv(_affine((a, b, c / size), (d, e, f / size)))
+        rows, columns = sides(size)
+        across, down = rows / columns, columns / rows  # of a height in widths, and turned round
+        return tf.linalg.inv(_affine((a, b * across, c / columns), (d * down, e, f / rows)))
 
     return move
 

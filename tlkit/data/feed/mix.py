@@ -52,9 +52,12 @@ def _cutmix(
     images: tf.Tensor, targets: tf.Tensor, alpha: float, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     shares, rows, columns = tf.unstack(tf.random.split(seed, 3))
-    count, size = tf.shape(images)[0], images.shape[1]
-    side = size * tf.sqrt(1 - _beta(count, alpha, shares))
-    row, column = (_within(count, size, side, s) for s in (rows, columns))
+    count = tf.shape(images)[0]
+    share = tf.sqrt(1 - _beta(count, alpha, shares))
+    row, column = (
+        _within(count, length, length * share, s)
+        for length, s in zip(images.shape[1:3], (rows, columns), strict=True)
+    )
     own = 1 - tf.cast(row[:, :, None] & column[:, None, :], tf.float32)
     # The share that the image really keeps: a rectangle has whole pixels, and ends at the edge.
     return _blend(images, own[..., None]), _blend(targets, tf.reduce_mean(own, (1, 2))[:, None])

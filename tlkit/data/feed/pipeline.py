@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tlkit.backbones.sides import Size
 from tlkit.compute.cores import CORES
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.column import Column
@@ -64,7 +65,7 @@ class Draws:
 def batches(
     examples: list[Example],
     targets: Column,
-    size: int,
+    size: Size,
     batch_size: int,
     draws: Draws = Draws(),
     *,
@@ -199,7 +200,7 @@ class Pass:
 
 
 def _plain_row(
-    examples: list[Example], targets: Column, size: int, rendering: Rendering, reading: Reading
+    examples: list[Example], targets: Column, size: Size, rendering: Rendering, reading: Reading
 ) -> Callable[[int], tuple[np.ndarray, ...]]:
     """Return what `Pass` asks for: resized images as `_loaders` has them, to the bit."""
     resized = traced_decode_and_resize(size, rendering)
@@ -210,7 +211,7 @@ def _plain_row(
             if pixels is None:
                 image = resized(tf.constant(reading.read(examples[i])))
             else:
-                image = resize(_blended(pixels, rendering), size)
+                image = resize(_blended(pixels, rendering), size, rendering.fit)
             return image.numpy(), targets[[i]][0]
 
     return row
@@ -256,7 +257,7 @@ def _order(count: int, seed: int | None, epoch: tf.Tensor, balance: Balance) -> 
     return tf.ensure_shape(tf.numpy_function(draw, [epoch], tf.int64), (count,))
 
 
-def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: Reading):
+def _loaders(examples: list[Example], size: Size, rendering: Rendering, reading: Reading):
     """Return two graph functions of an index: the decoded image, and the resized one.
 
     The resized one is the exported graph's own `decode_and_resize`, so that the same file gives
@@ -277,7 +278,7 @@ def _loaders(examples: list[Example], size: int, rendering: Rendering, reading: 
         image.set_shape((None, None, 3))
         return image
 
-    return load, lambda i: resize(load(i), size)
+    return load, lambda i: resize(load(i), size, rendering.fit)
 
 
 def _reader(examples: list[Example], reading: Reading):

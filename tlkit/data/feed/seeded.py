@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.feed.geometry import IDENTITY
 
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -41,14 +42,14 @@ def seeded(layer: keras.layers.Layer) -> Change:
     return change
 
 
-def draw(layer: keras.layers.Layer, size: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+def draw(layer: keras.layers.Layer, size: Size, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Return what a layer draws with this seed for an image of `size`, as `seeded` has it drawn.
 
     The draws of layers that move pixels depend on the size alone, on no pixel.
     """
     layer.backend.set_backend("tensorflow")
     try:
-        image = tf.zeros((1, size, size, 1))
+        image = tf.zeros((1, *sides(size), 1))
         return layer.get_random_transformation(image, seed=_Seeds(seed))
     finally:
         layer.backend.reset()
@@ -59,6 +60,6 @@ def unmoved(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return image
 
 
-def stays(size: int, seed: tf.Tensor) -> tf.Tensor:
+def stays(size: Size, seed: tf.Tensor) -> tf.Tensor:
     """Return the matrix of a change that moves nothing."""
     return tf.constant(IDENTITY)

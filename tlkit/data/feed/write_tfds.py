@@ -20,9 +20,11 @@ import tensorflow as tf
 from PIL import Image
 
 from tlkit.atomic import folder_draft
+from tlkit.data.annotations import Annotations
 from tlkit.data.example import PARTS, Example, Facts, content_digest
 from tlkit.data.feed.dataset import Prepared
 from tlkit.data.readers.form import ABOUT
+from tlkit.data.readers.index_labels import index_label
 from tlkit.data.readers.records import IMAGE
 from tlkit.data.readers.tfds import FORMAT, described, index_file
 from tlkit.errors import DataError
@@ -100,6 +102,7 @@ def _write(prepared: Prepared, folder: Path, progress: Progress) -> None:
                 advance(len(rows))
         writer.close_splits([split])
     about = {"format": FORMAT, "task": prepared.spec.task, "outputs": prepared.source.outputs}
+    about |= prepared.source.settled
     about["digests"] = described(folder)
     text = json.dumps({**about, **found}, indent=2, ensure_ascii=False)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
@@ -115,7 +118,8 @@ def _chunks(
             for example in group[start : start + CHUNK]:
                 content = _encoded(example, digests[example.id])
                 # The order of the records is that of the scanned digests; an array's own is new.
-                row = [example.id, example.label, content_digest(content), example.group]
+                label = index_label(example.label)
+                row = [example.id, label, content_digest(content), example.group]
                 row += [known] if (known := facts.get(example.id)) else []
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 rows.append((example, content))
@@ -153,6 +157,8 @@ def _label_feature(prepared: Prepared) -> tuple[Any, Callable[[Any], Any]]:
             f"data prepare: labels of the task {prepared.spec.task} cannot be written. Allowed: "
             "the data as it is"
         )
+    if labels.stored == "mask":  # the file as it is, of whatever form
+        return features.Text(), prepared.reading.read_label
     if labels.stored == "numbers":
         shape = (len(outputs),)
         return features.Tensor(shape=shape, dtype=np.float32), lambda x: np.array(x, np.float32)
@@ -161,9 +167,24 @@ def _label_feature(prepared: Prepared) -> tuple[Any, Callable[[Any], Any]]:
         classes = features.ClassLabel(names=outputs)
     except ValueError as error:
         raise DataError(f"data {prepared.source.name}: {error}") from error
+    if labels.stored == "boxes":
+        return features.Sequence({"bbox": features.BBoxFeature(), "label": classes}), _objects
     if labels.stored == "names":
         return features.Sequence(classes), lambda labels: [number[x] for x in labels]
     return classes, number.__getitem__
+
+
+def _objects(label: Annotations) -> list[dict[str, Any]]:
+    """Return boxes as TensorFlow Datasets has them: fractions of height and width."""
+    from tensorflow_datasets import features
+
+    found = []
+    for box in label.boxes:
+        left, top, right, low = (
+            x / (label.height if i % 2 else label.width) for i, x in enumerate(box.corners)
+        )
+        found.append({"bbox": features.BBox(top, left, low, right), "label": box.name})
+    return found
 
 
 def _identifier(name: str) -> str:

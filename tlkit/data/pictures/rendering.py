@@ -1,4 +1,4 @@
-"""How stored samples become the RGB 0-255 that a network sees: transparency, and 16 bits.
+"""How stored samples become the RGB 0-255 that a network sees: transparency, 16 bits, resizing.
 
 A `Rendering` belongs to a run, since its model has learnt what such images look like: it stands
 resolved in `spec.yaml`, and training, evaluation, prediction and the exported graph follow it.
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tlkit.data.pictures.placement import STRETCH
 
 BITS = (8, 10, 12, 14, 16)
 """Bits of a sample that cameras, scanners and microscopes deliver in files of 16 bits: DICOM's
@@ -30,10 +32,12 @@ class Rendering(NamedTuple):
         bits: how many low bits of a 16-bit sample are used, one of `BITS`; what lies above is
             clipped to white. 16: the whole range. None where it is not decided yet: each image
             by its own largest sample.
+        fit: how an image is brought to the size of the network's input, see `placement`.
     """
 
     alpha: str = "white"
     bits: int | None = 16
+    fit: str = STRETCH
 
     @property
     def top(self) -> int:
@@ -55,7 +59,7 @@ UNDECIDED = Rendering(bits=None)
 
 def rendering_of(spec: Any) -> Rendering:
     """Return what a `RunSpec` says of it."""
-    return Rendering(spec.alpha, None if spec.bits == "auto" else spec.bits)
+    return Rendering(spec.alpha, None if spec.bits == "auto" else spec.bits, spec.resize)
 
 
 def smallest_bits(largest: int) -> int:

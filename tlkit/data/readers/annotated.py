@@ -98,11 +98,13 @@ class Annotated:
 
     Attributes:
         root: the folder.
+        masks: whether outlines are asked for, not boxes.
         parts: annotations by image, for each part; "" where there are no parts.
         notes: of a listing.
     """
 
     root: Path
+    masks: bool = False
     parts: dict[str, dict[Path, Annotations]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -153,8 +155,11 @@ class Annotated:
             for part, own in self.parts.items()
         }
         note = (
-            f"boxes are read from {form}: the task is localisation; another: --set task=NAME, such "
-            "as classification"
+            f"outlines are read from {form}: the task is segmentation; the box around each, where "
+            "there is one an image: --set task=localisation"
+            if self.masks
+            else f"boxes are read from {form}: the task is localisation; another: --set task=NAME, "
+            "such as classification"
         )
         return Listing(
             printable(self.root.resolve().name), parts, [note, *dict.fromkeys(self.notes)]

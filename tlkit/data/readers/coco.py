@@ -1,4 +1,4 @@
-"""Boxes from COCO JSON (Lin et al. 2014; https://cocodataset.org/#format-data)."""
+"""Boxes and outlines from COCO JSON (Lin et al. 2014; https://cocodataset.org/#format-data)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tlkit.data.numbers import read_number
 from tlkit.data.pictures.files import parse_json, read_file
 from tlkit.data.readers.annotated import Annotated, Images, class_name, files_below, part_in, shown
 from tlkit.data.readers.folder_names import part_of
+from tlkit.data.regions import box_of, rle_of
 from tlkit.data.targets import Targets
 from tlkit.data.wording import few, number
-from tlkit.errors import DataError, printable
+from tlkit.errors import DataError, printable, received
 
 KEYS = ("images", "annotations", "categories")
 
@@ -31,7 +32,7 @@ def read_coco(data: str | Path, targets: Targets) -> Listing:
     path = Path(data)
     root = path.parent if path.is_file() else path
     files = [path] if path.is_file() else [p for p in files_below(root) if p.suffix == ".json"]
-    images, made, listed = Images(root), Annotated(root), set()
+    images, made, listed = Images(root), Annotated(root, targets.family == "masks"), set()
     for file in files:
         listed |= _read(file, images, made)
     others = [] if path.is_file() else [image for image in images.all if image not in listed]
@@ -67,11 +68,13 @@ def _read(file: Path, images: Images, made: Annotated) -> set[Path]:
             )
         if item.get("iscrowd"):  # a region of many objects, which is no box of one
             crowds += 1
-            continue
+            if not made.masks:
+                continue
         box = _box(item, names[item["category_id"]], place)
         boxes[item["image_id"]].append((box, place.removeprefix("data ")))
     if crowds:
-        made.notes.append(f"{crowds:,} crowd regions (iscrowd) left out: no single objects")
+        used = "are areas of their class" if made.masks else "left out: no single objects"
+        made.notes.append(f"{crowds:,} crowd regions (iscrowd) {used}")
     for id_, (image, height, width) in found.items():
         if image is not None:
             own, places = zip(*boxes[id_], strict=True) if boxes[id_] else ((), ())
@@ -114,18 +117,30 @@ def _side(item: dict[str, Any], side: str, where: str) -> int:
 
 
 def _box(item: dict[str, Any], name: str, place: str) -> Box:
-    given, polygons = item.get("bbox"), item.get("segmentation")
-    outline = ()
-    if isinstance(polygons, list):
-        drawn = [x for x in polygons if isinstance(x, list) and len(x) >= 6]
-        outline = tuple(tuple(read_number(v, f"{place}: segmentation") for v in x) for x in drawn)
+    given, drawn = item.get("bbox"), item.get("segmentation")
+    rle = rle_of(drawn, place) if isinstance(drawn, dict) else None
+    outline = _outline(drawn, place) if isinstance(drawn, list) else ()
     if isinstance(given, list) and len(given) == 4:
         x, y, width, height = (read_number(value, f"{place}: bbox") for value in given)
-        return Box(name, (x, y, x + width, y + height), outline=outline)
+        return Box(name, (x, y, x + width, y + height), outline=outline, rle=rle)
+    if rle:
+        return Box(name, box_of(rle), rle=rle)
     if not outline:
         raise DataError(f"{place}: bbox: Allowed: [x, y, width, height]. Received: {given}")
     xs, ys = ([v for polygon in outline for v in polygon[start::2]] for start in (0, 1))
     return Box(name, (min(xs), min(ys), max(xs), max(ys)), outline=outline)
+
+
+def _outline(polygons: list[Any], place: str) -> tuple[tuple[float, ...], ...]:
+    """Return the polygons of an object; one of fewer than three points covers nothing."""
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) % 2:
+            raise DataError(
+                f"{place}: segmentation: Allowed: polygons [x, y, x, y, ...], or run lengths. "
+                f"Received: {received(polygon)}"
+            )
+    drawn = [polygon for polygon in polygons if len(polygon) >= 6]
+    return tuple(tuple(read_number(v, f"{place}: segmentation") for v in x) for x in drawn)
 
 
 def _part_by_name(stem: str) -> str | None:

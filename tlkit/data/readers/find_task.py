@@ -6,16 +6,24 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tlkit.data.box_targets import CORNERS
+from tlkit.data.box_targets import CORNERS, BoxTargets
+from tlkit.data.pictures.files import parse_json, read_file
 from tlkit.data.readers.annotated import form_of_annotations
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
-from tlkit.data.readers.form import form_of
+from tlkit.data.readers.form import ABOUT, form_of
+from tlkit.data.readers.read_annotated import read_annotated
 from tlkit.data.readers.rows import read_rows
 from tlkit.errors import DataError
 from tlkit.spec.tables import TableSpec
 
 DEEPEST = 5
 """Folders around the data that are gone into."""
+
+FOUND = ("segmentation", "localisation")
+"""Tasks that are found from the data; others are asked for."""
+
+OUTLINED = 0.5
+"""Share of objects with outlines above which these are what the data is for."""
 
 MASK_ENDINGS = (".png", ".gif", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
@@ -33,7 +41,8 @@ def find_task(data: Any, table: Any = None) -> str | None:
     """Return the task that data are for; None: they say nothing of it.
 
     A folder of masks beside one of images, in it or in its training part, is `segmentation`;
-    annotations with boxes, or a table with their corners, are `localisation`.
+    so are annotations with polygons or run lengths; with boxes alone they, or a table with their
+    corners, are `localisation`.
 
     Args:
         table: how a table is read, fields of `TableSpec`.
@@ -43,13 +52,36 @@ def find_task(data: Any, table: Any = None) -> str | None:
     form, data = form_of(data), os.fspath(data)
     if form == "table":
         return "localisation" if _has_corners(data, table) else None
+    if form == "dataset":
+        return _prepared_for(Path(data))
     if form == "annotations":
-        return "localisation"
+        return "segmentation" if _has_outlines(data) else "localisation"
     if form != "folder" or not os.path.isdir(data):
         return None
-    if _has_masks(data):
+    if has_masks(data):
         return "segmentation"
-    return "localisation" if form_of_annotations(Path(data)) else None
+    if not form_of_annotations(Path(data)):
+        return None
+    return "segmentation" if _has_outlines(data) else "localisation"
+
+
+def _prepared_for(folder: Path) -> str | None:
+    """Return the task that `tlkit data prepare` wrote a data set for, where its form says it."""
+    try:
+        task = parse_json(read_file(folder / ABOUT))["task"]
+    except (OSError, ValueError, KeyError, TypeError):  # said when it is listed
+        return None
+    return task if task in FOUND else None
+
+
+def _has_outlines(data: str) -> bool:
+    """Tell whether most objects have outlines that say more than their boxes."""
+    try:
+        listing = read_annotated(data, BoxTargets())
+    except DataError:  # said where the data is read
+        return False
+    every = [box for own in listing.parts.values() for e in own for box in e.label.boxes]
+    return sum(box.outlined for box in every) > OUTLINED * len(every)
 
 
 def _has_corners(data: str, table: Any) -> bool:
@@ -61,7 +93,9 @@ def _has_corners(data: str, table: Any) -> bool:
     return not asked.targets and set(CORNERS) <= set(rows.header)
 
 
-def _has_masks(folder: str) -> bool:
+def has_masks(folder: str | Path) -> bool:
+    """Tell whether a folder, or its training part, holds a folder of masks beside one of images."""
+    folder = os.fspath(folder)
     for _ in range(DEEPEST):
         names = _folders(folder)
         if any(map(says_images, names)) and any(_holds_masks(folder, name) for name in names):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +19,13 @@ from tlkit.data.mask_coding import code, key_of, told, values_in, written
 from tlkit.data.mask_targets import MaskTargets
 from tlkit.data.pictures.files import read_file
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
+from tlkit.data.readers.image_sets import image_sets
+from tlkit.data.readers.mask_names import colour_table, names_beside
 from tlkit.data.readers.masks import image_of
 from tlkit.data.readers.tree import Tree, walk
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable
 from tlkit.spec.coding import Coding
-
-NAMES = ("classes.txt", "labels.txt", "codes.txt", "class_names.txt")
-"""Files that name the classes in the order of their numbers, one a line."""
-
-COLOURS = ("class_dict.csv", "label_colors.txt", "label_colours.txt")
-"""Files that name colours, one a line: `name,r,g,b` or `r g b name` (CamVid's forms)."""
 
 FORM = "a folder images beside a folder masks, or both in each of train, val and test"
 
@@ -56,13 +50,16 @@ def read_mask_folders(data: str | Path, targets: MaskTargets) -> Listing:
         + ", ".join(f"{_below(x.path, root)} with {_below(y.path, root)}" for x, y in folders)
     ]
     parts: dict[str, list[Example]] = {}
+    sets = image_sets(Path(folders[0][0].path).parent, "Segmentation")
     for part, own in pairs:
         parts[part] = []
         for images, masks in own:
-            found, left = _matched(images, masks, root)
+            found, left = _matched(images, masks, root, sets)
             parts[part] += found
             notes += left
     notes += _unused(tree, folders, root)
+    if sets:
+        parts = _by_sets(parts, sets, f"data {printable(str(root))}")
     every = [example for own in parts.values() for example in own]
     counts, unread, lossy = _counted(every)
     where = f"data {printable(str(root))}"
@@ -183,13 +180,37 @@ def _unused(top: Tree, pairs: list[tuple[Tree, Tree]], root: Path) -> list[str]:
     return [f"{number(len(left), 'image')} in other folders left aside: {shown}"]
 
 
-def _matched(images: Tree, masks: Tree, root: Path) -> tuple[list[Example], list[str]]:
-    """Return examples, and a note on masks that belong to none."""
+def _by_sets(
+    parts: dict[str, list[Example]], sets: dict[str, str], where: str
+) -> dict[str, list[Example]]:
+    """Return the examples of all parts in those that VOC's lists say."""
+    own: dict[str, list[Example]] = {}
+    for example in (e for part in parts.values() for e in part):
+        own.setdefault(sets[example.path.stem], []).append(example)
+    if "train" not in own:
+        raise DataError(
+            f"{where}: ImageSets/Segmentation names no image for training. Allowed: train.txt with "
+            f"stems of images. Received: {', '.join(own) or 'none that is there'}"
+        )
+    return own
+
+
+def _matched(
+    images: Tree, masks: Tree, root: Path, sets: dict[str, str]
+) -> tuple[list[Example], list[str]]:
+    """Return examples, and notes on masks that belong to none and on images in no list.
+
+    Args:
+        sets: the part of each stem by VOC's lists; empty: there are none.
+    """
     files = {_stem(path, images): path for path in images.files()}
+    aside = {stem: path for stem, path in files.items() if sets and stem not in sets}
+    files = {stem: path for stem, path in files.items() if stem not in aside}
     found: dict[str, list[str]] = {}
     for path in masks.files():
         stem = _stem(path, masks)
-        found.setdefault(stem if stem in files else image_of(stem) or stem, []).append(path)
+        own = stem in files or stem in aside
+        found.setdefault(stem if own else image_of(stem) or stem, []).append(path)
     where = f"data {_below(images.path, root)}"
     alone = [_below(path, root) for stem, path in files.items() if stem not in found]
     if alone:
@@ -204,15 +225,18 @@ def _matched(images: Tree, masks: Tree, root: Path) -> tuple[list[Example], list
             f"{where}: {number(len(twice), 'image')} with several masks. Allowed: one mask an "
             f"image. Received: {few([_below(path, root) for path in twice[0]])}"
         )
-    lonely = [_below(own[0], root) for stem, own in found.items() if stem not in files]
-    notes = [f"{number(len(lonely), 'mask')} of no image left aside: {few(lonely)}"]
+    known = files | aside
+    lonely = [_below(own[0], root) for stem, own in found.items() if stem not in known]
+    notes = [f"{number(len(lonely), 'mask')} of no image left aside: {few(lonely)}"] * bool(lonely)
+    if aside:
+        count = number(len(aside), "image")
+        shown = few([_below(path, root) for path in aside.values()])
+        notes.append(f"{count} left out, in no list of ImageSets/Segmentation: {shown}")
     examples = [
-        Example(
-            _below(path, root), FileLabel(Path(found[stem][0]), image=Path(path)), path=Path(path)
-        )
+        Example(_below(path, root), FileLabel(Path(found[stem][0])), path=Path(path))
         for stem, path in files.items()
     ]
-    return examples, notes if lonely else []
+    return examples, notes
 
 
 def _stem(path: str, tree: Tree) -> str:
@@ -267,31 +291,6 @@ def _coding(
     names: list[str] = []
     colours: dict[str, str] = {}
     for folder in dict.fromkeys(folders):
-        names, colours = names or _names(folder), colours or _colour_table(folder)
+        names, colours = names or names_beside(folder), colours or colour_table(folder)
     coding, note = code(counts, names, colours, where)
     return coding, f"{note}; otherwise: --set mask_values=[VALUE=NAME, ...]"
-
-
-def _names(folder: Path) -> list[str]:
-    for file in NAMES:
-        if (folder / file).is_file():
-            lines = (folder / file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            return [printable(line.strip()) for line in lines if line.strip()]
-    return []
-
-
-def _colour_table(folder: Path) -> dict[str, str]:
-    for file in COLOURS:
-        if (folder / file).is_file():
-            text = (folder / file).read_text(encoding="utf-8-sig", errors="replace")
-            return dict(_colour_rows(text))
-    return {}
-
-
-def _colour_rows(text: str) -> Iterator[tuple[str, str]]:
-    for row in csv.reader(text.splitlines()):
-        cells = [cell.strip() for cell in row] if len(row) > 1 else re.split(r"\s+", row[0].strip())
-        numbers = [int(x) for x in cells if x.isdecimal() and int(x) < 256]
-        words = [x for x in cells if x and not x.isdecimal()]
-        if len(numbers) == 3 and words:
-            yield "".join(f"{x:02x}" for x in numbers), printable(" ".join(words))

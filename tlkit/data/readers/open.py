@@ -191,10 +191,12 @@ def _table(data: str | Path, targets: Targets) -> Listing:
 
 
 def _dataset(data: str | Path, targets: Targets) -> Listing:
-    from tlkit.data.readers.tfds import folder_parts
+    from tlkit.data.readers.tfds import about_prepared, folder_parts
 
     path = Path(data)
-    return Listing(printable(path.resolve().name), folder_parts(path, targets))
+    parts = folder_parts(path, targets)
+    read = targets.prepared(about_prepared(path), f"data {printable(str(path))}")
+    return Listing(printable(path.resolve().name), parts, targets=read)
 
 
 def _folder(data: str | Path, targets: Targets) -> Listing:
@@ -202,22 +204,17 @@ def _folder(data: str | Path, targets: Targets) -> Listing:
 
 
 def _annotated(data: str | Path, targets: Targets) -> Listing:
-    from tlkit.data.readers.annotated import form_of_annotations
-    from tlkit.data.readers.coco import read_coco
-    from tlkit.data.readers.voc import read_voc
-    from tlkit.data.readers.yolo import read_yolo
+    from tlkit.data.readers.read_annotated import read_annotated
 
-    path = Path(data)
-    if path.is_file():
-        return (read_coco if path.suffix == ".json" else read_yolo)(path, targets)
-    check_folder(path)
-    form = form_of_annotations(path)
-    if form is None:
-        raise DataError(
-            f"data {path}: holds no annotations with boxes. Allowed: Pascal VOC XML, COCO JSON or "
-            "YOLO text beside its images, or a CSV file with image, label, x1, y1, x2, y2"
-        )
-    return {"voc": read_voc, "coco": read_coco, "yolo": read_yolo}[form](path, targets)
+    if not Path(data).is_file():
+        check_folder(Path(data))
+    return read_annotated(data, targets)
+
+
+def _outlines(data: str | Path, targets: Targets) -> Listing:
+    from tlkit.data.readers.outlines import read_outlines
+
+    return read_outlines(data, targets)
 
 
 def _arrays(data: Any, targets: Targets) -> Listing:
@@ -234,9 +231,13 @@ def _classes(name: str, path: Path) -> Listing:
 
 
 def _mask_folders(data: str | Path, targets: Targets) -> Listing:
+    from tlkit.data.readers.annotated import form_of_annotations
+    from tlkit.data.readers.find_task import has_masks
     from tlkit.data.readers.mask_folders import read_mask_folders
 
     check_folder(Path(data))
+    if not has_masks(data) and form_of_annotations(Path(data)):
+        return _outlines(data, targets)
     return read_mask_folders(data, targets)
 
 
@@ -265,6 +266,9 @@ READERS: dict[tuple[str, str], Callable[[Any, Targets], Listing]] = {
     ("folder", "vector"): _folder,
     ("arrays", "vector"): _arrays,
     ("folder", "masks"): _mask_folders,
+    ("annotations", "masks"): _outlines,
+    ("dataset", "masks"): _dataset,
+    ("dataset", "boxes"): _dataset,
     ("table", "boxes"): _table,
     ("folder", "boxes"): _annotated,
     ("annotations", "boxes"): _annotated,

@@ -117,6 +117,14 @@ class Records:
             )
         return content
 
+    def label(self, number: int) -> bytes:
+        """Return the bytes of a label that is a file, such as a mask.
+
+        Raises:
+            OSError: the record is damaged.
+        """
+        return b"".join(self.features(number)["label"].bytes_list.value)
+
 
 def _array_records(pieces: Sequence[tuple[str, int, int]]) -> Any:
     from array_record.python.array_record_data_source import ArrayRecordDataSource

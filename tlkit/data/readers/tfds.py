@@ -19,6 +19,7 @@ from tlkit.data.example import PARTS, Example, Facts, content_digest
 from tlkit.data.pictures.files import check_regular, parse_json, read_file
 from tlkit.data.readers.arrays import array_examples
 from tlkit.data.readers.form import ABOUT
+from tlkit.data.readers.index_labels import read_label
 from tlkit.data.readers.records import IMAGE, Records
 from tlkit.data.targets import Label, Targets
 from tlkit.errors import DataError, did_you_mean
@@ -71,6 +72,16 @@ def tfds_parts(data: str, targets: Targets) -> dict[str, list[Example]]:
             f"Allowed: {', '.join(builder.info.splits)}"
         )
     return {part: _part(builder, part, name, targets, written) for part, name in chosen.items()}
+
+
+def about_prepared(folder: Path) -> dict[str, Any]:
+    """Return what `tlkit data prepare` says of the data set in `folder`; empty: it wrote none, or
+    that cannot be read, which is said when the data set is listed."""
+    try:
+        about = parse_json(read_file(folder / ABOUT))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def folder_parts(folder: Path, targets: Targets) -> dict[str, list[Example]]:
@@ -192,7 +203,7 @@ def _indexed(builder: Any, split: str, folder: Path) -> list[Example]:
     examples = []
     for number, row in enumerate(_index_rows(index_file(folder, split))):
         id_, label, digest, group, facts = row
-        label = tuple(label) if isinstance(label, list) else label
+        label = read_label(label, records, number)
         label = labels.setdefault(label, label)
         known = {"digest": digest, "group": group, "facts": facts}
         examples.append(Example(id_, label, records=records, number=number, **known))

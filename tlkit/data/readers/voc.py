@@ -12,6 +12,7 @@ from tlkit.data.example import Listing
 from tlkit.data.numbers import read_number
 from tlkit.data.pictures.files import read_file
 from tlkit.data.readers.annotated import Annotated, Images, class_name, files_below, part_in, shown
+from tlkit.data.readers.image_sets import image_sets
 from tlkit.data.targets import Targets
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable
@@ -28,8 +29,8 @@ def read_voc(data: str | Path, targets: Targets) -> Listing:
         DataError: names file and reason; see also `Annotated`.
     """
     root = Path(data)
-    images, made = Images(root), Annotated(root)
-    parts, found, missing = _image_sets(root), {}, []
+    images, made = Images(root), Annotated(root, targets.family == "masks")
+    parts, found, missing = image_sets(root, "Main"), {}, []
     for path in files_below(root):
         if path.suffix.lower() != ".xml":
             continue
@@ -118,20 +119,3 @@ def _from_zero(label: Annotations) -> Annotations:
         for box in label.boxes
     )
     return replace(label, boxes=boxes)
-
-
-def _image_sets(root: Path) -> dict[str, str]:
-    """Return the part of each stem by ImageSets/Main; nothing where there are no such lists."""
-    lists = {part: root / "ImageSets" / "Main" / f"{part}.txt" for part in ("train", "val", "test")}
-    found: dict[str, str] = {}
-    for part, path in lists.items():
-        if not path.is_file():
-            continue
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            stem = line.split()[0] if line.split() else ""
-            if stem and found.setdefault(stem, part) != part:
-                raise DataError(
-                    f"data {shown(path, root)}: {printable(stem)} stands in two parts, "
-                    f"{found[stem]} and {part}"
-                )
-    return found

@@ -1,4 +1,4 @@
-"""Boxes from YOLO text: a file for each image, a line for each object, in fractions of the image
+"""Boxes and polygons from YOLO text: a file an image, a line an object, in fractions of the image
 (https://docs.ultralytics.com/datasets/detect/)."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_yolo(data: str | Path, targets: Targets) -> Listing:
         DataError: names file, line and reason; see also `Annotated`.
     """
     root = Path(data).parent if Path(data).is_file() else Path(data)
-    images, made = Images(root), Annotated(root)
+    images, made = Images(root), Annotated(root, targets.family == "masks")
     files = {image: file for image in images.all if (file := _label_file(image, root))}
     names = _names(root)
     if names is None:
@@ -41,7 +41,7 @@ def read_yolo(data: str | Path, targets: Targets) -> Listing:
         label = _read(file, names, root)
         polygons += sum(bool(box.outline) for box in label.boxes)
         made.add(part_in(image, root), image, label)
-    if polygons:
+    if polygons and not made.masks:
         made.notes.append(f"{polygons:,} objects are polygons: the box around each is taken")
     used = {file for file in files.values()}
     alone = [p for p in files_below(root) if p.suffix == ".txt" and "labels" in p.parts]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tlkit.backbones.sides import Size
 from tlkit.data.annotations import Annotations, Corners
 from tlkit.data.example import Example
+from tlkit.data.pictures.placement import STRETCH, placement
 from tlkit.data.scan.inspect import Finding
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError
@@ -59,7 +61,10 @@ class Fitted:
 
 
 def fit_boxes(
-    examples: Sequence[Example], findings: dict[str, Finding], size: int | None = None
+    examples: Sequence[Example],
+    findings: dict[str, Finding],
+    size: Size | None = None,
+    fit: str = STRETCH,
 ) -> Fitted:
     """Put the boxes of examples into their upright images.
 
@@ -68,7 +73,8 @@ def fit_boxes(
 
     Args:
         findings: of each example, by id.
-        size: side of the model's input in pixels; None: boxes are held against the image alone.
+        size: size of the model's input, see `sides`; None: boxes are held against the image alone.
+        fit: how images are brought to it, see `placement`.
 
     Raises:
         DataError: of images that are turned by EXIF some sizes are given as stored, others as
@@ -77,10 +83,11 @@ def fit_boxes(
     own = [e for e in examples if isinstance(e.label, Annotations) and not findings[e.id].problem]
     if not own:
         return Fitted()
+    findings = {e.id: _known(e.label, findings[e.id]) for e in own}
     frame = _frame(own, findings)
     fitted = Fitted(report={"clipped": [], "dropped": [], "inside": 0, "boxes": 0, "without": 0})
     for example in own:
-        _fit(example, findings[example.id], frame, size, fitted)
+        _fit(example, findings[example.id], frame, (size, fit), fitted)
     turned = sum(findings[e.id].orientation != 1 for e in own)
     boxes = fitted.report["boxes"]
     share = round(fitted.report["inside"] / boxes, 4) if boxes else None
@@ -90,6 +97,13 @@ def fit_boxes(
         fitted.report[f"{kind}_count"] = len(fitted.report[kind])
         fitted.report[kind] = fitted.report[kind][:SHOWN]
     return fitted
+
+
+def _known(label: Annotations, finding: Finding) -> Finding:
+    """Return a finding with the size that prepared annotations have kept of their image."""
+    if not label.fitted:
+        return finding
+    return finding._replace(height=label.height, width=label.width, orientation=1)
 
 
 def _sides(finding: Finding) -> tuple[int, int]:
@@ -121,7 +135,9 @@ def _frame(examples: Sequence[Example], findings: dict[str, Finding]) -> str:
     return named[0] if named else "upright, assumed"
 
 
-def _fit(example: Example, finding: Finding, frame: str, size: int | None, fitted: Fitted) -> None:
+def _fit(
+    example: Example, finding: Finding, frame: str, seen: tuple[Size | None, str], fitted: Fitted
+) -> None:
     label, (height, width) = example.label, _sides(finding)
     given = (label.height, label.width) if label.width else None
     as_stored = frame == "stored" and finding.orientation != 1
@@ -143,7 +159,7 @@ def _fit(example: Example, finding: Finding, frame: str, size: int | None, fitte
         clipped = _clipped(corners, height, width)
         row = {"id": example.id, "place": place, "box": list(corners)}
         fitted.report["boxes"] += 1
-        least = max(1.0, width / size if size else 0), max(1.0, height / size if size else 0)
+        least = _least(height, width, *seen)
         if clipped[2] - clipped[0] < least[0] or clipped[3] - clipped[1] < least[1]:
             fitted.report["dropped"].append(row)
             continue
@@ -151,7 +167,7 @@ def _fit(example: Example, finding: Finding, frame: str, size: int | None, fitte
             fitted.report["clipped"].append(row)
         else:
             fitted.report["inside"] += 1
-        kept.append(box._replace(corners=clipped, outline=()))
+        kept.append(box._replace(corners=clipped, outline=(), rle=None))
         places.append(place)
     if not kept:
         fitted.report["without"] += 1
@@ -161,9 +177,16 @@ def _fit(example: Example, finding: Finding, frame: str, size: int | None, fitte
             where = f" ({label.places[0]})" if label.places else ""
             fitted.problems[example.id] = f"its box is dropped: {w} x {h} pixels{where}"
         return
-    fitted.labels[example.id] = replace(
-        label, boxes=tuple(kept), height=height, width=width, relative=False, places=tuple(places)
-    )
+    whole = {"height": height, "width": width, "relative": False, "fitted": True}
+    fitted.labels[example.id] = replace(label, boxes=tuple(kept), places=tuple(places), **whole)
+
+
+def _least(height: int, width: int, size: Size | None, fit: str) -> tuple[float, float]:
+    """Return the least width and height of a box, in pixels of its image."""
+    if size is None:
+        return 1.0, 1.0
+    place = placement(height, width, size, fit)
+    return max(1.0, width / place.width), max(1.0, height / place.height)
 
 
 def _round(value: float) -> float:

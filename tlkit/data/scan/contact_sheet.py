@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from tlkit.atomic import write_file
+from tlkit.backbones.sides import told
 from tlkit.data.example import Example
 from tlkit.data.mask_coding import class_numbers
 from tlkit.data.mask_colours import blended
@@ -120,7 +121,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, list[Tile]]]:
             [(id_, "", True) for id_ in summary["flat"]["ids"]],
         ),
         (
-            f"smaller than the model's input of {small['input']} pixels",
+            f"smaller than the model's input of {told(small['input'])} pixels",
             small["count"],
             [(id_, "", True) for id_ in small["smallest"]],
         ),
@@ -179,7 +180,7 @@ def _shown(
 
 def _numbers(example: Example, coding: Coding, size: tuple[int, int]) -> np.ndarray:
     label = replace(example.label, shape=None)
-    column = Masks((label,), 0, lambda mask: mask, partial(class_numbers, coding))
+    column = Masks((label,), 0, lambda mask: mask, numbers=partial(class_numbers, coding))
     numbers = Image.fromarray(column.read(0)[..., 0])
     return np.asarray(numbers.resize(size, Image.Resampling.NEAREST))
 

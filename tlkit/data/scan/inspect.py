@@ -80,10 +80,11 @@ class Finding(NamedTuple):
         return self.alpha in (None, rendering.alpha) and self.bits in bits
 
     def variant(self, rendering: Rendering) -> str:
-        """Return the image's hash, with how it is shown where that changes its pixels."""
+        """Return the image's hash, with how it is shown and resized where that changes pixels."""
         alpha = f"-{rendering.alpha}" if self.transparent and rendering.alpha != "drop" else ""
         bits = f"-{rendering.bits}bit" if self.largest and rendering.bits != 16 else ""
-        return f"{self.digest}{alpha}{bits}"
+        fit = "" if rendering.fit == PLAIN.fit else f"-{rendering.fit}"
+        return f"{self.digest}{alpha}{bits}{fit}"
 
 
 def look(example: Example, near: bool = False, rendering: Rendering = PLAIN) -> Finding:

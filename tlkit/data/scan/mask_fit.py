@@ -28,7 +28,8 @@ def fitted(
         return None, ""
     stored = (image.width, image.height)
     upright = stored[::-1] if orientation >= 5 else stored
-    size = f"its mask {name} is of {mask.width} x {mask.height} pixels, the image of "
+    what = "its outlines are" if label.drawn else f"its mask {name} is"
+    size = f"{what} of {mask.width} x {mask.height} pixels, the image of "
     if not _alike((mask.width, mask.height), upright):
         if orientation >= 5 and _alike((mask.width, mask.height), stored):
             return None, (
@@ -38,8 +39,8 @@ def fitted(
         return None, f"{size}{upright[0]} x {upright[1]}"
     if orientation in (2, 3, 4) or (orientation >= 5 and _alike(stored, upright)):
         return None, (
-            f"it is turned by its EXIF orientation: whether its mask {name} is meant for the "
-            "image as stored or as shown cannot be told. Save it upright"
+            f"it is turned by its EXIF orientation: whether {what} meant for the image as stored "
+            "or as shown cannot be told. Save it upright"
         )
     return replace(label, digest=mask.digest, shape=upright[::-1]), ""
 

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tlkit.data.example import Example, FileLabel, content_digest
-from tlkit.data.pictures.files import read_file
 from tlkit.data.scan.findings_cache import forget
 from tlkit.errors import DataError, printable
 
@@ -69,11 +68,11 @@ class Reading:
         """
         name, path = printable(str(label.path)), os.path.abspath(label.path)
         try:
-            content = read_file(label.path)
+            content = label.read()
         except OSError as error:
             self._keep(name, path, f"cannot be read any more ({error.strerror})")
             raise
-        if label.digest and content_digest(content) != label.digest:
+        if label.digest and not label.drawn and content_digest(content) != label.digest:
             self._keep(name, path, "changed while tlkit was reading")
             raise OSError(0, f"{name} has changed since it was scanned")
         return content

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from tlkit.backbones.sides import Size
 from tlkit.compute.cores import CORES
 from tlkit.data.example import Example, FileLabel
 from tlkit.data.pictures.decode import orientation_of
+from tlkit.data.pictures.header import read_header
 from tlkit.data.pictures.rendering import PLAIN, Rendering, smallest_bits
 from tlkit.data.scan.box_frames import Fitted, fit_boxes
 from tlkit.data.scan.findings_cache import Verdicts, state_of
@@ -85,7 +87,7 @@ def scan(
     near: bool = False,
     rendering: Rendering = PLAIN,
     telling: Collection[Example] | None = None,
-    size: int | None = None,
+    size: Size | None = None,
 ) -> Scan:
     """Look at every example, in parallel; files that an earlier scan knows are not read again.
 
@@ -98,7 +100,7 @@ def scan(
         rendering: how images are shown. Without bits these are the fewest that hold the largest
             16-bit sample of `telling`.
         telling: those of `examples` that decide on bits; None, or none of 16 bits: all.
-        size: side of the model's input in pixels, against which boxes are held; None: none.
+        size: size of the model's input, see `sides`, against which boxes are held; None: none.
 
     Raises:
         DataError: `strict` is set and some cannot be decoded; names the first five.
@@ -119,7 +121,7 @@ def scan(
         again = [e for e in examples if not findings[e.id].holds_for(rendering)]
         findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
     labels, problems, resized = _look_at_labels(examples, findings, kept)
-    annotations = fit_boxes(examples, findings, size)
+    annotations = fit_boxes(examples, findings, size, rendering.fit)
     problems |= annotations.problems
     left_out |= {id_: problem for id_, problem in problems.items() if id_ in digests}
     digests = {id_: digest for id_, digest in digests.items() if id_ not in problems}
@@ -137,11 +139,15 @@ def _look_at_labels(
     id, and the ids of masks that are of another size than their image.
     """
     labelled = [e for e in examples if isinstance(e.label, FileLabel)]
-    masks = [Example(e.id, "", path=e.label.path) for e in labelled]
+    masks = [Example(e.id, "", path=e.label.path) for e in labelled if e.label.alone]
     labels, problems, resized = {}, {}, []
     found = _look_at(masks, False, PLAIN._replace(bits=16), kept)
-    for example, (_, mask) in zip(labelled, found, strict=True):
+    for example in labelled:
+        if example.label.shape:  # it was prepared: held against its image then
+            labels[example.id] = example.label
+            continue
         image = findings[example.id]
+        mask = next(found)[1] if example.label.alone else _drawn_mask(example.label)
         turned = 1 if image.problem else orientation_of(example.read())
         label, problem = fitted(example.label, mask, image, turned)
         if label:
@@ -151,6 +157,12 @@ def _look_at_labels(
         elif problem:
             problems[example.id] = problem
     return labels, problems, tuple(resized)
+
+
+def _drawn_mask(label: FileLabel) -> Finding:
+    """Return what a mask is that annotations draw."""
+    header = read_header(label.drawn)
+    return Finding(label.digest, None, header.format, width=header.width, height=header.height)
 
 
 def _bits(

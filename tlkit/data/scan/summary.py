@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.example import Example, count_labels, names_in
 from tlkit.data.groups import groups_json
 from tlkit.data.pictures.files import EXTENSIONS
@@ -34,7 +35,7 @@ _NAMED = {
 
 
 def summarise(
-    parts: dict[str, list[Example]], found: Scan, size: int | None = None
+    parts: dict[str, list[Example]], found: Scan, size: Size | None = None
 ) -> dict[str, Any]:
     """Return what was found, ready for JSON.
 
@@ -132,11 +133,16 @@ def _misnamed(usable: Sequence[Example], looks: dict[str, Any]) -> list[dict[str
     return sorted(found, key=lambda item: item["id"])
 
 
-def _small(looks: dict[str, Any], size: int | None) -> dict[str, Any]:
+def _is_below(look: Any, size: Size) -> bool:
+    height, width = sides(size)
+    return look.height < height or look.width < width
+
+
+def _small(looks: dict[str, Any], size: Size | None) -> dict[str, Any]:
     below = sorted(
         (min(look.width, look.height), id_)
         for id_, look in looks.items()
-        if size and 0 < min(look.width, look.height) < size
+        if size and min(look.width, look.height) > 0 and _is_below(look, size)
     )
     return {"input": size, "count": len(below), "smallest": [id_ for _, id_ in below[:SHOWN]]}
 
@@ -190,7 +196,7 @@ def scan_source(
     data: str,
     progress: Progress,
     targets: Targets = CLASSES,
-    size: int | None = None,
+    size: Size | None = None,
     rendering: Rendering = UNDECIDED,
     group: str | None = None,
 ) -> tuple[dict[str, Any], list[Example], Rendering]:
