@@ -28,6 +28,7 @@ from tlkit.data.scan.contact_sheet import _rows as sheet_rows
 from tlkit.data.scan.scan import scan
 from tlkit.errors import DataError, Interrupted, SpecError
 from tlkit.features.rows import Rows
+from tlkit.planning import rules
 from tlkit.progress import Progress
 from tlkit.solver import located
 from tlkit.solver.l2_selection import Selection
@@ -244,6 +245,16 @@ def test_what_training_sees_is_drawn_with_its_boxes(table, net, tmp_path, monkey
 def test_what_has_no_meaning_for_boxes_is_refused(table, net, asked):
     with pytest.raises(SpecError, match="has no meaning for the task localisation|no effect"):
         tlkit.plan(table, **fields(net, **asked))
+
+
+def test_fine_tuning_for_boxes_takes_adam_and_more_epochs(table, net):
+    phase = tlkit.plan(table, regime="medium", **fields(net, batch_size=32)).phases[-1]
+    assert (phase.name, phase.optimizer, phase.epochs) == ("finetune", "adam", 60)
+    assert phase.learning_rate == pytest.approx(2e-4)
+    assert [rules.box_epochs(n).value for n in (503, 100_000)] == [24, 6]
+    asked = fields(net, batch_size=32, optimizer={"name": "sgd"})
+    phase = tlkit.plan(table, regime="medium", **asked).phases[-1]
+    assert (phase.optimizer, phase.learning_rate) == ("sgd", pytest.approx(1e-3))
 
 
 def test_the_task_can_be_asked_for_otherwise(table, net):

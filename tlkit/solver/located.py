@@ -93,33 +93,52 @@ def solve_located(
     named, reason = _solve_class(features, (y[:images, 0], val_y[:, 0]), task, how)
     shown = np.flatnonzero(y[:, 1] >= 0)
     rows = shown if len(shown) <= VIEWS_SOLVED else shown[_spread(len(shown), VIEWS_SOLVED)]
-    own, other = (_probabilities(part, named) for part in (features[0][rows], features[1]))
+    shares = tuple(_probabilities(part, named) for part in (features[0][rows], features[1]))
     stage("products")
     classes = np.eye(task.classes)[y[rows, 0].astype(int)]
     design = _Design(x, rows, classes if task.own_boxes > 1 else classes[:, :0])
-    kernel, crossed = design.products(val_x, other)
+    products = design.products(val_x, shares[1])
     stage("strengths")
     members = _members(np.tile(groups, views)[rows])
-    targets = task.scaled(y[rows])
-    centre = targets.mean(axis=0)
-    path, errors = [], []
-    for l2 in STRENGTHS:
-        alpha, error = _solved(kernel, targets - centre, float(l2), members)
-        bias = centre - design.means @ alpha
-        fitted = [task.unscaled(z) for z in (kernel @ alpha + centre, crossed @ alpha + bias)]
-        answers = (np.concatenate(pair, axis=1) for pair in zip((own, other), fitted, strict=True))
-        scores = map(task.assess, (y[rows], val_y), answers)
-        path.append(Step(float(l2), *next(scores), *next(scores)))
-        errors.append(error)
-        if error == min(errors):
-            best = float(l2), alpha, bias
+    path, (l2, alpha, bias) = _tried(
+        products, design.means, (y[rows], val_y), shares, task, members
+    )
     stage("weights")
-    l2, alpha, bias = best
     weights, shift = design.weights(alpha)
     left = f" on {len(rows):,} of {len(shown):,} views" if len(rows) < len(shown) else ""
     text = f"class: {reason}; box: L2 {l2:.2g} by leaving images out, one by one{left}"
     box = weights.astype(np.float32), (np.tile(bias, task.own_boxes) + shift).astype(np.float32)
-    return LocatedHead(named, box, tuple(path), l2, text)
+    return LocatedHead(named, box, path, l2, text)
+
+
+def _tried(
+    products: tuple[np.ndarray, np.ndarray],
+    means: np.ndarray,
+    truth: tuple[np.ndarray, np.ndarray],
+    shares: tuple[np.ndarray, np.ndarray],
+    task: Localisation,
+    members: list[np.ndarray],
+) -> tuple[tuple[Step, ...], tuple[float, np.ndarray, np.ndarray]]:
+    """Return a step for each of `STRENGTHS`, and strength, dual solution and bias of the best.
+
+    Args:
+        products, means: of `_Design`.
+        truth: rows of `Boxes` of training and validation part.
+        shares: probabilities of their classes.
+    """
+    kernel, crossed = products
+    targets = task.scaled(truth[0])
+    centre = targets.mean(axis=0)
+    path, found = [], []
+    for l2 in map(float, STRENGTHS):
+        alpha, error = _solved(kernel, targets - centre, l2, members)
+        bias = centre - means @ alpha
+        boxes = [task.unscaled(z) for z in (kernel @ alpha + centre, crossed @ alpha + bias)]
+        answers = (np.concatenate(pair, axis=1) for pair in zip(shares, boxes, strict=True))
+        scores = map(task.assess, truth, answers)
+        path.append(Step(l2, *next(scores), *next(scores)))
+        found.append((error, l2, alpha, bias))
+    return tuple(path), min(found, key=lambda row: row[0])[1:]
 
 
 def _solve_class(
