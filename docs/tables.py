@@ -44,9 +44,23 @@ def speed(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def boxes(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of localisation: accuracy and mean IoU, and that of moved copies."""
+    head = ["data", "backbone", "regime", "class accuracy", "mean IoU", "on moved copies"]
+    shown = ("accuracy", "mean_iou", "moved_mean_iou")
+    cells = [[_seeds(row[name]) for name in shown] for row in rows]
+    own = [[row["data"], row["backbone"], row["regime"]] for row in rows]
+    return [head, *(a + b for a, b in zip(own, cells, strict=True))]
+
+
+def _seeds(values: list[float]) -> str:
+    return f"{mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
+
+
 TABLES: dict[str, Callable[[list[dict[str, Any]]], list[list[str]]]] = {
     "accuracy": accuracy,
     "speed": speed,
+    "boxes": boxes,
 }
 
 

@@ -12,6 +12,8 @@ from tlkit.cli.main import main
 from tlkit.commands.estimate import Throughput, Work, work_of
 from tlkit.features.cache import features_folder, list_entries
 from tlkit.planning.freezing import plan_freeze
+from tlkit.tasks.classification import Classification
+from tlkit.tasks.localisation import Localisation
 
 FIELDS = {**TINY, "regime": "medium", "epochs": 2, "freeze": "last=2", "progress": False}
 
@@ -27,6 +29,16 @@ def test_both_speeds_count():
     measured = Throughput.measure()
     assert measured.multiply_adds > 1e8
     assert measured.bytes > 1e8
+
+
+def test_solving_a_box_costs_more_the_more_views_up_to_those_it_is_solved_of():
+    few, more, most, beyond = (
+        Localisation.solving(views, (7, 7, 1280)) for views in (500, 2000, 4096, 8192)
+    )
+    assert few[0] < more[0] / 8 < most[0] / 16
+    assert most[0] == beyond[0]
+    assert most[1] < beyond[1] < 2 * most[1]
+    assert Classification.solving(500, (7, 7, 1280)) == (0, 0)
 
 
 def test_a_cut_divides_the_work_and_loses_none():

@@ -9,6 +9,7 @@ import json
 import random
 import signal
 import time
+from functools import partial
 
 import keras
 import pytest
@@ -16,6 +17,7 @@ import yaml
 from conftest import FULL, SHARED, shared_env
 from forked import Command, finished
 from PIL import Image
+from test_localisation import write_boxes
 
 from tlkit.errors import RunFolderError
 from tlkit.runfolder.folder import RunFolder
@@ -45,7 +47,7 @@ def data(image_folder, tiny_weights, tmp_path_factory):
     return folder, "imagenet", 128
 
 
-def command(data, out, kind):
+def command(data, kind, out):
     folder, weights, size = data
     settings = (
         "backbone.name=MobileNet",
@@ -62,9 +64,9 @@ def command(data, out, kind):
     return ["train", folder, "--out", out, *(x for s in settings for x in ("--set", s))]
 
 
-def going_on(data, out, kind):
+def going_on(begin, out):
     """Return the command that goes on with a run, or begins it if nothing is there yet."""
-    return ["train", "--resume", out] if out.exists() else command(data, out, kind)
+    return ["train", "--resume", out] if out.exists() else begin(out)
 
 
 def environment(tmp_path):
@@ -108,14 +110,16 @@ def assert_readable(out):
             read_state(RunFolder(out))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, request):
-    kills = max(1, request.config.getoption("--kills") // len(KINDS))
-    moments = random.Random(f"{kind} 0")
+def assert_killed_runs_end_alike(begin, kills, moments, tmp_path):
+    """Kill runs so often at moments drawn, and compare what they end with.
+
+    Args:
+        begin: returns the command of a run in a folder.
+    """
     env = environment(tmp_path)
     whole = tmp_path / "whole"
     start = time.monotonic()
-    assert finished(*command(data, whole, kind), env=env).wait() == 0
+    assert finished(*begin(whole), env=env).wait() == 0
     life = time.monotonic() - start
     expected, done, runs = outcome(whole), 0, 0
     while done < kills:
@@ -126,7 +130,7 @@ def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, reques
         for _ in range(min(5, kills - done)):
             # What goes on has less before it.
             rest = life * (0.7 if out.exists() else 1.0)
-            process = Command(*going_on(data, out, kind), env=env)
+            process = Command(*going_on(begin, out), env=env)
             if process.wait(moments.uniform(0.1, 1.0) * rest) is None:
                 process.kill()
             if out.exists():
@@ -135,9 +139,28 @@ def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, reques
                 break
             assert process.wait() == -signal.SIGKILL
             done += 1
-        assert finished(*going_on(data, out, kind), env=env).wait() == 0
+        assert finished(*going_on(begin, out), env=env).wait() == 0
         assert outcome(out) == expected
         assert not list(out.rglob(".draft-*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, request):
+    kills = max(1, request.config.getoption("--kills") // len(KINDS))
+    moments = random.Random(f"{kind} 0")
+    assert_killed_runs_end_alike(partial(command, data, kind), kills, moments, tmp_path)
+
+
+def test_a_killed_run_on_boxes_ends_as_if_nothing_had_happened(net, tmp_path, request):
+    table = write_boxes(tmp_path / "boxes", 24)
+    settings = [f"backbone={net}", "engine=keras", "batch_size=8", "deterministic=true"]
+    settings += ["regime=medium", "epochs=3", "optimizer.patience=0"]
+
+    def begin(out):
+        return ["train", table, "--out", out, *(x for s in settings for x in ("--set", s))]
+
+    kills = max(1, request.config.getoption("--kills") // 4)
+    assert_killed_runs_end_alike(begin, kills, random.Random("boxes 0"), tmp_path)
 
 
 def test_a_damaged_state_is_told(tmp_path):

@@ -27,8 +27,12 @@ from tlkit.data.scan.contact_sheet import BOXES
 from tlkit.data.scan.contact_sheet import _rows as sheet_rows
 from tlkit.data.scan.scan import scan
 from tlkit.errors import DataError, Interrupted, SpecError
+from tlkit.features.rows import Rows
+from tlkit.planning import rules
 from tlkit.progress import Progress
-from tlkit.solver.located import STRENGTHS, _left_out, _members
+from tlkit.solver import located
+from tlkit.solver.l2_selection import Selection
+from tlkit.solver.located import STAGES, STRENGTHS, _members, _solved, solve_located
 from tlkit.spec.parts import HeadSpec
 from tlkit.tasks.box_metrics import centred, corners, inside, overlap
 from tlkit.tasks.localisation import Localisation
@@ -81,7 +85,7 @@ def run(table, net, tmp_path_factory):
 def test_boxes_in_a_table_are_localised_by_a_solved_head(run):
     assert run.spec.task == "localisation"
     (phase,) = run.plan["phases"]
-    assert (phase["method"], phase["views"]) == ("solve", 5)
+    assert (phase["method"], phase["views"]) == ("solve", 8)
     test = run.metrics["test"]
     assert test["accuracy"] > 0.8
     assert test["mean_iou"] > 0.5
@@ -243,6 +247,16 @@ def test_what_has_no_meaning_for_boxes_is_refused(table, net, asked):
         tlkit.plan(table, **fields(net, **asked))
 
 
+def test_fine_tuning_for_boxes_takes_adam_and_more_epochs(table, net):
+    phase = tlkit.plan(table, regime="medium", **fields(net, batch_size=32)).phases[-1]
+    assert (phase.name, phase.optimizer, phase.epochs) == ("finetune", "adam", 60)
+    assert phase.learning_rate == pytest.approx(2e-4)
+    assert [rules.box_epochs(n).value for n in (503, 100_000)] == [24, 6]
+    asked = fields(net, batch_size=32, optimizer={"name": "sgd"})
+    phase = tlkit.plan(table, regime="medium", **asked).phases[-1]
+    assert (phase.optimizer, phase.learning_rate) == ("sgd", pytest.approx(1e-3))
+
+
 def test_the_task_can_be_asked_for_otherwise(table, net):
     made = tlkit.plan(table, task="classification", **fields(net))
     assert made.views == 1
@@ -276,17 +290,78 @@ def test_images_left_out_in_closed_form_are_those_left_out_one_by_one():
     x, y = random.normal(size=(12, 30)), random.normal(size=(12, 2))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     groups, l2 = np.array([0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 5]), float(STRENGTHS[4])
-    s, q = np.linalg.eigh(x @ x.T / 30)
-    found = _left_out(q, s, q.T @ y, y, l2, _members(groups))
+    alpha, found = _solved(x @ x.T / 30, y, l2, _members(groups))
     total, ones = 0.0, np.ones((12, 1))
+    rows = np.hstack([ones, x])
     penalty = np.diag([0.0, *[30 * l2] * 30])  # the bias is free
+    whole = np.linalg.solve(rows.T @ rows + penalty, rows.T @ y)
+    np.testing.assert_allclose(x.T @ alpha / 30, whole[1:], atol=1e-9)
     for group in range(6):
         out = groups == group
-        rows = np.hstack([ones, x])
         inner = rows[~out].T @ rows[~out] + penalty
         weights = np.linalg.solve(inner, rows[~out].T @ y[~out])
         total += np.square(y[out] - rows[out] @ weights).sum()
     assert found == pytest.approx(total / y.size, rel=1e-6)
+
+
+def as_rows(x):
+    """Return features as the cache gives them, in two shards."""
+    half = len(x) // 2
+    order = np.arange(len(x))
+    return Rows([x[:half], x[half:]], (order >= half).astype(int), order % half)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_solved_box_is_ridge_regression_on_what_classes_share_and_have_alone(
+    classes, monkeypatch
+):
+    """In several blocks of features; against the primal problem, written out."""
+    random, (images, others) = np.random.default_rng(0), (24, 6)
+    x, other = (random.normal(size=(n, 3, 4, 5)).astype(np.float32) for n in (images, others))
+    x[..., 4] = 7.0  # tells nothing
+    y, val_y = (np.sort(random.uniform(0, 1, (n, 2, 2)), axis=1).reshape(n, 4) for n in (24, 6))
+    y, val_y = (np.insert(rows, 0, 0, axis=1).astype(np.float32) for rows in (y, val_y))
+    y[:, 0] = np.arange(images) % 12 % classes
+    y[5, 1:] = -1  # does not show the object
+    rows = np.flatnonzero(y[:, 1] >= 0)
+    task = Localisation(("a", "b")[:classes]).fit(Boxes(y[rows], np.zeros((23, 2), np.int32)))
+    monkeypatch.setattr(located, "BLOCK_BYTES", 2 * 4 * 23 * 12)
+    stages, how = [], Selection(views=2, choice="validation")
+    head = solve_located(
+        *(as_rows(x), y, as_rows(other), val_y, task, lambda maps: maps.mean(axis=(1, 2))),
+        *(how, np.arange(12), stages.append),
+    )
+    assert stages == list(STAGES)
+    flat = x.reshape(images, -1).astype(float)
+    mean, scale = flat[rows].mean(axis=0), flat[rows].std(axis=0)
+    flat, val_flat = (
+        np.divide(
+            z.reshape(len(z), -1) - mean, scale, where=scale > 1e-6, out=np.zeros((len(z), 60))
+        )
+        for z in (x[rows], other)
+    )
+    size = np.sqrt(np.square(flat).sum() / len(rows))
+
+    def features(z, p):
+        own = located.OWN if classes > 1 else 0.0
+        parts = [z, *(np.sqrt(own) * p[:, [k]] * z for k in range(classes))]
+        return np.concatenate(parts, axis=1) / size / np.sqrt(1 + own)
+
+    named = np.eye(classes)[y[rows, 0].astype(int)]
+    design = features(flat, named)
+    centre, targets = design.mean(axis=0), task.scaled(y[rows])
+    inner = (design - centre).T @ (design - centre) + head.l2 * np.eye(design.shape[1])
+    weights = np.linalg.solve(inner, (design - centre).T @ (targets - targets.mean(axis=0)))
+    p = np.full((others, classes), 0.5) if classes > 1 else np.ones((others, 1))
+    expected = (features(val_flat, p) - centre) @ weights + targets.mean(axis=0)
+    found = other.reshape(others, -1) @ head.box[0] + head.box[1]
+    np.testing.assert_allclose(found.reshape(others, classes, 4).mean(axis=1), expected, atol=2e-5)
+
+
+def test_weights_that_were_solved_give_the_figures_of_their_path(run):
+    rows = list(csv.DictReader(io.StringIO((run.folder / "log.csv").read_text())))
+    told = [float(row["val_localisation_score"]) for row in rows]
+    assert min(abs(x - run.metrics["val"]["localisation_score"]) for x in told) < 1e-4
 
 
 def test_permuted_class_names_change_names_alone():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from test_localisation import write_boxes
 
 from tlkit.backbones.catalog import CATALOG
 from tlkit.cli.main import main
@@ -61,13 +62,14 @@ def test_the_head_comment_tells_result_time_and_hardware(recipe):
 )
 def test_the_recipe_runs_to_its_end(recipe, image_folder, tmp_path):
     """Shortened: random weights, tiny images, two epochs."""
-    backbone = make_spec(read_recipe(recipe)).backbone.name
+    spec = make_spec(read_recipe(recipe))
+    backbone, boxes = spec.backbone.name, spec.task == "localisation"
     settings = ["backbone.weights=none", "image_size=32", "batch_size=36", "epochs=2"]
     if "alpha" in CATALOG[backbone].arguments:
         settings.append("backbone.alpha=0.35")
     arguments = [
         "train",
-        str(image_folder),
+        str(write_boxes(tmp_path / "boxes", 12) if boxes else image_folder),
         "--recipe",
         str(recipe),
         "--out",

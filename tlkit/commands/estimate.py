@@ -145,16 +145,19 @@ def estimate(
     views = (plan.views - 1) * images["train"]
     # The scan has just decoded every image once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(images.values()))
-    phases, kept, pooled = [], False, lookup(prepared.spec.task).pools
+    task, phases, kept = lookup(prepared.spec.task), [], False
+    seen = images["train"] + views
+    solving = machine.seconds(Work(*task.solving(seen, tuple(network.output.shape[1:]))))
     for phase in plan.phases:
         below, above = work_of(network, phase.freeze)
         passes = [factor * machine.seconds(work) for work in (below, above)]
         passes[0] *= engine
         row = _phase(phase, images, views, decode, passes, kept)
+        row["seconds"] += solving if phase.method == "solve" else 0
         held, each = _memory(network, above, phase)
         row["memory"] = held + prepared.spec.batch_size * each
         row["memory_per_image"] = each
-        row["disk"] = _disk(network, phase, sum(images.values()) + views, pooled)
+        row["disk"] = _disk(network, phase, sum(images.values()) + views, task.pools)
         kept = phase.method == "solve"  # on its way the next phase's features are kept
         phases.append(row)
     seconds = START_SECONDS + sum(row["seconds"] for row in phases) + prepared.seconds

@@ -34,6 +34,16 @@ class Rows:
 
     __getitem__ = take
 
+    def numbers(self, chosen: Any, part: slice) -> np.ndarray:
+        """Return a part of the flattened features of the chosen images, float32 (n, numbers)."""
+        shard_of, row_of = self._shard_of[chosen], self._row_of[chosen]
+        flat = [shard.reshape(len(shard), -1)[:, part] for shard in self._shards]
+        out = np.empty((len(row_of), flat[0].shape[1]), np.float32)
+        for number in np.unique(shard_of):
+            here = shard_of == number
+            out[here] = flat[number][row_of[here]]
+        return out
+
 
 class JointRows:
     """Features of the same images at several tensors."""

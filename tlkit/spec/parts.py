@@ -237,8 +237,8 @@ class OptimizerSpec(Part):
 
     name: Literal["auto", "sgd", "adam"] = option(
         "auto",
-        "Optimizer (adam with weight decay is AdamW); `auto`: Adam for a new head, SGD with "
-        "Nesterov momentum for fine-tuning.",
+        "Optimizer (adam with weight decay is AdamW); `auto`: Adam for a new head, and for "
+        "masks and boxes throughout; else SGD with Nesterov momentum for fine-tuning.",
         source="Kornblith et al. 2019, appendix A.5",
     )
     learning_rate: float | None = option(

@@ -161,7 +161,7 @@ class RunSpec(Part):
         None,
         "Copies of each training image, changed at random by augment (auto: light), whose frozen "
         "features are kept beside its own; heads are solved on all of them, fine-tuning takes "
-        "another one in each epoch. Default: 0, for masks 4 to 12, for boxes 4, under a budget up "
+        "another in each epoch. Default: 0, for masks 4 to 12, for boxes 4 to 7, under a budget up "
         "to 3 if there is time.",
         unit="0 to 63",
         ge=0,

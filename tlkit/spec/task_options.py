@@ -16,6 +16,7 @@ class TaskOptions:
         columns: of targets, the least number there may be.
         fitted: the head is fitted by gradient steps, never solved.
         masks: labels are masks, and what answers is a decoder.
+        boxes: a box is answered beside the class.
         batch_size: unless one is asked for.
         refused: why an option has no use, what is allowed of it instead, by its name. A test holds
             it against what the class of the task can do.
@@ -26,6 +27,7 @@ class TaskOptions:
     columns: int = 1
     fitted: bool = False
     masks: bool = False
+    boxes: bool = False
     batch_size: int = 32
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -72,6 +74,7 @@ TASK_OPTIONS = {
     ),
     "localisation": TaskOptions(
         binary=False,
+        boxes=True,
         refused={
             "table.targets": ("a box is in the columns x1, y1, x2 and y2", "left out"),
             "head.refit": ("boxes are solved on the training part alone", "false"),

@@ -114,6 +114,17 @@ class Task(ABC):
         """
         return 1
 
+    @classmethod
+    def solving(cls, views: int, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return what solving the head takes beside what every head does: multiply-adds, and
+        numbers that are read or written.
+
+        Args:
+            views: of training images, in all.
+            shape: of the feature map (height, width, channels).
+        """
+        return 0, 0
+
     def fit(self, targets: Column) -> Task:
         """Return this task with what it has to know of the training targets."""
         return self

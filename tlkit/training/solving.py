@@ -11,9 +11,11 @@ import numpy as np
 
 from tlkit.compute.engines import inference
 from tlkit.features.rows import Rows
+from tlkit.planning.phases import HEAD
 from tlkit.solver.l2_selection import selection_of, solve_head
-from tlkit.solver.located import solve_located
+from tlkit.solver.located import STAGES, solve_located
 from tlkit.solver.solve import Step
+from tlkit.tasks.localisation import map_scale
 from tlkit.tasks.pooled import PREDICTIONS
 from tlkit.tasks.task import BOX, HEAD_INPUT
 from tlkit.training.session import Session
@@ -56,17 +58,26 @@ def _located(session: Session, train: Rows, val: Rows, refit: bool) -> Solved:
     how = selection_of(session.spec, task.classifier, own, other, refit)
     maps, features = model.get_layer(HEAD_INPUT).output, model.get_layer(PREDICTIONS).input
     pool = inference(keras.Model(maps, features), len(own))
-    found = solve_located(
-        train,
-        (own.all_views or own).targets[:],
-        val,
-        other.targets[:],
-        task,
-        lambda x: np.asarray(pool(x), np.float32),
-        how,
-        own.groups,
-    )
-    weights = {PREDICTIONS: list(found.named), BOX: list(found.box)}
+    with session.progress.bar(HEAD, "solved", len(STAGES)) as advance:
+
+        def stage(name: str) -> None:
+            advance(int(name != STAGES[0]), note=name)
+
+        found = solve_located(
+            train,
+            (own.all_views or own).targets[:],
+            val,
+            other.targets[:],
+            task,
+            lambda x: np.asarray(pool(x), np.float32),
+            how,
+            own.groups,
+            stage,
+        )
+        advance(note="")
+    kernel, bias = found.box
+    box = [kernel / map_scale(len(kernel)), bias]
+    weights = {PREDICTIONS: list(found.named), BOX: box}
     return Solved(weights, found.path, found.l2, found.reason)
 
 
