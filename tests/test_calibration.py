@@ -19,11 +19,14 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 import tlkit
 from tlkit.cli.main import main
 from tlkit.errors import SpecError
+from tlkit.evaluate.calibrated import decided
 from tlkit.tasks.calibration import Calibration, best_temperature, calibrate
 from tlkit.tasks.classification import Classification
-from tlkit.tasks.decisions import Threshold, choose, prediction_sets, read_threshold
+from tlkit.tasks.decisions import Decision, Threshold, choose, prediction_sets, read_threshold
 from tlkit.tasks.multilabel import Multilabel
 from tlkit.tasks.probabilities import numpy_tempered
+from tlkit.tasks.regression import Regression
+from tlkit.tasks.segmentation import Segmentation
 
 NAMES = ("ant", "bee", "cat", "dog")
 TASK = Classification(NAMES)
@@ -228,9 +231,7 @@ def test_answers_have_the_temperature_and_raw_ones_have_not(run, unsure_run, pix
 
 def test_evaluate_measures_before_and_after(run):
     raw, own = run.evaluate(raw=True, progress=False), run.evaluate(progress=False)
-    kept = run.metrics["test"]
     assert "calibration" not in raw
-    assert raw["loss"] == pytest.approx(kept["loss"], rel=1e-4)
     found = own["calibration"]
     assert found["temperature"] == 2.5
     assert found["nll"]["raw"] == pytest.approx(raw["loss"], rel=1e-4)
@@ -318,3 +319,129 @@ def test_a_training_tells_its_temperature_and_keeps_its_own_numbers(pair):
     assert -np.log(p).mean() == pytest.approx(test["loss"], rel=1e-3)
     report = (pair.folder / "report.html").read_text("utf-8")
     assert f'data-figure="ROC-AUC" data-value="{test["roc_auc"]}"' in report
+
+
+def test_a_threshold_decides_between_two_classes(pair, tmp_path):
+    data = pair.folder.parent
+    plain = pair.predict(data / "disc")
+    p = np.array([row["probabilities"]["disc"] for row in plain])
+    at = float(np.sort(p)[len(p) // 2])
+    own = pair.predict(data / "disc", threshold=at, positive="disc")
+    assert [row["label"] for row in own] == ["disc" if x >= at else "square" for x in p]
+    assert all(row["score"] == row["probabilities"][row["label"]] for row in own)
+    asked = ["evaluate", pair.folder, "--threshold", "recall=0.9"]
+    done = call(*asked, "--json", "--csv", tmp_path / "rows.csv")
+    found = json.loads(done.stdout)
+    assert found["threshold"]["positive"] == "square"
+    assert "recall=0.9 on 18 validation images: precision" in found["threshold"]["chosen"]
+    assert "(the second class; --positive names another)" in done.stderr
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    start = found["threshold"]["from"]
+    given = ["square" if float(row["p_square"]) >= start else "disc" for row in rows]
+    assert [row["prediction"] for row in rows] == given
+    right = np.mean([row["truth"] == row["prediction"] for row in rows])
+    assert found["accuracy"] == pytest.approx(right)
+    named = json.loads(call(*asked, "--positive", "disc", "--json").stdout)
+    assert named["threshold"]["positive"] == "disc"
+    assert "ROC-AUC" in call("evaluate", pair.folder).stdout
+
+
+def test_sets_of_labels_are_given_and_measured(pair, tmp_path):
+    data = pair.folder.parent / "square"
+    sets = prediction_sets([p for own in pair.calibration.truths.values() for p in own], 0.9)
+    start = np.float32(sets.start)
+    rows = json.loads(call("predict", pair.folder, data, "--coverage", "0.9", "--json").stdout)
+    for row in rows:
+        members = {name for name, p in row["probabilities"].items() if np.float32(p) >= start}
+        assert set(row["set"]) == members | {row["label"]}
+        assert row["set"][0] == row["label"]
+    assert rows == pair.predict(data, coverage=0.9)
+    assert {len(row["set"]) for row in rows} == {1, 2}
+    call("predict", pair.folder, data, "--coverage", "0.9", "--csv", tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert [r["set"] for r in csv.DictReader(file)] == ["|".join(r["set"]) for r in rows]
+    assert "set: square, disc" in call("predict", pair.folder, data, "--coverage", "0.9").stdout
+    found = pair.evaluate(coverage=0.9, progress=False)["sets"]
+    assert found["coverage"] == 0.9
+    assert 1 <= found["mean_size"] <= 2
+    said = " ".join(call("evaluate", pair.folder, "--coverage", "0.9").stdout.split())
+    assert f"{found['measured']:.3f} hold the true label (0.9 asked for)" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--threshold", "0.3"],
+            "threshold: has no meaning for the task classification of 3 class",
+        ),
+        (["--positive", "disc"], "positive: has no meaning for the task classification of 3"),
+        (["--threshold", "much"], "threshold: Allowed: a number between 0 and 1"),
+        (["--coverage", "0.999"], "coverage: 6 validation images are too few"),
+        (["--coverage", "0.5", "--raw"], "coverage: is chosen by calibrated answers"),
+        (["--coverage", "0.5", "--tta", "flip"], "and tta gives others. Allowed: one of the two"),
+        (["--coverage", "0.5", "--top", "2"], "--top: has no effect with --coverage"),
+    ],
+    ids=str,
+)
+def test_options_that_have_no_effect_or_cannot_be_had(run, pixels, options, words):
+    done = call("predict", run.folder, pixels[0], *options, code=2)
+    assert words in done.stderr
+    assert "Received" in done.stderr
+
+
+def test_of_two_classes_one_is_named(pair):
+    image = next((pair.folder.parent / "disc").iterdir())
+    for options, words in (
+        ({"positive": "disc"}, "positive: has no effect without a threshold"),
+        ({"positive": "disk", "threshold": 0.3}, "is no class. Did you mean 'disc'"),
+        ({"threshold": "f1", "raw": True}, "threshold: is chosen by calibrated answers"),
+        ({"threshold": "precision=1"}, "none has a precision of 1 on 18 validation images"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            pair.predict([image], **options)
+
+
+def test_an_export_takes_none_of_the_options(run, pixels, tmp_path):
+    (tmp_path / "model.onnx").touch()
+    for options, words in (
+        (["--raw"], "--raw: {} is an export, which has it in its graph or not. Allowed: a run"),
+        (["--coverage", "0.9"], "--coverage: {} is an export, which knows nothing of the valid"),
+        (["--threshold", "0.3"], "--threshold: {} is an export"),
+    ):
+        done = call("predict", tmp_path, pixels[0], *options, code=2)
+        assert words.format(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize("task", [Regression(("x",)), Segmentation(("a", "b"))])
+def test_tasks_without_probabilities_take_none(task):
+    with pytest.raises(SpecError, match=f"raw: has no effect on the task {task.name}"):
+        decided(task, None, Decision(), raw=True, tta=False)
+    for asked in (Decision(threshold=0.3), Decision(coverage=0.9), Decision(positive="a")):
+        (name,) = asked.given()
+        with pytest.raises(SpecError, match=f"{name}: has no meaning for the task {task.name}"):
+            decided(task, None, asked, raw=False, tta=False)
+    assert decided(task, None, Decision(), raw=False, tta=False) == task
+
+
+def test_labels_take_one_threshold_for_all():
+    task = Multilabel(("a", "b"), (0.2, 0.9))
+    found = decided(task, Calibration(2.0), Decision(threshold="0.3"), raw=False, tta=False)
+    assert found.thresholds == (0.3, 0.3)
+    for asked, words in (
+        (Decision(threshold="f1"), "each label has the threshold with the highest F1"),
+        (Decision(coverage=0.9), "coverage: has no meaning for the task multilabel"),
+        (Decision(threshold=0.3, positive="a"), "positive: has no meaning for the task multilab"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            decided(task, Calibration(2.0), asked, raw=False, tta=False)
+
+
+def test_a_run_without_validation_answers_says_so():
+    two = Classification(("a", "b"))
+    for asked in (Decision(threshold="f1"), Decision(coverage=0.9)):
+        for found in (None, Calibration(reason="head.refit")):
+            with pytest.raises(SpecError, match="is found by answers to validation images"):
+                decided(two, found, asked, raw=False, tta=False)
+    assert decided(two, None, Decision(threshold=0.3), raw=True, tta=True).cutoff.start == 0.3
