@@ -44,9 +44,26 @@ def speed(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def calibration(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of temperatures: each seed's, with what it changed."""
+    table = [["data, regime", "temperature", "test NLL", "calibration error"]]
+    for row in rows:
+        temperatures = ", ".join(f"{t:.3g}" for t in row["temperatures"])
+        pairs = (
+            ", ".join(
+                f"{before:.3f} → {after:.3f}" if temperature != 1 else f"{before:.3f}"
+                for temperature, (before, after) in zip(row["temperatures"], row[key], strict=True)
+            )
+            for key in ("nll", "ece")
+        )
+        table.append([row["data"], temperatures, *pairs])
+    return table
+
+
 TABLES: dict[str, Callable[[list[dict[str, Any]]], list[list[str]]]] = {
     "accuracy": accuracy,
     "speed": speed,
+    "calibration": calibration,
 }
 
 

@@ -262,6 +262,7 @@ def test_exports_have_the_temperature_in_their_graph(run, exported, pixels, kind
     out = exported if kind == "onnx" else run.export(tmp_path / "own", kind, progress=False)
     found = tlkit.open_export(out)
     assert found.about.task.temperature == 2.5
+    assert "their logits are divided by 2.5" in (out / "README.md").read_text()
     expected = probabilities(run.predict(pixels))
     np.testing.assert_allclose(probabilities(found.predict(pixels)), expected, atol=1e-4)
 
