@@ -195,9 +195,9 @@ class Classification(ProbabilityTask):
             lines.append(("threshold", f"{name} from {start:.4g} on: {self.cutoff.reason}"))
         if self.sets is not None:
             text = (
-                f"the most probable label, and all from {self.sets.start:.4g} on: hold the true "
-                f"one of at least {self.sets.coverage:.4g} of images like those of validation "
-                f"({self.sets.images:,})"
+                f"the most probable label and all from {self.sets.start:.4g} on; the true one is "
+                f"among them for at least {self.sets.coverage:.4g} of images like the "
+                f"{self.sets.images:,} of validation"
             )
             lines.append(("sets", text))
         return lines
