@@ -57,10 +57,27 @@ def _seeds(values: list[float]) -> str:
     return f"{mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
 
 
+def calibration(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of temperatures: each seed's, with what it changed."""
+    table = [["data, regime", "temperature", "test NLL", "calibration error"]]
+    for row in rows:
+        temperatures = ", ".join(f"{t:.3g}" for t in row["temperatures"])
+        pairs = (
+            ", ".join(
+                f"{before:.3f} → {after:.3f}" if temperature != 1 else f"{before:.3f}"
+                for temperature, (before, after) in zip(row["temperatures"], row[key], strict=True)
+            )
+            for key in ("nll", "ece")
+        )
+        table.append([row["data"], temperatures, *pairs])
+    return table
+
+
 TABLES: dict[str, Callable[[list[dict[str, Any]]], list[list[str]]]] = {
     "accuracy": accuracy,
     "speed": speed,
     "boxes": boxes,
+    "calibration": calibration,
 }
 
 

@@ -63,7 +63,7 @@ def test_a_head_solved_on_jax_is_as_good_as_on_tensorflow(trained, tiny_run):
 
 def test_a_model_trained_on_jax_answers_the_same_on_tensorflow(trained):
     out, metrics = trained
-    got = tlkit.open_run(out).evaluate(progress=False)
+    got = tlkit.open_run(out).evaluate(raw=True, progress=False)
     assert got["accuracy"] == metrics["test"]["accuracy"]
     assert got["loss"] == pytest.approx(metrics["test"]["loss"], abs=1e-3)
 

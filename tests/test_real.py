@@ -53,7 +53,7 @@ def test_a_person_is_told_the_result_and_what_to_type_next(flowers):
 
 def test_evaluate_repeats_the_test(flowers):
     out, _ = flowers
-    got = call("evaluate", out, "--json")
+    got = call("evaluate", out, "--raw", "--json")
     expected = json.loads((out / "metrics.json").read_text())["test"]
     assert got["accuracy"] == expected["accuracy"]
     assert got["confusion"] == expected["confusion"]

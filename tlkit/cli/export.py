@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from tlkit.cli.answers import network_options
 from tlkit.cli.examples import examples
 from tlkit.cli.options import out_option, output, quiet_option
 from tlkit.cli.quiet import import_tensorflow
-from tlkit.cli.use import check_run, tta_option
+from tlkit.cli.use import check_run
 from tlkit.errors import ExportError
 from tlkit.export.formats import FORMATS, find_export, lookup
 from tlkit.places import check_there
@@ -46,7 +47,7 @@ from tlkit.progress import Progress
     help="Smallest agreement with the run on images that it did not train on; litert-int8 alone. "
     "[default: 0.99]",
 )
-@tta_option
+@network_options
 @quiet_option
 def export(
     run: Path,
@@ -56,6 +57,7 @@ def export(
     agreement: float | None,
     tta: str | None,
     views: int | None,
+    raw: bool,
     quiet: bool,
 ) -> None:
     """Write RUN's model for serving, and check that it answers as the run does."""
@@ -65,7 +67,7 @@ def export(
     import tlkit
 
     options = {"serving_version": serving_version, "agreement": agreement}
-    asked = {"tta": tta, "views": views, "progress": not quiet}
+    asked = {"tta": tta, "views": views, "raw": raw, "progress": not quiet}
     path = tlkit.open_run(run).export(out, kind, **asked, **options)
     click.echo(str(path) if quiet else f"{'export':<10}{path}")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tlkit.atomic import write_file
+from tlkit.cli.answers import answer_options, check_asked
 from tlkit.cli.examples import examples
 from tlkit.cli.options import out_option, output, quiet_option, tile_option
 from tlkit.cli.quiet import import_tensorflow
@@ -23,28 +23,17 @@ from tlkit.progress import Progress
 TOP = 3
 """Labels of an image in the table of `tlkit predict`."""
 
-_TTA = click.option(
-    "--tta",
-    type=click.Choice(["flip"]),
-    help="flip: answer by the mean over an image and its mirror image, in twice the time.",
-)
-_VIEWS = click.option("--views", type=click.IntRange(1, 2), hidden=True)
-
-
-def tta_option(command: Callable) -> Callable:
-    """Add `--tta`, and what an earlier version called it."""
-    return _TTA(_VIEWS(command))
-
 
 @click.command(
     epilog=examples(
         "tlkit evaluate runs/first",
         "tlkit evaluate runs/first new/ --out measured/",
+        "tlkit evaluate runs/cells --threshold recall=0.95 --positive defective",
     )
 )
 @click.argument("run", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
 @click.argument("data", required=False)
-@tta_option
+@answer_options
 @tile_option
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
@@ -59,20 +48,19 @@ def tta_option(command: Callable) -> Callable:
 def evaluate(
     run: Path,
     data: str | None,
-    tta: str | None,
-    views: int | None,
     tile: int | None,
     quiet: bool,
     as_json: bool,
     csv_file: Path | None,
     out: Path | None,
+    **asked: Any,
 ) -> None:
     """Measure a run on its own test part, or a run or export on DATA.
 
     Of DATA with parts it is the test part that is measured.
     """
     check_run(run, export=True)
-    _check_tta(run, tta, views)
+    asked = check_asked(run, _is_export(run), asked)
     if csv_file:
         check_csv(csv_file, run, data)
     if out:
@@ -87,14 +75,11 @@ def evaluate(
 
         if data != typed:
             progress.say("note", f"{typed}: read as {data}")
+        export = _is_export(run)
+        opened = tlkit.open_export(run) if export else tlkit.open_run(run)
         written = {"out": out, "csv": csv_file, "tile": tile}
-        if _is_export(run):
-            opened = tlkit.open_export(run)
-            metrics, task = opened.evaluate(data, progress=progress, **written), opened.about.task
-        else:
-            opened = tlkit.open_run(run)
-            metrics = opened.evaluate(data, tta=tta, views=views, progress=progress, **written)
-            task = opened.task
+        metrics = opened.evaluate(data, progress=progress, **written, **asked)
+        task = opened.about.task if export else opened.task
         if as_json:
             show(metrics)
         elif quiet:
@@ -108,9 +93,27 @@ def evaluate(
                 progress.say("written", f"{path}{': ' if names else ''}{', '.join(names)}")
 
 
+def _say_probabilities(metrics: dict[str, Any], progress: Progress) -> None:
+    """Say what there is of calibration, sets of labels and ranking."""
+    from tlkit.tasks.probabilities import compared
+
+    if text := compared(metrics):
+        progress.say(
+            "calibrated", f"by temperature {metrics['calibration']['temperature']:.3g}: {text}"
+        )
+    if "sets" in metrics:
+        sets = metrics["sets"]
+        text = f"{sets['measured']:.3f} hold the true label ({sets['coverage']:g} asked for)"
+        progress.say("sets", f"{text}, {sets['mean_size']:.2f} labels in the mean")
+    if metrics.get("roc_auc") is not None:
+        pairs = ", ".join(f"{name} {x:.3f}" for name, x in metrics["average_precision"].items())
+        progress.say("ranking", f"ROC-AUC {metrics['roc_auc']:.3f}; average precision: {pairs}")
+
+
 def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     from rich.table import Table
 
+    _say_probabilities(metrics, progress)
     tops = [f"top-{k} {share:.3f}" for k, share in metrics.get("top_k", {}).items() if k != "1"]
     if tops:
         progress.say("", ", ".join(tops))
@@ -134,6 +137,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     epilog=examples(
         "tlkit predict runs/first photo.jpg",
         "tlkit predict served/ images/ --csv labels.csv",
+        "tlkit predict runs/first images/ --coverage 0.9",
     )
 )
 @click.argument("model", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
@@ -144,7 +148,7 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     metavar="K",
     help=f"Labels shown for each image in the table. [default: {TOP}]",
 )
-@tta_option
+@answer_options
 @tile_option
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list in the order given.")
@@ -171,14 +175,13 @@ def predict(
     model: Path,
     items: tuple[str, ...],
     top: int | None,
-    tta: str | None,
-    views: int | None,
     tile: int | None,
     quiet: bool,
     as_json: bool,
     csv_file: Path | None,
     masks: Path | None,
     overlay: Path | None,
+    **asked: Any,
 ) -> None:
     """Label images with a run folder or an export of any format.
 
@@ -194,14 +197,17 @@ def predict(
             f"--top: has no effect with {other}, which has all labels. Allowed: left out. "
             f"Received: {top}"
         )
+    if top is not None and asked["coverage"] is not None:
+        raise SpecError(
+            "--top: has no effect with --coverage, which shows the set in the place of the next "
+            f"labels. Allowed: left out. Received: {top}"
+        )
     check_run(model, export=True)
     if csv_file:
         check_csv(csv_file, model, *items)
-    _check_tta(model, tta, views)
+    asked = check_asked(model, _is_export(model), asked)
+    asked |= {"masks": masks, "overlay": overlay, "tile": tile}
     with output(as_json, quiet) as (progress, show):
-        asked = {"masks": masks, "overlay": overlay, "tile": tile}
-        if not _is_export(model):
-            asked |= {"tta": tta, "views": views}
         results = _predict(model, items, asked, progress)
         for folder in (masks, overlay):
             if folder:
@@ -255,6 +261,8 @@ def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
     given = row.get("labels", [row["label"]])
     others = [f"{name} {p:.3f}" for name, p in ranked if name not in given]
     score = "" if "labels" in row else f"{row['score']:.3f}"
+    if "set" in row:
+        return row["label"], score, f"set: {', '.join(row['set'])}"
     if "box" in row:
         others = ["box " + " ".join(f"{x:.0f}" for x in row["box"]), *others]
         top += 1
@@ -283,8 +291,9 @@ def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
     if "box" in flat:
         box = flat.pop("box") or [None] * 4
         flat |= dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
-    if flat.get("labels") is not None:
-        flat["labels"] = "|".join(flat["labels"])
+    for key in ("labels", "set"):
+        if flat.get(key) is not None:
+            flat[key] = "|".join(flat[key])
     before = {"probabilities": "p_", "values": ""}
     for key in [key for key in row if key in named]:
         flat |= {f"{before.get(key, f'{key}_')}{name}": x for name, x in (row[key] or {}).items()}
@@ -300,15 +309,6 @@ def check_run(path: Path, export: bool = False) -> None:
         problem = "is not in the folder of its run, which says its labels"
     allowed = "a folder made by tlkit train" + (" or tlkit export" if export else "")
     raise RunFolderError(f"run {path}: {problem}. Allowed: {allowed}")
-
-
-def _check_tta(path: Path, tta: str | None, views: int | None) -> None:
-    if (tta or views) and _is_export(path):
-        raise SpecError(
-            f"--tta: {path} is an export, which has it in its graph or not. Allowed: a run "
-            "folder, or an export made by tlkit export --tta flip. Received: "
-            + (f"--tta {tta}" if tta else f"--views {views}")
-        )
 
 
 def _is_export(path: Path) -> bool:

@@ -60,7 +60,9 @@ def explain(
     try:
         with folder_draft(Path(out)) as draft:
             explaining = _Explaining(opened, maps, wanted, draft)
-            rows = predict_items(explaining.answer, opened.task, paths, shown, opened.rendering)
+            rows = predict_items(
+                explaining.answer, opened.answered(), paths, shown, opened.rendering
+            )
             found = explaining.named(rows)
             if rows and all(row["error"] for row in rows):
                 first = f"{rows[0]['path']}: {rows[0]['error']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.commands.calibrate import calibration_of, say_calibration
 from tlkit.compute.engines import CHECKED, disagreement, inference, reference
 from tlkit.compute.memory import halving
 from tlkit.data.feed.dataset import Prepared
@@ -22,14 +24,17 @@ from tlkit.reporting.figures import draw_curves
 from tlkit.reporting.written import as_csv
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.state import PhaseResult
+from tlkit.tasks.calibration import Calibration
+from tlkit.tasks.probabilities import compared
 from tlkit.tasks.task import Task
 from tlkit.training.session import Session
 
 
 def measure_run(
     prepared: Prepared, plan: TrainPlan, results: list[PhaseResult], session: Session
-) -> tuple[dict[str, Any], Task]:
-    """Save the model, evaluate it on the test part; return `metrics.json`, and the task to keep.
+) -> tuple[dict[str, Any], Task, Calibration | None]:
+    """Save the model, evaluate it on the test part; return `metrics.json`, the task to keep, and
+    the calibration of tasks that have one.
 
     Args:
         results: of the phases of `plan` that were run.
@@ -41,15 +46,22 @@ def measure_run(
         draw_curves(log, folder.path / "curves.png", folder.path.name, session.checkpoints.best)
     answer = _answerer(plan, results, session)
 
+    @functools.cache
     def validated() -> tuple[np.ndarray, np.ndarray]:
         part = prepared.examples("val", task.encode)
         return part.targets[: len(part)], answer(part, "validation", together)
 
-    task = task.tuned(validated)
+    task, calibration = task.tuned(validated), None
+    if task.calibrates:
+        calibration = calibration_of(task, prepared.spec, results[-1], validated)
+        say_calibration(calibration, progress)
     by_phase = Counter()
     for result in results:
         by_phase[result.name] += result.seconds
     counts = {part: len(ids) for part, ids in prepared.split.ids().items()}
+    test = None
+    if counts["test"]:
+        test = _test_metrics(prepared, task, answer, folder, progress, calibration)
     metrics = {
         "task": task.name,
         "backbone": prepared.spec.backbone.name,
@@ -72,7 +84,7 @@ def measure_run(
         ],
         "prefix": folder.read_json("engine.json") if folder.read_engine() else None,
         "val": session.checkpoints.best | _val_figures(prepared, task, answer),
-        "test": _test_metrics(prepared, task, answer, folder, progress) if counts["test"] else None,
+        "test": test,
         "seconds": {
             "total": 0.0,
             "scan": round(prepared.seconds, 3),
@@ -81,7 +93,7 @@ def measure_run(
             "finetune": round(sum(by_phase.values()) - by_phase[HEAD], 3),
         },
     }
-    return metrics, task
+    return metrics, task, calibration
 
 
 Predict = Callable[[Examples, str, Consume[T]], T]
@@ -146,13 +158,21 @@ def _val_figures(prepared: Prepared, task: Task, answer: Predict) -> dict[str, A
 
 
 def _test_metrics(
-    prepared: Prepared, task: Task, answer: Predict, folder: RunFolder, progress: Progress
+    prepared: Prepared,
+    task: Task,
+    answer: Predict,
+    folder: RunFolder,
+    progress: Progress,
+    calibration: Calibration | None,
 ) -> dict[str, Any]:
+    """Measure the test part and write `predictions.csv`: of the network as it was trained."""
     test, part = prepared.split.test, prepared.examples("test", task.encode)
     shown = {"rendering": prepared.scan.rendering}
     found = answer(part, "test", partial(measured, task, test, part.targets, **shown))
     folder.write_text("predictions.csv", as_csv(found.rows()))
     metrics = found.result()
+    if calibration is not None:
+        metrics["calibration"] = found.calibration(calibration.temperature)
     if note := found.draw(folder.path):
         progress.say("note", note)
     return metrics
@@ -161,6 +181,8 @@ def _test_metrics(
 def say_result(metrics: dict[str, Any], task: Task, folder: RunFolder, progress: Progress) -> None:
     total = f"{metrics['seconds']['total']:.0f} s in all"
     if metrics["test"]:
+        if text := compared(metrics["test"]):
+            progress.say("calibrate", f"on the test part {text}")
         progress.say("test", f"{task.headline(metrics['test'])}; {total}")
     else:
         values = ", ".join(f"{name} {value:.3f}" for name, value in metrics["val"].items())

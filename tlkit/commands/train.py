@@ -264,11 +264,13 @@ def _execute(
     with disk_full_told(folder), prepared.reading.told(again):
         results = Trainer(session).run(plan)
         measured = prepared.batched(session.batch_size)
-        metrics, task = measure_run(measured, plan, results, session)
+        metrics, task, calibration = measure_run(measured, plan, results, session)
         metrics["seconds"]["total"] = round(checkpoints.seconds, 3)
         if plan.estimate:
             metrics["estimate"] = compare_estimate(plan.estimate, metrics["seconds"]["total"])
         last = {"task.json": task.to_json(), "metrics.json": metrics}
+        if calibration is not None:
+            last = {"calibration.json": calibration.to_json(), **last}
         record.seal(folder, record.as_texts(last))
     report_at_end(prepared, task, folder, progress)
     run = Run(folder, prepared.spec)

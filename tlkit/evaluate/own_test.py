@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tlkit.data.example import Example
 from tlkit.data.feed.dataset import open_spec
-from tlkit.data.membership import Members, changes, members
+from tlkit.data.membership import Known, Members, changes, members, recognise
 from tlkit.errors import DataError
+from tlkit.progress import Progress
 from tlkit.runfolder.folder import RunFolder
 from tlkit.spec.run import ARRAYS, RunSpec
 
@@ -54,3 +55,29 @@ def check_test(
             f"run {folder.path}: its test part is no longer what it was: {'; '.join(wrong)}. "
             f"Put it back, or say what to evaluate on: tlkit evaluate {folder.path} DATA"
         )
+
+
+def recognised_by(
+    folder: RunFolder,
+    kept: Members | None,
+    progress: Progress,
+    own: bool,
+    examples: list[Example],
+    usable: list[Example],
+    digests: dict[str, str],
+) -> Known:
+    """Return which images a run knows; of its `own` test part none, which is checked.
+
+    Args:
+        kept: as for `own_test`.
+    """
+    if kept is None:
+        if not own:
+            progress.say(
+                "note", "what the run has seen is unknown: an earlier version kept no hashes"
+            )
+    elif own:
+        check_test(folder, kept, examples, digests)
+    else:
+        return recognise(usable, digests, kept, progress)
+    return {}

@@ -81,7 +81,8 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
         "",
         f"Fine-tuned with tlkit from `keras.applications`. {_measured(about, metrics)}",
         "",
-        f"**Answers** with {len(task.outputs)} {task.called}: {', '.join(names)}{more}.",
+        f"**Answers** with {len(task.outputs)} {task.called}: {', '.join(names)}{more}."
+        + _calibrated(task.to_json().get("temperature", 1)),
         "",
         "## Use",
         "",
@@ -109,6 +110,15 @@ def _body(about: About, parity: Parity, metrics: dict[str, Any] | None, folder: 
         "",
     ]
     return "\n".join(lines)
+
+
+def _calibrated(temperature: float) -> str:
+    if temperature == 1:
+        return ""
+    return (
+        f" The probabilities are calibrated: their logits are divided by {temperature:.3g} "
+        "(Guo et al. 2017), inside."
+    )
 
 
 def _measured(about: About, metrics: dict[str, Any] | None) -> str:

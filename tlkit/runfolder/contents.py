@@ -26,6 +26,14 @@ class _Task(_Open):
     thresholds: list[float] = []
 
 
+class _Calibration(_Open):
+    temperature: Annotated[float, Field(gt=0)]
+    reason: str
+    images: Annotated[int, Field(ge=0)]
+    nll: dict[str, float]
+    truths: dict[str, list[Annotated[float, Field(ge=0, le=1)]]]
+
+
 class _Splits(_Open):
     train: list[str]
     val: list[str]
@@ -98,6 +106,7 @@ class _Metrics(_Open):
 CONTENTS: dict[str, TypeAdapter] = {
     "labels.json": TypeAdapter(Annotated[list[str], Field(min_length=1)]),
     "task.json": TypeAdapter(_Task),
+    "calibration.json": TypeAdapter(_Calibration),
     "scan.json": TypeAdapter(_Scan),
     "plan.json": TypeAdapter(_Plan),
     "env.json": TypeAdapter(_Environment),
@@ -113,6 +122,8 @@ _REPAIR = "Its place may take a copy from a run on the same data"
 REMEDIES = {
     "labels.json": f"{_REPAIR} (the names of the outputs, in order)",
     "task.json": f"{_REPAIR} with the same task",
+    "calibration.json": "Remove metrics.json, and the run is measured anew: tlkit train --resume "
+    "{run}; or take the answers as they are with --raw",
     "scan.json": "What needs no split of the run's own still works: tlkit predict, and tlkit "
     "evaluate {run} DATA; to go on with training, train anew",
     "plan.json": "tlkit predict, evaluate and export work without; to go on with training, train "

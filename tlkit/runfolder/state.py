@@ -27,7 +27,11 @@ begins by forgetting them."""
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What `metrics.json` says of a phase."""
+    """What `metrics.json` says of a phase.
+
+    Attributes:
+        calibration: fields of a `Calibration` by the folds of a solved head; None: no such folds.
+    """
 
     name: str
     trainable_parameters: int
@@ -40,6 +44,7 @@ class PhaseResult:
     precision: str = ""
     images_per_second: float | None = None
     batch_size: int | None = None
+    calibration: dict[str, Any] | None = None
 
 
 @dataclass

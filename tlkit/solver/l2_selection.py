@@ -13,6 +13,7 @@ from tlkit.data.feed.examples import Examples, joint_groups
 from tlkit.planning import rules
 from tlkit.solver.solve import TOLERANCE, Solution, solve
 from tlkit.spec.run import RunSpec
+from tlkit.tasks.calibration import Calibration, calibrate
 from tlkit.tasks.task import Task
 
 ClassWeights = Callable[[np.ndarray], np.ndarray | None]
@@ -43,12 +44,15 @@ class CrossValidation:
         l2: the strength with the lowest loss.
         loss, metric: of it, mean over all held-out examples.
         folds: number of them.
+        calibration: a temperature by what they gave, each fold with the strength that has the
+            lowest loss on it; None: the task has none.
     """
 
     l2: float
     loss: float
     metric: float
     folds: int
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,11 @@ def cross_validated(
     """
     splits = _splits(y, task, how.seed, how.groups)
     totals: dict[float, list[np.ndarray]] = {}
+    answers: list[np.ndarray] = []
     for inside, outside in splits:
         own = how.weigh(y[inside])
         found = solve(x[inside], y[inside], x[outside], y[outside], task, own)
+        answers.append(x[outside] @ found.kernel + found.bias)
         for step in found.path:
             held_out = np.array([step.val_loss, step.val_metric]) * len(outside)
             totals.setdefault(step.l2, []).append(held_out)
@@ -166,7 +172,12 @@ def cross_validated(
     if not means:
         return None
     l2 = min(means, key=lambda one: means[one][0])
-    return CrossValidation(l2, *map(float, means[l2]), len(splits))
+    calibration = None
+    if task.calibrates:
+        targets = np.concatenate([y[outside] for _, outside in splits])
+        what = f"images, each answered by heads of {len(splits)} folds that were solved without it"
+        calibration = calibrate(np.concatenate(answers), targets, task, what, how.seed)
+    return CrossValidation(l2, *map(float, means[l2]), len(splits), calibration)
 
 
 def out_of_sample(

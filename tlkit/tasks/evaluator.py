@@ -31,6 +31,11 @@ class Evaluator(ABC):
     def result(self) -> dict[str, Any]:
         """Return all metrics of what was taken, ready for JSON; `examples` counts it."""
 
+    def calibration(self, temperature: float) -> dict[str, Any]:
+        """Return what a temperature does to the answers, see `LinearTask.calibration`; of
+        tasks that have none nothing."""
+        return {}
+
     @abstractmethod
     def rows(self) -> list[list[str]]:
         """Return `predictions.csv`: its columns, then a row for each example."""

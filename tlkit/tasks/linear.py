@@ -87,6 +87,14 @@ class LinearTask(Task):
             targets, outputs: as encoded, and of the model (n, outputs).
         """
 
+    def calibration(
+        self, targets: np.ndarray, outputs: np.ndarray, temperature: float
+    ) -> dict[str, Any]:
+        """Return what a temperature does to outputs as they were trained: negative log-likelihood,
+        expected calibration error and reliability, each `raw` and `calibrated`; of numbers nothing.
+        """
+        return {}
+
     @abstractmethod
     def draw(
         self, metrics: dict[str, Any], targets: np.ndarray, outputs: np.ndarray, names: list[str],
@@ -153,6 +161,10 @@ class _Rows(Evaluator):
 
     def result(self) -> dict[str, Any]:
         return self.task.metrics(np.concatenate(self.targets), np.concatenate(self.outputs))
+
+    def calibration(self, temperature: float) -> dict[str, Any]:
+        both = np.concatenate(self.targets), np.concatenate(self.outputs)
+        return self.task.calibration(*both, temperature)
 
     def rows(self) -> list[list[str]]:
         every = zip(self.ids, self.labels, np.concatenate(self.outputs), strict=True)

@@ -12,6 +12,7 @@ from sklearn.metrics import (
     confusion_matrix,
     precision_recall_fscore_support,
     r2_score,
+    roc_auc_score,
 )
 
 TOP_K = 5
@@ -31,6 +32,18 @@ def classification_headline(metrics: dict[str, Any]) -> str:
         f"{metrics['accuracy']:.3f} of {metrics['examples']:,} right "
         f"(95% interval {low:.3f}-{high:.3f}), macro F1 {metrics['macro_f1']:.3f}"
     )
+
+
+def class_likelihood(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean negative log-likelihood of class indices (n,)."""
+    own = probabilities[np.arange(len(truth)), truth].astype(np.float64)
+    return float(-np.log(np.clip(own, EPSILON, 1.0)).mean())
+
+
+def label_likelihood(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean negative log-likelihood of labels, there or not, bool (n, labels)."""
+    p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
+    return float(-(truth * np.log(p) + ~truth * np.log(1 - p)).mean())
 
 
 def multilabel_headline(metrics: dict[str, Any]) -> str:
@@ -85,7 +98,7 @@ def multilabel_metrics(
     return {
         "examples": len(truth),
         "accuracy": float((truth == given).all(axis=1).mean()),
-        "loss": float(-(truth * np.log(p) + ~truth * np.log(1 - p)).mean()),
+        "loss": label_likelihood(truth, probabilities),
         "macro_f1": macro,
         "micro_f1": None if macro is None else float(micro[2]),
         "mean_average_precision": float(np.mean(known)) if known else None,
@@ -155,20 +168,25 @@ def regression_metrics(
 
 
 def classification_metrics(
-    truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    predicted: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Return metrics of single-label classification; macro F1 over the classes that occur.
+
+    Of two classes there are `roc_auc`, the same for both, and the `average_precision` of each.
 
     Args:
         truth: class indices (n,).
         probabilities: (n, classes), rows add up to 1.
+        predicted: class indices (n,); None: the most probable.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1) if predicted is None else predicted
     every = list(range(len(labels)))
     scores = precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0)
     macro, rows = _by_class(labels, scores, np.bincount(predicted, minlength=len(labels)))
     right = int((predicted == truth).sum())
-    own = probabilities[np.arange(len(truth)), truth].astype(np.float64)
     return {
         "examples": len(truth),
         "accuracy": right / len(truth),
@@ -178,10 +196,27 @@ def classification_metrics(
             for k in range(1, TOP_K + 1)
             if k < len(labels) or k == 1
         },
-        "loss": float(-np.log(np.clip(own, EPSILON, 1.0)).mean()),
+        "loss": class_likelihood(truth, probabilities),
         "macro_f1": macro,
+        **(_ranking(truth, probabilities, labels) if len(labels) == 2 else {}),
         "per_class": rows,
         "confusion": confusion_matrix(truth, predicted, labels=every).tolist(),
+    }
+
+
+def _ranking(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """Return how well probabilities rank two classes; None where one has no image.
+
+    The area under the ROC curve is the share of pairs of images, one of each class, that are in the
+    right order, half of those that are equal (Hanley & McNeil 1982).
+    """
+    if len(np.unique(truth)) < 2:
+        return {"roc_auc": None, "average_precision": dict.fromkeys(labels)}
+    scores = probabilities.astype(np.float64).T
+    precision = (average_precision_score(truth == i, p) for i, p in enumerate(scores))
+    return {
+        "roc_auc": float(roc_auc_score(truth, scores[1])),
+        "average_precision": dict(zip(labels, map(float, precision), strict=True)),
     }
 
 

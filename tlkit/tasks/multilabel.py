@@ -13,9 +13,18 @@ from scipy.special import expit
 
 from tlkit.data.balance import inverse_frequency
 from tlkit.data.targets import LabelsTargets
+from tlkit.errors import SpecError
+from tlkit.tasks.calibration import Calibration
+from tlkit.tasks.decisions import Decision, read_threshold
 from tlkit.tasks.drawing import draw_labels
-from tlkit.tasks.linear import LinearTask
-from tlkit.tasks.metrics import f1_of, macro_f1, multilabel_headline, multilabel_metrics
+from tlkit.tasks.metrics import (
+    f1_of,
+    label_likelihood,
+    macro_f1,
+    multilabel_headline,
+    multilabel_metrics,
+)
+from tlkit.tasks.probabilities import TINY, ProbabilityTask, numpy_tempered
 from tlkit.tasks.shown import Answers, Figure, Shown
 from tlkit.tasks.vector_reports import label_figures, label_parts
 
@@ -54,7 +63,7 @@ class MacroF1(keras.metrics.F1Score):
 
 
 @dataclass(frozen=True)
-class Multilabel(LinearTask):
+class Multilabel(ProbabilityTask):
     """Targets are 0 or 1 float32 (n, labels), outputs probabilities (n, labels).
 
     Attributes:
@@ -155,9 +164,42 @@ class Multilabel(LinearTask):
         given = outputs >= np.array(self.thresholds or 0.5, np.float32)
         return {**super().answer(outputs, sizes), "given": given}
 
+    def logits(self, outputs: Any) -> Any:
+        p = keras.ops.clip(outputs, TINY, 1 - 2.0**-24)  # the next float32 below 1
+        return keras.ops.log(p) - keras.ops.log1p(-p)
+
+    def spread(self, logits: Any) -> Any:
+        return keras.ops.sigmoid(logits)
+
+    def likelihood(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+        return label_likelihood(targets > 0, outputs)
+
+    def sureness(self, targets: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sure = np.maximum(outputs, 1 - outputs).ravel().astype(np.float64)
+        return sure, ((outputs >= 0.5) == (targets > 0)).ravel()
+
+    def tempered(self, temperature: float) -> Multilabel:
+        """The thresholds move with the probabilities: the same labels are given."""
+        thresholds = np.array(self.thresholds, np.float32)
+        moved = tuple(map(float, numpy_tempered(self, thresholds, temperature)))
+        return replace(self, temperature=temperature, thresholds=moved)
+
+    def decided(self, asked: Decision, found: Calibration | None) -> Multilabel:
+        """A number is the threshold of all labels in place of those chosen by F1."""
+        if asked.threshold is None or len(asked.given()) > 1:
+            return super().decided(replace(asked, threshold=None), found)
+        threshold = read_threshold(asked.threshold)
+        if threshold.chosen:
+            raise SpecError(
+                "threshold: each label has the threshold with the highest F1 on validation images. "
+                f"Allowed: left out, or a number for all labels. Received: {asked.threshold}"
+            )
+        return replace(self, thresholds=(threshold.value,) * len(self.outputs))
+
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         given, thresholds = self.chosen(outputs), self.thresholds or (0.5,) * len(self.outputs)
-        return multilabel_metrics(targets, outputs, given, self.outputs, thresholds)
+        found = multilabel_metrics(targets, outputs, given, self.outputs, thresholds)
+        return self.with_calibration(found, targets, outputs)
 
     def headline(self, metrics: dict[str, Any]) -> str:
         return multilabel_headline(metrics)

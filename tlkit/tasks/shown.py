@@ -153,11 +153,18 @@ def reliability(probabilities: np.ndarray, right: np.ndarray) -> Reliability:
         mean, share = float(probabilities[own].mean()), float(right[own].mean())
         bins.append((int(own.sum()), mean, share))
         error += abs(mean - share) * own.sum() / len(right)
+    return reliability_of(bins, float(error))
+
+
+def reliability_of(
+    bins: Sequence[tuple[int, float, float]], error: float, title: str = "Reliability"
+) -> Reliability:
+    """Return a diagram of bins that were counted before; see `Reliability`."""
     note = (
         f"Expected calibration error {error:.3f}: the mean distance between probability and "
         f"accuracy over {BINS} bins (Guo et al. 2017), weighted by images."
     )
-    return Reliability("Reliability", bins, float(error), note)
+    return Reliability(title, bins, error, note)
 
 
 def bootstrap(

@@ -18,8 +18,10 @@ import numpy as np
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.column import Column
 from tlkit.data.targets import Targets
+from tlkit.errors import SpecError
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
+from tlkit.tasks.decisions import Decision
 from tlkit.tasks.evaluator import Evaluator
 from tlkit.tasks.shown import Answers, Figure, Shown, metric_tables
 
@@ -66,6 +68,8 @@ class Task(ABC):
         val_figures: keys of `Evaluator.result` that `metrics.json` has of the validation part too,
             beside loss and metric.
         pools: whether the head begins with a pooling, so that what is kept for it is small.
+        calibrates: whether outputs are probabilities that a temperature may be fitted for, see
+            `probabilities.ProbabilityTask`.
         hub: what the Hugging Face Hub calls the task (`pipeline_tag` of a model card); empty: it
             has no name for it.
     """
@@ -88,6 +92,7 @@ class Task(ABC):
     roams: ClassVar[bool] = False
     val_figures: ClassVar[tuple[str, ...]] = ()
     pools: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = False
     hub: ClassVar[str] = ""
 
     @property
@@ -199,6 +204,27 @@ class Task(ABC):
             answered: returns targets and outputs of that part, which takes a pass over it.
         """
         return self
+
+    def decided(self, asked: Decision, found: Any) -> Task:
+        """Return this task with a way to decide by probabilities.
+
+        Args:
+            found: the run's `calibration.Calibration`, by whose images it is chosen.
+
+        Raises:
+            SpecError: it has no meaning for the task, or cannot be chosen.
+        """
+        for name, value in asked.given().items():
+            several = f" of {self.classes} classes" if self.classes else ""
+            raise SpecError(
+                f"{name}: has no meaning for the task {self.name}{several}. Allowed: left out. "
+                f"Received: {value}"
+            )
+        return self
+
+    def said(self) -> list[tuple[str, str]]:
+        """Return what a person must know of how answers are decided: lines of a word and a text."""
+        return []
 
     def flip(self, outputs: Any) -> Any:
         """Mirror the answers (n, ...) to mirrored images back, left to right."""

@@ -15,6 +15,7 @@ from tlkit.tasks.shown import (
     Confusion,
     Figure,
     Gallery,
+    Reliability,
     Scatter,
     Shown,
     Table,
@@ -23,6 +24,7 @@ from tlkit.tasks.shown import (
     macro_f1_statistic,
     metric_tables,
     reliability,
+    reliability_of,
 )
 
 FEATURED = 24
@@ -49,6 +51,7 @@ def class_figures(metrics: dict[str, Any], given: np.ndarray, truth: np.ndarray)
         Figure("accuracy", metrics["accuracy"], tuple(metrics["interval95"])),
         Figure("macro F1", metrics["macro_f1"], spread),
         Figure("loss", metrics["loss"]),
+        *([Figure("ROC-AUC", metrics["roc_auc"])] if "roc_auc" in metrics else []),
         Figure("test images", metrics["examples"]),
     ]
 
@@ -107,7 +110,40 @@ def class_parts(
         *shown,
         table,
         *(more if len(tops) > 1 else []),
-        reliability(best, given == truth),
+        *ranking_table(metrics),
+        *reliability_parts(metrics, best, given == truth),
+    ]
+
+
+def ranking_table(metrics: dict[str, Any]) -> list[Table]:
+    """Return how well probabilities rank two classes; of others nothing."""
+    if metrics.get("roc_auc") is None:
+        return []
+    rows = [(name, x, metrics["roc_auc"]) for name, x in metrics["average_precision"].items()]
+    return [Table("Ranking", ("class", "average precision", "ROC-AUC"), rows)]
+
+
+def reliability_parts(
+    metrics: dict[str, Any], probabilities: np.ndarray, right: np.ndarray
+) -> list[Reliability]:
+    """Return the reliability of the answers, and what it is by the run's temperature.
+
+    Args:
+        probabilities, right: of each answer as trained (n,), for a run whose metrics do not tell.
+    """
+    found = metrics.get("calibration")
+    if found is None:
+        return [reliability(probabilities, right)]
+    if found["temperature"] == 1:
+        bins, error = found["reliability"]["raw"], found["ece"]["raw"]
+        return [reliability_of(bins, error)]
+    titles = {
+        "raw": "Reliability as trained",
+        "calibrated": f"Reliability by temperature {found['temperature']:.3g}",
+    }
+    return [
+        reliability_of(found["reliability"][key], found["ece"][key], title)
+        for key, title in titles.items()
     ]
 
 
@@ -186,7 +222,7 @@ def label_parts(
     right = ((probabilities >= 0.5) == truth).ravel()
     sure = np.maximum(probabilities, 1 - probabilities).ravel().astype(np.float64)
     gallery = Gallery("Most confident mistakes", tiles, note)
-    return [gallery, *metric_tables(metrics), reliability(sure, right)]
+    return [gallery, *metric_tables(metrics), *reliability_parts(metrics, sure, right)]
 
 
 def number_figures(metrics: dict[str, Any], truth: np.ndarray, given: np.ndarray) -> list[Figure]:

@@ -15,6 +15,7 @@ from tlkit.planning.phases import HEAD
 from tlkit.solver.l2_selection import selection_of, solve_head
 from tlkit.solver.located import STAGES, solve_located
 from tlkit.solver.solve import Step
+from tlkit.tasks.calibration import Calibration
 from tlkit.tasks.localisation import map_scale
 from tlkit.tasks.pooled import PREDICTIONS
 from tlkit.tasks.task import BOX, HEAD_INPUT
@@ -30,12 +31,14 @@ class Solved:
         path: the strengths tried.
         l2: the one chosen, of `path`.
         reason: how, for the person who watches.
+        calibration: by the folds that chose it, if such did.
     """
 
     weights: dict[str, list[np.ndarray]]
     path: tuple[Step, ...]
     l2: float
     reason: str
+    calibration: Calibration | None = None
 
 
 def solved_head(session: Session, train: Rows, val: Rows, refit: bool) -> Solved:
@@ -50,7 +53,8 @@ def _pooled(session: Session, train: Rows, val: Rows, refit: bool) -> Solved:
     kept = chosen.delivered
     weights = {PREDICTIONS: [kept.kernel, kept.bias]}
     # Of a refit the path is that from before: the refit has seen the validation part.
-    return Solved(weights, chosen.solution.path, chosen.solution.l2, chosen.reason)
+    calibration = chosen.folded.calibration if chosen.folded else None
+    return Solved(weights, chosen.solution.path, chosen.solution.l2, chosen.reason, calibration)
 
 
 def _located(session: Session, train: Rows, val: Rows, refit: bool) -> Solved:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import keras
 
@@ -86,9 +87,9 @@ class Trainer:
             train = session.store.rows(cuts, session.train.all_views or session.train)
             rows = train, session.store.rows(cuts, session.val)
         prefix_seconds = time.monotonic() - prefix_start
-        speed = None
+        speed = calibration = None
         if solve:
-            self._solve(phase, *rows, refit=session.spec.head.refit and not later)
+            calibration = self._solve(phase, *rows, refit=session.spec.head.refit and not later)
         elif not session.checkpoints.state.over and session.checkpoints.state.epoch < phase.epochs:
             speed = Fitting(session, phase, suffix, cut, rows, deepest=not later).run()
         if session.checkpoints.best is None:
@@ -112,6 +113,7 @@ class Trainer:
             bool(cuts),
             self._gain(session.checkpoints.state.before),
             *ran_on,
+            calibration=calibration,
         )
 
     def _gain(self, before: dict[str, float] | None) -> float | None:
@@ -133,7 +135,8 @@ class Trainer:
             text += f"; {speed:.0f} images/s, {devices}, {precision}"
         session.progress.say(phase.name, text)
 
-    def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> None:
+    def _solve(self, phase: Phase, train: Rows, val: Rows, refit: bool) -> dict[str, Any] | None:
+        """Solve the head and keep it; return the calibration by its folds, if there were any."""
         session = self.session
         start = time.monotonic()
         solution = solved_head(session, train, val, refit)
@@ -150,3 +153,4 @@ class Trainer:
             session.folder.append_log(metric, row)
         best = next(step for step in solution.path if step.l2 == solution.l2)
         session.checkpoints.offer(best.val_loss, best.val_metric)
+        return solution.calibration.to_json() if solution.calibration else None
