@@ -109,10 +109,10 @@ def test_an_overlay_leaves_cold_places_as_they_are_and_reddens_hot_ones():
     pixels = np.full((40, 40, 3), 100, np.uint8)
     heat = np.zeros((4, 4), np.float32)
     heat[3, 3] = 1
-    found = np.asarray(overlay(pixels, heat)).astype(int)
+    found = np.asarray(overlay(pixels, heat, 32, "stretch")).astype(int)
     assert (found[:20, :20] == 100).all()
     assert found[38, 38, 0] > 100 > found[38, 38, 2]
-    assert overlay(np.zeros((3000, 1500, 3), np.uint8), heat).size == (512, 1024)
+    assert overlay(np.zeros((3000, 1500, 3), np.uint8), heat, 32, "stretch").size == (512, 1024)
 
 
 def occluded(run, files):

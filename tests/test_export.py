@@ -225,7 +225,7 @@ def test_labels_lie_next_to_the_model_for_a_server(exported):
 def damage(monkeypatch):
     """Make the exported graph resize in another way than the run does."""
 
-    def nearest(image, size):
+    def nearest(image, size, fit):
         return tf.cast(tf.image.resize(image, (size, size), method="nearest"), tf.float32)
 
     monkeypatch.setattr(savedmodel, "resize", nearest)

@@ -243,7 +243,7 @@ def test_the_script_reads_files_as_tlkit_does(tmp_path):
     for file in sorted(tmp_path.iterdir()):
         for rendering in (Rendering("white", 16), Rendering("black", 12), Rendering("drop", 16)):
             theirs = decode(file.read_bytes(), rendering).numpy().astype(int)
-            found = standalone.pixels(file, *rendering).astype(int)
+            found = standalone.pixels(file, rendering.alpha, rendering.bits).astype(int)
             assert found.shape == theirs.shape, file
             assert np.abs(found - theirs).mean() < 0.5, (file, rendering)
 
