@@ -17,7 +17,7 @@ ORDER = (
     *("planning", "compute"),
     *("data.pictures", "data", "data.readers", "data.scan", "tasks", "data.feed"),
     *("applications", "features", "solver", "runfolder", "training"),
-    *("reporting", "evaluate", "export", "run"),
+    *("reporting", "evaluate", "export", "run", "serving"),
     *("commands", "commands.compare", "cli"),
 )
 """Rooms (packages) and top modules: a module imports from its own room and those before it."""

@@ -37,6 +37,7 @@ COMMANDS = {
     "predict": ("tlkit.cli.use", "Label images with a run or an export."),
     "pack": ("tlkit.cli.pack", "Write a run into one zip file, for somebody else."),
     "export": ("tlkit.cli.export", "Write a run's model for serving, and check it."),
+    "serve": ("tlkit.cli.serve", "Answer images over HTTP, with a page to try it."),
     "bench": ("tlkit.cli.export", "Time exports side by side, and evaluate them."),
     "backbones": ("tlkit.cli.catalog", "List the pretrained networks, or one's blocks."),
     "weights": ("tlkit.cli.weights", "List, fetch and verify files of ImageNet weights."),

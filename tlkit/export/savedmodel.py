@@ -166,7 +166,6 @@ def _answer(
 ) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
     """Return the function from resized images, and the sizes of the originals int32 (n, 2), to a
     signature's outputs."""
-    names = tf.constant(list(task.outputs))
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
 
     # A function of its own: traced and stored once, however many signatures call it.
@@ -175,17 +174,27 @@ def _answer(
         return tf.cast(model(images, training=False), tf.float32)
 
     def answer(images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = network(images)
-        answers = task.answer(raw, sizes)
-        if (shares := answers.get("probabilities")) is not None:
-            answers["label"] = tf.gather(names, tf.argmax(shares, axis=1))
-            answers["score"] = tf.reduce_max(shares, axis=1)
-        if task.maps:
-            answers |= {"label_map": _label_maps(task, raw, sizes), "sizes": sizes}
-            answers["class_names"] = tf.identity(names)
-        return answers
+        return signature_outputs(task, network(images), sizes)
 
     return answer
+
+
+def signature_outputs(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return what a signature gives, by name, see `write`.
+
+    Args:
+        raw: the model's outputs float32 (n, ...).
+        sizes: int32 (n, 2), height and width of the upright originals.
+    """
+    names = tf.constant(list(task.outputs))
+    answers = task.answer(raw, sizes)
+    if (shares := answers.get("probabilities")) is not None:
+        answers["label"] = tf.gather(names, tf.argmax(shares, axis=1))
+        answers["score"] = tf.reduce_max(shares, axis=1)
+    if task.maps:
+        answers |= {"label_map": _label_maps(task, raw, sizes), "sizes": sizes}
+        answers["class_names"] = tf.identity(names)
+    return answers
 
 
 def _label_maps(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
