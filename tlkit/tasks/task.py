@@ -68,10 +68,8 @@ class Task(ABC):
         val_figures: keys of `Evaluator.result` that `metrics.json` has of the validation part too,
             beside loss and metric.
         pools: whether the head begins with a pooling, so that what is kept for it is small.
-        calibrates: whether outputs are probabilities that a temperature may be fitted for, see
-            `probabilities.ProbabilityTask`.
-        hub: what the Hugging Face Hub calls the task (`pipeline_tag` of a model card); empty: it
-            has no name for it.
+        calibrates: whether a temperature may be fitted, see `probabilities.ProbabilityTask`.
+        hub: the task's name on the Hugging Face Hub (`pipeline_tag`); empty: it has none.
     """
 
     outputs: tuple[str, ...]
@@ -112,11 +110,8 @@ class Task(ABC):
 
     @classmethod
     def copies(cls, examples: int) -> int:
-        """Return of how many views of each training image features are kept unless asked otherwise.
-
-        Args:
-            examples: training images.
-        """
+        """Return of how many views of each training image features are kept unless asked otherwise,
+        of so many training images."""
         return 1
 
     @classmethod
@@ -272,8 +267,7 @@ class Task(ABC):
         raise NotImplementedError
 
     def spread(self, row: Any, height: int, width: int) -> Any:
-        """Return a row of the model's output as what `label_map` takes the largest of: float32
-        (height, width, classes); of tasks with `maps`."""
+        """Return what `label_map` takes the largest of: float32 (height, width, classes)."""
         raise NotImplementedError
 
     def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -317,11 +311,8 @@ class Task(ABC):
         return None
 
     def explained(self, row: np.ndarray) -> int | None:
-        """Return the output that a map explains unless another is asked for; None: it has to be.
-
-        Args:
-            row: the model's answer (outputs,).
-        """
+        """Return the output that a map of an answer `row` (outputs,) explains unless another is
+        asked for; None: it has to be."""
         return None
 
     def to_json(self) -> dict[str, Any]:
