@@ -151,6 +151,7 @@ def test_killed_runs_end_as_if_nothing_had_happened(kind, data, tmp_path, reques
     assert_killed_runs_end_alike(partial(command, data, kind), kills, moments, tmp_path)
 
 
+@pytest.mark.full
 def test_a_killed_run_on_boxes_ends_as_if_nothing_had_happened(net, tmp_path, request):
     table = write_boxes(tmp_path / "boxes", 24)
     settings = [f"backbone={net}", "engine=keras", "batch_size=8", "deterministic=true"]
