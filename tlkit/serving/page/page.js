@@ -55,7 +55,7 @@ async function ask(file) {
       continue;
     }
     const body = await answer.json();
-    if (!answer.ok) throw new Error(body.error);
+    if (!answer.ok) throw new Error(body.predictions ? body.predictions[0].error : body.error);
     return body[0];
   }
 }
