@@ -272,6 +272,14 @@ def test_a_folder_of_two_forms_is_refused_and_one_of_none(table, images):
         open_listing(str(images), BoxTargets())
 
 
+def test_a_table_of_boxes_beside_folders_is_asked_about(table):
+    with pytest.raises(DataError, match=r"boxes.csv in it has boxes .* --set task=classification"):
+        find_task(table.parent)
+    result = CliRunner().invoke(main, ["plan", str(table.parent)])
+    assert result.exit_code == 2
+    assert str(table) in result.stderr
+
+
 def test_several_boxes_in_an_image_are_refused_with_what_can_be_done(table, tmp_path):
     lines = table.read_text().splitlines()
     (tmp_path / "boxes.csv").write_text("\n".join([*lines, lines[1].replace("0", "1", 1)]) + "\n")

@@ -155,14 +155,27 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, size: Size, fit: str) -> Image
     from matplotlib import colormaps
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    top, left, height, width = placement(*pixels.shape[:2], size, fit)
-    rows, columns = sides(size)
-    per = heat.shape[1] / columns, heat.shape[0] / rows
-    box = (left * per[0], top * per[1], (left + width) * per[0], (top + height) * per[1])
     image.thumbnail((LONGEST, LONGEST))
-    large = Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC, box)
-    heat = np.clip(np.asarray(large), 0, 1)
+    heat = over_image(heat, pixels.shape[:2], image.size[::-1], size, fit)
     colour = colormaps["turbo"](heat)[..., :3] * 255
     weight = OPACITY * heat[..., None]
     mixed = np.asarray(image, np.float32) * (1 - weight) + colour * weight
     return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def over_image(
+    heat: np.ndarray, shape: tuple[int, int], wanted: tuple[int, int], size: Size, fit: str
+) -> np.ndarray:
+    """Return what of a map lies over the image itself, without the bars of a letterbox.
+
+    Args:
+        heat, size, fit: see `overlay`.
+        shape: height and width of the image.
+        wanted: height and width of what is returned, 0 to 1.
+    """
+    top, left, height, width = placement(*shape, size, fit)
+    rows, columns = sides(size)
+    per = heat.shape[1] / columns, heat.shape[0] / rows
+    box = (left * per[0], top * per[1], (left + width) * per[0], (top + height) * per[1])
+    large = Image.fromarray(heat).resize(wanted[::-1], Image.Resampling.BICUBIC, box)
+    return np.clip(np.asarray(large), 0, 1)

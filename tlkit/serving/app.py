@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tlkit.backbones.sides import sides
 from tlkit.data.mask_colours import palette
 from tlkit.serving.batching import Full
 from tlkit.serving.guard import Bodies, Busy, Guard, error
@@ -190,7 +191,7 @@ def output_shapes(service: Service) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of each output of a signature; -1 where it follows number or size of
     images."""
     served = service.served
-    answer = Answer(served.outputs(np.zeros((1, served.size, served.size, 3), np.float32))[0])
+    answer = Answer(served.outputs(np.zeros((1, *sides(served.size), 3), np.float32))[0])
 
     def outputs(count: int, height: int, width: int) -> dict[str, np.ndarray]:
         return service.outputs([(Ready(answer.row, height, width), answer)] * count)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.data.pictures.decode import (
     UNDECODABLE,
     resize,
@@ -30,7 +31,7 @@ class Ready:
     """An image as the network takes it.
 
     Attributes:
-        pixels: float32 (size, size, 3), RGB 0-255.
+        pixels: float32 of the size of the network's input, RGB 0-255.
         height, width: of the upright original, in pixels.
     """
 
@@ -43,14 +44,14 @@ class Decoder:
     """Decodes images of requests, from any number of threads.
 
     Args:
-        size: side of the network's input in pixels.
-        rendering: how transparency and 16-bit samples are shown.
+        size: of the network's input, see `sides`.
+        rendering: how transparency and 16-bit samples are shown, and images resized.
         limits: of the pixels of an image; all images that are being decoded have no more
             together, so that memory stays within limits too.
     """
 
-    def __init__(self, size: int, rendering: Rendering, limits: Limits):
-        self.size, self._limits = size, limits
+    def __init__(self, size: Size, rendering: Rendering, limits: Limits):
+        self.size, self._fit, self._limits = size, rendering.fit, limits
         self._decode = traced_decode_and_resize(size, rendering)
         self._free, self._changed = limits.pixels, threading.Condition()
 
@@ -72,11 +73,11 @@ class Decoder:
 
     def pixels(self, image: np.ndarray) -> Ready:
         """Return uint8 (height, width, 3) resized."""
-        return Ready(resize(image, self.size).numpy(), *image.shape[:2])
+        return Ready(resize(image, self.size, self._fit).numpy(), *image.shape[:2])
 
     def resized(self, image: np.ndarray) -> Ready:
-        """Return float32 (size, size, 3) as it is."""
-        return Ready(image, self.size, self.size)
+        """Return what has the size of the network's input as it is."""
+        return Ready(image, *sides(self.size))
 
     def _too_large(self, header: Header) -> str | None:
         if header.width * header.height <= self._limits.pixels:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
 from tlkit.compute.engines import WORTHWHILE, inference
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import ExportError, RunFolderError, SpecError
@@ -49,7 +50,7 @@ class Served:
         name, version: as paths have them.
         kind: `run`, or the format of an export.
         task, size, rendering: of its answers, and of the images that it takes.
-        outputs: from float32 (n, size, size, 3), RGB 0-255, to the model's outputs (n, ...).
+        outputs: from float32 (n, height, width, 3), RGB 0-255, to the model's outputs (n, ...).
         maps: gives maps of what speaks for an answer; None: there are none.
         why_no_maps: the reason for people; "": there are maps.
     """
@@ -58,7 +59,7 @@ class Served:
     version: int
     kind: str
     task: Task
-    size: int
+    size: Size
     rendering: Rendering
     outputs: Callable[[np.ndarray], np.ndarray]
     maps: Saliency | None = None
@@ -68,7 +69,7 @@ class Served:
         """Answer a batch.
 
         Args:
-            images: float32 (n, size, size, 3), RGB 0-255.
+            images: float32 (n, height, width, 3), RGB 0-255.
             mapped: of which a map is asked for too.
         """
         rows = self.outputs(images)
@@ -102,7 +103,7 @@ def open_served(path: Path, name: str, version: int, progress: Progress) -> Serv
 def _run(path: Path, name: str, version: int, progress: Progress) -> Served:
     run = open_run(path)
     run.say_state(progress)
-    model, task = run.answering(), run.task
+    model, task = run.answering(), run.answered()
     maps, why = _maps(model, task)
     function = inference(model, WORTHWHILE)
     return Served(name, version, "run", task, run.spec.size, run.rendering, function, maps, why)
@@ -137,7 +138,7 @@ def warm_up(served: Served, most: int) -> dict[int, float]:
     Raises:
         ExportError, RunFolderError: an answer is not finite, or is another in a batch.
     """
-    images = np.random.default_rng(0).uniform(0, 255, (most, served.size, served.size, 3))
+    images = np.random.default_rng(0).uniform(0, 255, (most, *sides(served.size), 3))
     images = images.astype(np.float32)
     seconds, size = {}, 1
     while size <= most:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import Size, sides
+
 DEFAULT = "serving_default"
 
 TYPES = {"DT_STRING": "string", "DT_UINT8": "uint8", "DT_FLOAT": "float"}
@@ -51,12 +53,12 @@ class Input:
     shape: tuple[int, ...]
 
 
-def signatures(size: int) -> dict[str, Input]:
+def signatures(size: Size) -> dict[str, Input]:
     """Return the signatures of a SavedModel of tlkit by name, see `tlkit.export.savedmodel`."""
     return {
         DEFAULT: Input("image_bytes", "DT_STRING", (-1,)),
         "serve_pixels": Input("images", "DT_UINT8", (-1, -1, -1, 3)),
-        "serve_resized": Input("images", "DT_FLOAT", (-1, size, size, 3)),
+        "serve_resized": Input("images", "DT_FLOAT", (-1, *sides(size), 3)),
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tlkit.backbones.sides import told
 from tlkit.data.wording import number
 from tlkit.progress import Progress
 from tlkit.serving.app import application
@@ -88,7 +89,7 @@ def _say_served(served: Served, path: Path, progress: Progress) -> None:
     progress.say(
         "serve",
         f"{served.name} ({path}, {served.kind}): {served.task.name}, {len(names)} "
-        f"{served.task.called}: {shown}; {served.size} x {served.size} pixels",
+        f"{served.task.called}: {shown}; input {told(served.size)} pixels",
     )
 
 

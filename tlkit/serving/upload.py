@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from tlkit.data.mask_colours import palette
 from tlkit.errors import printable
+from tlkit.reporting.saliency import over_image
 from tlkit.serving.images import Unusable
 from tlkit.serving.rest import Refused
 from tlkit.serving.service import Answered, Service
@@ -111,7 +112,9 @@ def _prediction(
     ready, answer = found
     fields |= task.decode(answer.row, ready.height, ready.width)
     if extras["maps"]:
-        values = [[round(float(x), 4) for x in row] for row in answer.heat]
+        size, fit, heat = service.served.size, service.served.rendering.fit, answer.heat
+        heat = over_image(heat, (ready.height, ready.width), heat.shape, size, fit)
+        values = [[round(float(x), 4) for x in row] for row in heat]
         fields["map"] = {"explained": answer.explained, "values": values}
     if extras["masks"]:
         numbers = np.asarray(task.label_map(answer.row, ready.height, ready.width))

@@ -46,6 +46,9 @@ def find_task(data: Any, table: Any = None) -> str | None:
 
     Args:
         table: how a table is read, fields of `TableSpec`.
+
+    Raises:
+        DataError: a folder of images has a table of boxes beside them, which might be meant.
     """
     if not isinstance(data, str | Path):
         return None
@@ -61,6 +64,7 @@ def find_task(data: Any, table: Any = None) -> str | None:
     if has_masks(data):
         return "segmentation"
     if not form_of_annotations(Path(data)):
+        _check_tables(data, table)
         return None
     return "segmentation" if _has_outlines(data) else "localisation"
 
@@ -91,6 +95,17 @@ def _has_corners(data: str, table: Any) -> bool:
     except (DataError, ValueError):  # said where the data is read
         return False
     return not asked.targets and set(CORNERS) <= set(rows.header)
+
+
+def _check_tables(folder: str, table: Any) -> None:
+    """Refuse a folder that may stand for the classes of its folders or for the boxes of a table."""
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if form_of(path) == "table" and os.path.isfile(path) and _has_corners(path, table):
+            raise DataError(
+                f"data {folder}: {name} in it has boxes ({', '.join(CORNERS)}). Allowed: {path}, "
+                "for them, or --set task=classification, for its folders as classes"
+            )
 
 
 def has_masks(folder: str | Path) -> bool:
