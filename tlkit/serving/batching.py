@@ -19,7 +19,7 @@ import numpy as np
 
 from tlkit.serving.limits import Limits
 
-STANDING_SECONDS = 1.0
+STANDING_SECONDS = 0.2
 """A queue that was not empty for so long is no burst that will be over soon."""
 
 TIMES_ALONE = 3.5
