@@ -9,21 +9,29 @@ import json
 import threading
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from conftest import draw_image
 from PIL import Image
 
+from tlkit.data.pictures.decode import decode_and_resize
 from tlkit.data.pictures.rendering import PLAIN
 from tlkit.errors import RunFolderError
+from tlkit.progress import Progress
+from tlkit.reporting.saliency import saliency
 from tlkit.serving.batching import STANDING_SECONDS, Admission, Batcher, Full, size_of_batch
 from tlkit.serving.limits import Limits
-from tlkit.serving.model import Served, warm_up
+from tlkit.serving.located import highest_version, name_of, version_of
+from tlkit.serving.model import Served, open_served, warm_up
 from tlkit.serving.rest import Asked, Refused
 from tlkit.serving.service import Service
 from tlkit.serving.upload import extras_of, predictions
+from tlkit.spec.parts import HeadSpec
+from tlkit.tasks.classification import Classification
 from tlkit.tasks.localisation import Localisation
 from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.pooled import attach
 from tlkit.tasks.regression import Regression
 from tlkit.tasks.segmentation import Segmentation
 
@@ -97,13 +105,13 @@ def test_a_burst_is_taken_and_a_standing_queue_is_kept_short():
     assert clock.now > STANDING_SECONDS
     with pytest.raises(Full):  # the queue has stood for 3 s, and the wait would be a second
         come()
-    for each in burst[30:37]:
+    for each in burst[30:38]:
         clock.now += 0.1
         leave(each)
-    last = come()  # 3 before it
+    last = come()  # 2 before it
     with pytest.raises(Full):
         come()
-    for each in (*burst[37:], last):
+    for each in (*burst[38:], last):
         leave(each)
     assert admission.inside == 0
 
@@ -217,6 +225,52 @@ def test_answers_of_the_other_form_have_limits(image):
         extras_of({"maps": "true"}, service)
     assert extras_of({"masks": "true", "maps": "false"}, service) == {"masks": True, "maps": False}
     service.close()
+
+
+def test_a_map_of_what_speaks_for_it(image):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(6, 3, strides=8, padding="same", activation="relu")(inputs)
+    task = Classification(("a", "b", "c"))
+    model = attach(inputs, x, task, HeadSpec())
+    maps = saliency(model)
+    what = served(task, outputs=model.predict_on_batch, maps=maps, why_no_maps="")
+    row, _ = answered(what, image, maps=True)
+    pixels = decode_and_resize(image, SIZE).numpy()[None]
+    features, outputs = maps.answer(pixels)
+    (heat,) = maps.maps(features, outputs.argmax(axis=1))
+    assert row["map"]["explained"] == row["label"] == "abc"[int(outputs.argmax())]
+    np.testing.assert_allclose(row["map"]["values"], heat, atol=1e-4)
+
+
+# What is opened
+
+
+def test_names_and_versions_are_those_of_folders(tmp_path):
+    for version in ("2", "10", "x"):
+        (tmp_path / "flowers" / version).mkdir(parents=True)
+        (tmp_path / "flowers" / version / "saved_model.pb").touch()
+    newest = highest_version(tmp_path / "flowers")
+    assert newest == tmp_path / "flowers" / "10"
+    assert (name_of(None, newest), version_of(newest)) == ("flowers", 10)
+    assert highest_version(tmp_path) == tmp_path
+    (tmp_path / "net" / "model.onnx").parent.mkdir()
+    (tmp_path / "net" / "model.onnx").touch()
+    file = tmp_path / "net" / "model.onnx"
+    assert (name_of(None, file), version_of(file)) == ("net", 1)
+    assert name_of("own", file) == "own"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["savedmodel", "onnx", "openvino", "litert"])
+def test_an_export_of_each_format_is_served(kind, tiny_run, image_folder, tmp_path):
+    tiny_run.export(tmp_path / "out", kind, progress=False)
+    what = open_served(tmp_path / "out", "shapes", 1, Progress(quiet=True))
+    assert set(warm_up(what, 4)) == {1, 2, 4}
+    file = sorted(image_folder.rglob("*.png"))[0]
+    row, _ = answered(what, file.read_bytes())
+    (wanted,) = tiny_run.predict([file])
+    assert row["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-4)
 
 
 # Warm-up

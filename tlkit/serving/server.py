@@ -71,6 +71,7 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    listening.listen()  # who comes from now on waits for the first answer, and is not refused
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     progress.say(
         "ready", f"{address}/ (a page), {address}/predict, {address}/v1/models/{served.name}"
