@@ -24,8 +24,8 @@ STANDING_SECONDS = 0.2
 
 TIMES_ALONE = 2.5
 """Times of a single image's answer that a new image may have to wait while a queue stands. With
-its own answer that makes 3.5 on average; what varies comes on top, and 99 of 100 are to stay within
-five (with 3.5 it was 6.4: benchmarks/service_load.py, MobileNetV2 on two busy cores)."""
+its own answer that makes 3.5 on average; what varies comes on top: 99 of 100 came within 20 times
+(with 3.5 within 6.4 times; benchmarks/service_load.py, MobileNetV2, two busy cores)."""
 
 SMOOTHED = 0.05
 """Weight of the latest answer in the means of `Admission`: answers come in batches, so that single

@@ -9,7 +9,7 @@ from tlkit.backbones.catalog import lookup
 from tlkit.backbones.sides import sides
 from tlkit.errors import BackboneError, did_you_mean
 from tlkit.spec.coding import Coding
-from tlkit.spec.task_options import TASK_OPTIONS, options_of
+from tlkit.spec.task_options import NOT_YET, TASK_OPTIONS, options_of
 
 OWN = "own"
 """What `backbone.weights` says for a model of the user's own, which brings its weights."""
@@ -65,10 +65,10 @@ def _table(spec: Any) -> list[str]:
 def _task(spec: Any) -> list[str]:
     """What the task has no use for."""
     if spec.task not in TASK_OPTIONS:
-        return [
-            f"task: unknown.{did_you_mean(spec.task, TASK_OPTIONS)} Allowed: "
-            f"{', '.join(TASK_OPTIONS)}. Received: {spec.task!r}"
-        ]
+        unknown = f"unknown.{did_you_mean(spec.task, TASK_OPTIONS)}"
+        if spec.task in NOT_YET:
+            unknown = "tells several objects of one class apart, which is not there yet."
+        return [f"task: {unknown} Allowed: {', '.join(TASK_OPTIONS)}. Received: {spec.task!r}"]
     problems = _masks(spec)
     for name, (why, allowed) in options_of(spec.task).refused.items():
         parent, _, last = name.rpartition(".")

@@ -87,6 +87,9 @@ TASK_OPTIONS = {
 }
 """Of each task, by its name."""
 
+NOT_YET = ("detection", "instances")
+"""Tasks that data may be for, and that nothing here does."""
+
 
 def options_of(task: str) -> TaskOptions:
     """Return what options mean for a task; one that is not known has no rules of its own."""

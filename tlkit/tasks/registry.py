@@ -19,9 +19,6 @@ TASKS: dict[str, type[Task]] = {
     task.name: task for task in (Classification, Multilabel, Regression, Localisation, Segmentation)
 }
 
-NOT_YET = ("detection", "instances")
-"""Tasks that data may be for, and that nothing here does."""
-
 
 def lookup(name: str) -> type[Task]:
     """Return the task called `name`.
@@ -29,11 +26,6 @@ def lookup(name: str) -> type[Task]:
     Raises:
         SpecError: there is none.
     """
-    if name in NOT_YET:
-        raise SpecError(
-            f"task: {name}, which tells several objects of one class apart, is not there yet. "
-            f"Allowed: {', '.join(TASKS)}. Received: {name}"
-        )
     return one_of(TASKS, name, "task", SpecError)
 
 
