@@ -16,6 +16,7 @@ from conftest import draw_image
 from PIL import Image
 
 from tlkit.data.pictures.decode import decode_and_resize
+from tlkit.data.pictures.placement import BARS
 from tlkit.data.pictures.rendering import PLAIN
 from tlkit.errors import RunFolderError
 from tlkit.progress import Progress
@@ -36,6 +37,7 @@ from tlkit.tasks.regression import Regression
 from tlkit.tasks.segmentation import Segmentation
 
 SIZE = 32
+QUIET = Progress(quiet=True)
 
 
 # Batches
@@ -198,6 +200,17 @@ def test_a_box_is_in_pixels_of_the_upright_original(image):
     assert found["label"] == [row["label"]] == ["b"]
 
 
+def test_inputs_may_be_oblong_and_letterboxed(image):
+    seen = []
+    what = served(Regression(("kg",)), 1, size=(24, 48), rendering=PLAIN._replace(fit="letterbox"))
+    what = replace(what, outputs=lambda images: seen.append(images) or images[:, 0, 0, :1])
+    row, outputs = answered(what, image)
+    assert outputs[0][0] == row["values"]["kg"] == BARS[0]  # bars are left of a portrait
+    assert {images.shape for images in seen} == {(1, 24, 48, 3)}
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert list(warm_up(what, 2, QUIET)) == [1, 2]
+
+
 def test_masks_are_of_the_size_of_the_upright_original(image):
     task = Segmentation(("ground", "cat", "dog"), SIZE, ("0", "1", "2"))
     what = served(task, SIZE, SIZE, 3)
@@ -278,13 +291,13 @@ def test_an_export_of_each_format_is_served(kind, tiny_run, image_folder, tmp_pa
 
 def test_who_answers_otherwise_in_a_batch_is_not_served():
     fine = served(Regression(("kg",)), 1)
-    assert list(warm_up(fine, 4)) == [1, 2, 4]
+    assert list(warm_up(fine, 4, QUIET)) == [1, 2, 4]
 
     def outputs(images):
         return fine.outputs(images) + 0.1 * (len(images) == 4)
 
     with pytest.raises(Exception, match="in a batch of 4 is not that to the image alone"):
-        warm_up(replace(fine, outputs=outputs), 4)
+        warm_up(replace(fine, outputs=outputs), 4, QUIET)
     nothing = replace(fine, kind="run", outputs=lambda images: np.full((len(images), 1), np.nan))
     with pytest.raises(RunFolderError, match="serve toy: is not served"):
-        warm_up(nothing, 1)
+        warm_up(nothing, 1, QUIET)

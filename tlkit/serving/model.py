@@ -129,7 +129,7 @@ def _export(path: Path, name: str, version: int) -> Served:
     )
 
 
-def warm_up(served: Served, most: int) -> dict[int, float]:
+def warm_up(served: Served, most: int, progress: Progress) -> dict[int, float]:
     """Answer batches of each size that will occur, and check that each answers alike.
 
     Returns:
@@ -140,23 +140,31 @@ def warm_up(served: Served, most: int) -> dict[int, float]:
     """
     images = np.random.default_rng(0).uniform(0, 255, (most, *sides(served.size), 3))
     images = images.astype(np.float32)
-    seconds, size = {}, 1
-    while size <= most:
-        for _ in range(2):  # the first call of a size makes plans for it
-            start = time.perf_counter()
-            last = served.outputs(images[:size])[-1]
-            seconds[size] = time.perf_counter() - start
-        alone = served.outputs(images[size - 1 : size])[0]
-        allowed = AGREEING * max(1e-6, float(np.abs(alone).max()))
-        if not float(np.abs(last - alone).max()) <= allowed:  # NaN as well
-            error = RunFolderError if served.kind == "run" else ExportError
-            raise error(
-                f"serve {served.name}: is not served, since its answer to an image in a batch of "
-                f"{size} is not that to the image alone"
-            )
-        size *= 2
+    sizes = [2**i for i in range(most.bit_length())]
+    with progress.bar("warm-up", "sizes of batches", len(sizes)) as advance:
+        seconds = {}
+        for size in sizes:
+            seconds[size] = _timed(served, images[:size])
+            advance()
     if served.maps:
         served.answers(images[:1], [True])
+    return seconds
+
+
+def _timed(served: Served, images: np.ndarray) -> float:
+    """Return the seconds of a batch whose last answer is that to the image alone; see `warm_up`."""
+    for _ in range(2):  # the first call of a size makes plans for it
+        start = time.perf_counter()
+        last = served.outputs(images)[-1]
+        seconds = time.perf_counter() - start
+    alone = served.outputs(images[-1:])[0]
+    allowed = AGREEING * max(1e-6, float(np.abs(alone).max()))
+    if not float(np.abs(last - alone).max()) <= allowed:  # NaN as well
+        error = RunFolderError if served.kind == "run" else ExportError
+        raise error(
+            f"serve {served.name}: is not served, since its answer to an image in a batch of "
+            f"{len(images)} is not that to the image alone"
+        )
     return seconds
 
 

@@ -47,7 +47,7 @@ def serve(
     """
     served = open_served(path, name, version_of(path), progress)
     _say_served(served, path, progress)
-    seconds = warm_up(served, limits.batch)
+    seconds = warm_up(served, limits.batch, progress)
     most = max(seconds)
     progress.say(
         "warm-up",
