@@ -342,7 +342,7 @@ def test_class_folders_are_refused_for_other_tasks(task, image_folder, tmp_path)
 
 def test_an_unknown_task_is_refused():
     with pytest.raises(SpecError, match="task: unknown. Allowed: classification, multilabel, reg"):
-        tlkit.train("x", task="detection")
+        tlkit.train("x", task="tagging")
 
 
 @pytest.mark.parametrize("normalize", [pytest.param("dataset", marks=pytest.mark.full), "pca"])
