@@ -443,7 +443,8 @@ tlkit.train(data, out=f"{out}/two", device="cpu:0,1", backbone=backbone, image_s
 
 def test_two_devices_train_as_one_does(tiny, image_folder, tiny_weights, tmp_path):
     """24 training and 6 validation images in batches of 8 and 6: equal halves."""
-    words = [sys.executable, "-X", "faulthandler", "-c", TWO, str(image_folder), tiny_weights, str(tmp_path)]
+    words = [sys.executable, "-X", "faulthandler", "-c", TWO]
+    words += [str(image_folder), tiny_weights, str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     one = tiny(freeze="last=2", epochs=2, head={"dropout": 0}, device="cpu")
