@@ -7,7 +7,7 @@ from typing import Any
 
 from tlkit.backbones.catalog import lookup
 from tlkit.backbones.sides import sides
-from tlkit.errors import BackboneError, did_you_mean
+from tlkit.errors import BackboneError, SpecError, one_of
 from tlkit.spec.coding import Coding
 from tlkit.spec.task_options import NOT_YET, TASK_OPTIONS, options_of
 
@@ -64,11 +64,15 @@ def _table(spec: Any) -> list[str]:
 
 def _task(spec: Any) -> list[str]:
     """What the task has no use for."""
-    if spec.task not in TASK_OPTIONS:
-        unknown = f"unknown.{did_you_mean(spec.task, TASK_OPTIONS)}"
-        if spec.task in NOT_YET:
-            unknown = "tells several objects of one class apart, which is not there yet."
-        return [f"task: {unknown} Allowed: {', '.join(TASK_OPTIONS)}. Received: {spec.task!r}"]
+    if spec.task in NOT_YET:
+        return [
+            "task: tells several objects of one class apart, which is not there yet. Allowed: "
+            f"{', '.join(TASK_OPTIONS)}. Received: {spec.task!r}"
+        ]
+    try:
+        one_of(TASK_OPTIONS, spec.task, "task", SpecError)
+    except SpecError as error:
+        return [str(error)]
     problems = _masks(spec)
     for name, (why, allowed) in options_of(spec.task).refused.items():
         parent, _, last = name.rpartition(".")

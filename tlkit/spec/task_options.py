@@ -41,6 +41,13 @@ FITTED_HEAD = {
 }
 """What has no use for a task whose head is never solved."""
 
+NO_MIXED_LABELS = {
+    "mixup": ("images are mixed for labels of whole images alone", "0"),
+    "cutmix": ("images are mixed for labels of whole images alone", "0"),
+    "optimizer.label_smoothing": ("its loss takes whole labels", "0"),
+}
+"""What has no use for a task whose answers have a place in the image."""
+
 TASK_OPTIONS = {
     "classification": TaskOptions(columns=2),
     "multilabel": TaskOptions(
@@ -63,25 +70,21 @@ TASK_OPTIONS = {
         masks=True,
         batch_size=8,  # an image is some thousand examples; more steps count for more
         refused=FITTED_HEAD
+        | NO_MIXED_LABELS
         | {
             "head.pooling": ("a decoder answers for places, nothing is pooled", "avg"),
             "rare": ("an image has many classes; none is dropped", "error"),
-            "mixup": ("images are mixed for labels of whole images alone", "0"),
-            "cutmix": ("images are mixed for labels of whole images alone", "0"),
             "balance": ("an image has many classes", "none"),
-            "optimizer.label_smoothing": ("its loss takes whole labels", "0"),
         },
     ),
     "localisation": TaskOptions(
         binary=False,
         boxes=True,
-        refused={
+        refused=NO_MIXED_LABELS
+        | {
             "table.targets": ("a box is in the columns x1, y1, x2 and y2", "left out"),
             "head.refit": ("boxes are solved on the training part alone", "false"),
             "head.hidden": ("a box is solved from the map itself", "[]"),
-            "mixup": ("images are mixed for labels of whole images alone", "0"),
-            "cutmix": ("images are mixed for labels of whole images alone", "0"),
-            "optimizer.label_smoothing": ("its loss takes whole labels", "0"),
         },
     ),
 }

@@ -10,7 +10,7 @@ from tlkit.data.box_targets import CORNERS, BoxTargets
 from tlkit.data.pictures.files import parse_json, read_file
 from tlkit.data.readers.annotated import form_of_annotations
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
-from tlkit.data.readers.form import ABOUT, form_of
+from tlkit.data.readers.form import ABOUT, form_of, is_table
 from tlkit.data.readers.read_annotated import read_annotated
 from tlkit.data.readers.rows import read_rows
 from tlkit.errors import DataError
@@ -99,12 +99,15 @@ def _has_corners(data: str, table: Any) -> bool:
 
 def _check_tables(folder: str, table: Any) -> None:
     """Refuse a folder that may stand for the classes of its folders or for the boxes of a table."""
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if form_of(path) == "table" and os.path.isfile(path) and _has_corners(path, table):
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:  # said when it is listed
+        return
+    for path in (os.path.join(folder, name) for name in names):
+        if is_table(path) and os.path.isfile(path) and _has_corners(path, table):
             raise DataError(
-                f"data {folder}: {name} in it has boxes ({', '.join(CORNERS)}). Allowed: {path}, "
-                "for them, or --set task=classification, for its folders as classes"
+                f"data {folder}: {os.path.basename(path)} in it has boxes ({', '.join(CORNERS)}). "
+                f"Allowed: {path}, for them, or --set task=classification, for its folders"
             )
 
 
