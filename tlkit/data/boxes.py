@@ -77,19 +77,36 @@ def _moved(
     row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: Size, seed: tf.Tensor
 ) -> tf.Tensor:
     """Return a row after what `changes` does: the box around the moved corners, as far as seen."""
+    box, share = moved_boxes(row[None, 1:], sides, changes, size, seed)
+    shown = (share[0] >= LEAST_SHOWN) & (row[1] >= 0)
+    return tf.concat([row[:1], tf.where(shown, box[0], tf.fill((4,), ABSENT))], axis=0)
+
+
+def moved_boxes(
+    boxes: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: Size, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the boxes (n, 4) around the moved corners of boxes in an image that is changed by a
+    seed, cut to 0 to 1, and the share of its area (n,) that is left of each.
+
+    Args:
+        boxes: x1, y1, x2, y2 as fractions of what the model sees of the unchanged image.
+        sides: int32 (2,), height and width of the image in pixels.
+        changes, size, seed: see `Augmenter.matrices`.
+    """
     first, second = changes.matrices(sides[0], sides[1], size, seed)
-    box, share = _carried(row[1:], first)
-    box, rest = _carried(box, second)
-    shown = (share * rest >= LEAST_SHOWN) & (row[1] >= 0)
-    return tf.concat([row[:1], tf.where(shown, box, tf.fill((4,), ABSENT))], axis=0)
+    boxes, share = _carried(boxes, first)
+    boxes, rest = _carried(boxes, second)
+    return boxes, share * rest
 
 
-def _carried(box: tf.Tensor, matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the box (4,) around the moved corners of one, cut to 0 to 1, and the share left."""
-    x1, y1, x2, y2 = tf.unstack(box)
-    corners = tf.stack([[x1, x2, x1, x2], [y1, y1, y2, y2], [1.0, 1.0, 1.0, 1.0]])
-    moved = tf.matmul(matrix, corners)[:2]
+def _carried(boxes: tf.Tensor, matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the boxes (n, 4) around the moved corners of others, cut, and the shares left (n,)."""
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
+    corners = tf.stack([[x1, x2, x1, x2], [y1, y1, y2, y2]])
+    corners = tf.concat([corners, tf.ones_like(corners[:1])], axis=0)
+    moved = tf.matmul(matrix, tf.reshape(corners, (3, -1)))[:2]
+    moved = tf.reshape(moved, (2, 4, -1))
     low, high = tf.reduce_min(moved, axis=1), tf.reduce_max(moved, axis=1)
     cut_low, cut_high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
-    share = tf.math.divide_no_nan(tf.reduce_prod(cut_high - cut_low), tf.reduce_prod(high - low))
-    return tf.concat([cut_low, cut_high], axis=0), share
+    left, all_ = (tf.reduce_prod(b - a, axis=0) for a, b in ((cut_low, cut_high), (low, high)))
+    return tf.transpose(tf.concat([cut_low, cut_high], axis=0)), tf.math.divide_no_nan(left, all_)

@@ -57,7 +57,7 @@ class Decoder:
         convolution = keras.layers.Conv2D(
             channels, 1, use_bias=False, name=name, **weights_of(self.head)
         )
-        return self._normalised(convolution(x), name)
+        return self.normalised(convolution(x), name)
 
     def refined(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """Return two separable 3x3 convolutions, each normalised and rectified."""
@@ -73,11 +73,11 @@ class Decoder:
                 pointwise_regularizer=weights["kernel_regularizer"],
                 name=f"{name}_{i}",
             )
-            x = self._normalised(convolution(x), f"{name}_{i}")
+            x = self.normalised(convolution(x), f"{name}_{i}")
             x = keras.layers.ReLU(name=f"{name}_{i}_relu")(x)
         return x
 
-    def _normalised(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def normalised(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         if self.batch_norm:
             return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
         groups = math.gcd(GROUPS, x.shape[-1])

@@ -10,16 +10,17 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from tlkit.backbones.sides import Size, sides
+from tlkit.backbones.sides import Size
 from tlkit.data.annotations import Annotations
 from tlkit.data.balance import inverse_frequency
 from tlkit.data.box_targets import BoxTargets
 from tlkit.data.boxes import Boxes
-from tlkit.data.pictures.placement import STRETCH, placement
+from tlkit.data.pictures.placement import STRETCH
 from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.box_drawing import draw_box
 from tlkit.tasks.box_evaluator import LocatedObjects
+from tlkit.tasks.box_frame import Frame
 from tlkit.tasks.box_loss import Located, localisation_score
 from tlkit.tasks.box_metrics import centred, inside, localisation_headline
 from tlkit.tasks.classification import Classification
@@ -145,39 +146,13 @@ class Localisation(Task):
         ]
         sizes = np.array([(label.height, label.width) for label in labels], np.int64).reshape(-1, 2)
         rows = np.array(rows).reshape(-1, 5)
-        if self.resize != STRETCH:
-            first, extent = self._place(sizes, np)
-            rows[:, 1:] = (rows[:, 1:] * extent + first) / self._whole
+        rows[:, 1:] = self.frame.seen(rows[:, 1:], sizes)
         return Boxes(rows.astype(np.float32), sizes.astype(np.int32))
 
     @property
-    def _whole(self) -> tuple[int, ...]:
-        """Width, height, width, height of what the network sees."""
-        return (*sides(self.size)[::-1], *sides(self.size)[::-1])
-
-    def _place(self, sizes: Any, xp: Any) -> tuple[Any, Any]:
-        """Return where images lie in what the network sees, in its pixels: left, top, left, top (n,
-        4), and width, height, width, height.
-
-        Args:
-            sizes: int64 (n, 2), height and width of the images.
-            xp: `numpy` or `keras.ops`.
-        """
-        top, left, height, width = placement(sizes[:, 0], sizes[:, 1], self.size, self.resize)
-        return xp.stack([left, top] * 2, axis=1), xp.stack([width, height] * 2, axis=1)
-
-    def of_image(self, boxes: Any, sizes: Any, xp: Any = np) -> Any:
-        """Return boxes (n, 4) as fractions of their images, cut to them, of such of what the
-        network sees.
-
-        Args:
-            sizes, xp: as for `_place`.
-        """
-        if self.resize == STRETCH:
-            return boxes
-        first, extent = (xp.cast(x, "float32") if xp is not np else x
-                         for x in self._place(sizes, xp))  # fmt: skip
-        return xp.clip((boxes * np.array(self._whole, np.float32) - first) / extent, 0.0, 1.0)
+    def frame(self) -> Frame:
+        """How boxes of the network's input become such of an image."""
+        return Frame(self.size, self.resize)
 
     def scaled(self, targets: np.ndarray) -> np.ndarray:
         """Return the boxes of targets (n, 5) as the layer `BOX` answers with them (n, 4)."""
@@ -244,7 +219,7 @@ class Localisation(Task):
 
     def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         box = inside(outputs[:, -4:], keras.ops)
-        box = self.of_image(box, keras.ops.cast(sizes, "int64"), keras.ops)
+        box = self.frame.of_image(box, keras.ops.cast(sizes, "int64"), keras.ops)
         sides = keras.ops.stack([sizes[:, 1], sizes[:, 0]], axis=1)
         return {
             self.answers: outputs,
@@ -255,7 +230,7 @@ class Localisation(Task):
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
         named = self.classifier.decode(row[:-4])
         box = inside(row[None, -4:].astype(np.float64), np)
-        box = self.of_image(box, np.array([[height, width]]))[0] * (width, height, width, height)
+        box = self.frame.of_image(box, np.array([[height, width]]))[0] * (width, height, width, height)
         return {
             "label": named["label"],
             "score": named["score"],
@@ -277,7 +252,7 @@ class Localisation(Task):
         return draw_box(image, found["box"], f"{found['label']} {found['score']:.2f}")
 
     def evaluator(self) -> Evaluator:
-        return LocatedObjects(self.outputs, self.decode, self.of_image)
+        return LocatedObjects(self.outputs, self.decode, self.frame.of_image)
 
     def headline(self, metrics: dict[str, Any]) -> str:
         return localisation_headline(metrics)
