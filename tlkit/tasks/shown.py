@@ -174,7 +174,7 @@ def bootstrap(
 
     Args:
         statistic: from how often each example was drawn, float32 (resamples, examples), to the
-            value of each resample (resamples,).
+            value of each resample (resamples,); NaN: it has none, and is left out.
     """
     if examples < 2:
         return None
@@ -184,7 +184,7 @@ def bootstrap(
         drawn = random.multinomial(examples, np.full(examples, 1 / examples), size)
         values.append(statistic(drawn.astype(np.float32)))
         done += size
-    low, high = np.percentile(np.concatenate(values), (2.5, 97.5))
+    low, high = np.nanpercentile(np.concatenate(values), (2.5, 97.5))
     return float(low), float(high)
 
 
