@@ -13,8 +13,9 @@ from tlkit.backbones.sides import Size
 from tlkit.data.boxes import LEAST_SHOWN, moved_boxes
 from tlkit.data.column import Geometry, LabelReading
 
-ROW = 6
-"""Numbers of a box: class, x1, y1, x2, y2, weight."""
+ROW = 7
+"""Numbers of a box: class, x1, y1, x2, y2, weight, and whether it counts where a model is
+measured."""
 
 CHUNK = 64
 """Images whose boxes are moved in one call."""
@@ -26,8 +27,9 @@ class BoxSets:
 
     Attributes:
         rows: float32 (n, boxes, `ROW`): number of the class, x1, y1, x2, y2 as fractions of the
-            width and height of what the model sees, and the weight, 0 where there is no box: each
-            image has as many rows as the one with most boxes.
+            width and height of what the model sees, the weight in training, 0 where there is no
+            box, and 1 for what counts in measuring: each image has as many rows as the one with
+            most boxes.
         sizes: int32 (n, 2), height and width of each image in pixels.
     """
 

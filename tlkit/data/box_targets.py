@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -41,7 +42,7 @@ class BoxTargets(Targets):
                 f"pixels. Received: none above 1, as if they were fractions"
             )
         return self, [
-            "boxes are read from the columns x1, y1, x2, y2 (pixels): the task is localisation; "
+            f"boxes are read from the columns x1, y1, x2, y2 (pixels): the task is {self.task}; "
             "one class an image: --set task=classification"
         ]
 
@@ -75,7 +76,7 @@ class BoxTargets(Targets):
 
     def outputs(self, name: str, examples: Iterable[Any]) -> tuple[str, ...]:
         examples = list(examples)
-        _check_single(name, "training", examples)
+        self.check_counted(name, "training", examples)
         found = {name for e in examples for name in e.label.names}
         if not found:
             raise DataError(
@@ -85,7 +86,7 @@ class BoxTargets(Targets):
 
     def check(self, name: str, part: str, examples: Iterable[Any], outputs: Sequence[str]) -> None:
         examples = list(examples)
-        _check_single(name, part, examples)
+        self.check_counted(name, part, examples)
         found = {name for e in examples for name in e.label.names}
         check_known(name, part, found, outputs, "classes")
 
@@ -98,16 +99,30 @@ class BoxTargets(Targets):
     def strata(self, examples: Sequence[Any]) -> list[str]:
         return [next(iter(example.label.names), "") for example in examples]
 
+    def check_counted(self, name: str, part: str, examples: Sequence[Any]) -> None:
+        """Refuse images with several boxes."""
+        several = [e for e in examples if len(e.label.sound) > 1]
+        if several:
+            first = several[0]
+            raise DataError(
+                f"{name}: {number(len(several), 'image')} of {len(examples):,} in the {part} data "
+                f"have more than one box, such as {first.id} with {len(first.label.sound)}. "
+                "Allowed for the task localisation: one box an image. To find several objects in "
+                "an image: --set task=detection"
+            )
 
-def _check_single(name: str, part: str, examples: Sequence[Any]) -> None:
-    """Refuse images with several boxes."""
-    several = [e for e in examples if len(e.label.sound) > 1]
-    if several:
-        first = several[0]
-        raise DataError(
-            f"{name}: {number(len(several), 'image')} of {len(examples):,} in the {part} data have "
-            f"more than one box, such as {first.id} with {len(first.label.sound)}. Allowed for the "
-            "task localisation: one box an image; finding several objects in an image "
-            "(detection) is not there yet. Leave such images out, crop them to one object each, or "
-            "ask for what is in an image: --set task=multilabel with a CSV file of image,label"
-        )
+
+@dataclass(frozen=True)
+class DetectionTargets(BoxTargets):
+    """Any number of boxes and their classes an image."""
+
+    task: ClassVar[str] = "detection"
+    empties: ClassVar[bool] = True
+
+    def check_counted(self, name: str, part: str, examples: Sequence[Any]) -> None:
+        """Any number will do."""
+
+    def strata(self, examples: Sequence[Any]) -> list[str]:
+        # By the rarest class in it: the one that could be missing from a part.
+        counts = Counter(name for e in examples for name in e.label.names)
+        return [min(e.label.names, key=lambda x: (counts[x], x), default="") for e in examples]

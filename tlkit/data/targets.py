@@ -33,6 +33,7 @@ class Targets(ABC):
         kind: type of a label.
         plural, fewest: what a model's outputs are called, and how many it has at least.
         images: how many are needed, whatever their labels.
+        empties: whether an image may show nothing of what is asked for.
     """
 
     table: TableSpec = field(default_factory=TableSpec)
@@ -44,6 +45,7 @@ class Targets(ABC):
     fewest: ClassVar[int] = 1
     stored: ClassVar[str | None] = None
     images: ClassVar[int] = 0
+    empties: ClassVar[bool] = False
     named_by: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod

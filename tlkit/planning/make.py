@@ -145,15 +145,18 @@ def _phase(
 
 def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], list[str]]:
     """Return the values of `FITTED` for a phase, and why they are these."""
-    options, masks = spec.optimizer, options_of(spec.task).masks
+    options, dense = spec.optimizer, options_of(spec.task).dense
     boxes = options_of(spec.task).boxes and name == FINETUNE
     optimizer = options.name
     if optimizer == "auto":
-        optimizer = "sgd" if name == FINETUNE and not (masks or boxes) else "adam"
+        optimizer = "sgd" if name == FINETUNE and not (dense or boxes) else "adam"
     schedule = options.schedule
     if schedule == "auto":
-        schedule = "plateau" if name == HEAD and not masks else "cosine"
-    if masks:
+        schedule = "plateau" if name == HEAD and not dense else "cosine"
+    if options_of(spec.task).detects:
+        epochs = rules.detector_epochs(name, examples)
+        rate = rules.decoder_rate(name, optimizer, spec.batch_size)
+    elif dense:
         epochs = rules.decoder_epochs(name, examples)
         rate = rules.decoder_rate(name, optimizer, spec.batch_size)
     elif boxes:

@@ -74,6 +74,12 @@ of persons (MobileNetV2, 224 px, Adam at 1e-3, 5 views): validation mean IoU 0.8
 DECODER_EPOCHS = (6, 150)
 """Fewest and most epochs of that."""
 
+DETECTOR_IMAGES = 8_000
+"""Images that a detector is fitted on, over all its epochs."""
+
+DETECTOR_EPOCHS = (10, 150)
+"""Fewest and most epochs of that."""
+
 BOX_IMAGES = 12_000
 """Images that fine-tuning for boxes sees over all its epochs. Measured with MobileNetV2 on 503
 images of three classes (8 kept views, Adam at 2e-4 on a cosine over 24 epochs, seed 0): validation
@@ -174,6 +180,14 @@ def decoder_epochs(phase: str, examples: int) -> Choice:
     """
     images = DECODER_IMAGES if phase != "finetune" else DECODER_IMAGES // 2
     fewest, most = DECODER_EPOCHS
+    count = max(fewest, min(most, round(images / max(1, examples))))
+    return Choice(count, f"{images:,} images are aimed at, {fewest} to {most} epochs")
+
+
+def detector_epochs(phase: str, examples: int) -> Choice:
+    """Return the epochs of a fitted phase of a detector; fine-tuning takes a third of them."""
+    images = DETECTOR_IMAGES if phase != "finetune" else DETECTOR_IMAGES // 3
+    fewest, most = DETECTOR_EPOCHS
     count = max(fewest, min(most, round(images / max(1, examples))))
     return Choice(count, f"{images:,} images are aimed at, {fewest} to {most} epochs")
 

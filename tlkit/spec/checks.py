@@ -86,25 +86,28 @@ def _task(spec: Any) -> list[str]:
 
 
 def _masks(spec: Any) -> list[str]:
-    """What belongs to masks alone."""
-    if not options_of(spec.task).masks:
-        own = type(spec.decoder).model_fields
-        given = {"mask_values": spec.mask_values} | {
-            f"decoder.{name}": getattr(spec.decoder, name)
-            for name, field in own.items()
-            if getattr(spec.decoder, name) != field.default
-        }
-        return [
-            f"{name}: belongs to the task segmentation. Allowed: left out. Received: {value} with "
+    """What belongs to masks, or to the finding of objects, alone."""
+    task = options_of(spec.task)
+    owners = {"segmentation": ({"mask_values": spec.mask_values}, "decoder", task.masks)}
+    owners["detection"] = ({}, "detector", task.detects)
+    problems = []
+    for owner, (given, name, own) in owners.items():
+        part = getattr(spec, name)
+        for last, field in type(part).model_fields.items():
+            if getattr(part, last) != field.default:
+                given |= {f"{name}.{last}": getattr(part, last)}
+        problems += [
+            f"{name}: belongs to the task {owner}. Allowed: left out. Received: {value} with "
             f"task {spec.task}"
             for name, value in given.items()
-            if value
+            if value and not own
         ]
-    try:
-        Coding(tuple(spec.mask_values))
-    except ValueError as error:
-        return [f"mask_values: {error}"]
-    return []
+    if task.masks:
+        try:
+            Coding(tuple(spec.mask_values))
+        except ValueError as error:
+            problems.append(f"mask_values: {error}")
+    return problems
 
 
 def _class_names(spec: Any) -> list[str]:

@@ -150,7 +150,7 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
         yield LINEAR, "it belongs to hidden layers. Allowed: with head.hidden, such as [256]"
     if (not solves and not fitted) or (alone and solves and head.solver == "auto" and asked):
         yield ["head.strength"], "the head is fitted, not solved. Allowed: with a solved head"
-    new = alone or spec.backbone.weights == "none" or options_of(spec.task).masks
+    new = alone or spec.backbone.weights == "none" or options_of(spec.task).dense
     if rates.name == "adam" or (rates.name == "auto" and new):  # adam trains new layers
         yield ["optimizer.momentum"], "adam has none. Allowed: with optimizer.name=sgd"
     schedule = _schedule(spec, alone)
@@ -198,7 +198,7 @@ def _schedule(spec: Any, alone: bool) -> str | None:
     """Return the one schedule of all fitted phases, as far as the spec says; None: open."""
     if spec.optimizer.schedule != "auto":
         return spec.optimizer.schedule
-    if options_of(spec.task).masks:
+    if options_of(spec.task).dense:
         return "cosine"
     if alone:
         return "plateau"

@@ -232,6 +232,18 @@ class DecoderSpec(Part):
     channels: int = option(96, "Channels of the decoder.", gt=0, le=1024)
 
 
+class DetectorSpec(Part):
+    """What finds objects in feature maps at several strides."""
+
+    kind: Literal["one-stage"] = option(
+        "one-stage",
+        "one-stage: each cell of the maps answers with a box and its classes, without anchors, as "
+        "YOLO does.",
+        source="Tian et al. 2019; Feng et al. 2021",
+    )
+    channels: int = option(96, "Channels of the detector.", gt=0, le=1024)
+
+
 class OptimizerSpec(Part):
     """How a fitted phase goes down its loss."""
 

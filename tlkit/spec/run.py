@@ -19,6 +19,7 @@ from tlkit.spec.image_size import ImageSize, as_size
 from tlkit.spec.parts import (
     BackboneSpec,
     DecoderSpec,
+    DetectorSpec,
     HeadSpec,
     OptimizerSpec,
     Part,
@@ -51,7 +52,8 @@ class RunSpec(Part):
         "classification, multilabel or regression: one class an image, any number of labels, or "
         "numbers; the latter two from a CSV file or arrays. segmentation: a class for each pixel, "
         "from a folder of images beside one of masks. localisation: one box an image, and its "
-        "class. These two are taken by themselves where the data have masks or boxes.",
+        "class. detection: any number of boxes an image. These three are taken by themselves where "
+        "the data have masks or boxes.",
     )
     table: TableSpec = option(TableSpec, "How a table is read: its columns, its form.")
     class_names: Names = option(
@@ -104,7 +106,7 @@ class RunSpec(Part):
     image_size: ImageSize | None = option(
         None,
         "Side of the square that images are resized to, or HEIGHTxWIDTH, such as 360x480; empty: "
-        "the backbone's own square.",
+        "the backbone's own square; for detection 320 to 640, by how small the objects are.",
         unit="pixels",
     )
     resize: Literal["stretch", "letterbox"] = option(
@@ -115,6 +117,7 @@ class RunSpec(Part):
     )
     head: HeadSpec = option(HeadSpec, "What replaces the FC/softmax top.")
     decoder: DecoderSpec = option(DecoderSpec, "What answers for each pixel (segmentation).")
+    detector: DetectorSpec = option(DetectorSpec, "What finds objects (detection).")
     alpha: Literal["white", "black", "drop"] = option(
         "white",
         "What stands behind transparent pixels; drop: nothing, the colour stored under them is "
@@ -161,7 +164,7 @@ class RunSpec(Part):
         None,
         "Copies of each training image, changed at random by augment (auto: light), whose frozen "
         "features are kept beside its own; heads are solved on all of them, fine-tuning takes "
-        "another in each epoch. Default: 0, for masks 4 to 12, for boxes 4 to 7, under a budget up "
+        "another in each epoch. Default: 0, for masks and detection 3 to 11, for one box 4 to 7, under a budget up "
         "to 3 if there is time.",
         unit="0 to 63",
         ge=0,
@@ -210,7 +213,7 @@ class RunSpec(Part):
     )
     batch_size: int = option(
         32,
-        "Images in one training step; unless one is asked for, 8 for segmentation.",
+        "Images in one training step; unless one is asked for, 8 for segmentation and detection.",
         gt=0,
         le=1_000_000,
     )
@@ -270,8 +273,8 @@ class RunSpec(Part):
     @property
     def size(self) -> Size:
         """Size of the model's input; of the user's own model once it is opened."""
-        asked = self.image_size or lookup(self.backbone.name).default_size
-        return as_size(asked)
+        own = options_of(self.task).image_size or lookup(self.backbone.name).default_size
+        return as_size(self.image_size or own)
 
     @property
     def known_size(self) -> Size | None:

@@ -16,7 +16,9 @@ class TaskOptions:
         columns: of targets, the least number there may be.
         fitted: the head is fitted by gradient steps, never solved.
         masks: labels are masks, and what answers is a decoder.
+        detects: objects are found, and what answers is a detector.
         boxes: a box is answered beside the class.
+        image_size: unless one is asked for, in pixels; 0: the backbone's own.
         batch_size: unless one is asked for.
         refused: why an option has no use, what is allowed of it instead, by its name. A test holds
             it against what the class of the task can do.
@@ -27,9 +29,16 @@ class TaskOptions:
     columns: int = 1
     fitted: bool = False
     masks: bool = False
+    detects: bool = False
     boxes: bool = False
+    image_size: int = 0
     batch_size: int = 32
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def dense(self) -> bool:
+        """Whether an image has many answers, each at its place, from maps at several strides."""
+        return self.masks or self.detects
 
 
 FITTED_HEAD = {
@@ -87,10 +96,26 @@ TASK_OPTIONS = {
             "head.hidden": ("a box is solved from the map itself", "[]"),
         },
     ),
+    "detection": TaskOptions(
+        binary=False,
+        fitted=True,
+        detects=True,
+        image_size=320,
+        batch_size=8,
+        refused=FITTED_HEAD
+        | NO_MIXED_LABELS
+        | {
+            "table.targets": ("boxes are in the columns x1, y1, x2 and y2", "left out"),
+            "head.pooling": ("a detector answers for places, nothing is pooled", "avg"),
+            "head.bias": ("a detector begins with nothing found", "frequencies"),
+            "rare": ("an image has many objects; no class is dropped", "error"),
+            "balance": ("an image has many objects", "none"),
+        },
+    ),
 }
 """Of each task, by its name."""
 
-NOT_YET = ("detection", "instances")
+NOT_YET = ("instances",)
 """Tasks that data may be for, and that nothing here does."""
 
 

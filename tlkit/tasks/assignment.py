@@ -43,7 +43,7 @@ def assign(truth: Any, boxes: Any, shares: Any, centres: np.ndarray) -> Assigned
     (section 3.2.2).
 
     Args:
-        truth: (n, objects, 6), rows of `BoxSets`, but boxes in pixels of the input, weight 0: nothing is there.
+        truth: (n, objects, 7), rows of `BoxSets`, but boxes in pixels of the input, weight 0: nothing is there.
         boxes: answered (n, cells, 4), in the same pixels.
         shares: answered (n, cells, classes).
         centres: of the cells (cells, 2).

@@ -8,6 +8,7 @@ from tlkit.data.targets import Targets
 from tlkit.errors import SpecError, one_of
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.classification import Classification
+from tlkit.tasks.detection import Detection
 from tlkit.tasks.linear import LinearTask
 from tlkit.tasks.localisation import Localisation
 from tlkit.tasks.multilabel import Multilabel
@@ -16,7 +17,8 @@ from tlkit.tasks.segmentation import Segmentation
 from tlkit.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Classification, Multilabel, Regression, Localisation, Segmentation)
+    task.name: task
+    for task in (Classification, Multilabel, Regression, Localisation, Segmentation, Detection)
 }
 
 

@@ -187,6 +187,10 @@ class Task(ABC):
         """Return the metric of fitted phases, under the name `metric`; None: the loss ranks."""
         return None
 
+    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float | None:
+        """Return the metric of a whole part, where it is no mean over batches; None: it is one."""
+        return None
+
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
         """Return the key by which models are ranked, from validation loss and metric; higher is
         better."""

@@ -203,7 +203,8 @@ def load_dataset(
     examples = [example for part in source.parts.values() for example in part]
     asked, deciding = rendering_of(spec), source.parts["train"]
     near, size = spec.near_duplicates, spec.known_size
-    found = scan(examples, progress, spec.strict, near, asked, deciding, size)
+    empties = lookup(spec.task).labels.empties
+    found = scan(examples, progress, spec.strict, near, asked, deciding, size, empties)
     spec = spec.model_copy(update={"bits": found.rendering.bits})
     source = replace(source, parts={p: found.hashed(own) for p, own in source.parts.items()})
     shares = {

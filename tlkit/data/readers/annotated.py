@@ -98,15 +98,20 @@ class Annotated:
 
     Attributes:
         root: the folder.
-        masks: whether outlines are asked for, not boxes.
+        task: what they are read for.
         parts: annotations by image, for each part; "" where there are no parts.
         notes: of a listing.
     """
 
     root: Path
-    masks: bool = False
+    task: str
     parts: dict[str, dict[Path, Annotations]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def masks(self) -> bool:
+        """Whether outlines are asked for, not boxes."""
+        return self.task == "segmentation"
 
     def add(self, part: str | None, image: Path, label: Annotations) -> None:
         """Add the objects of an image; more of them to one that is known.
@@ -155,10 +160,10 @@ class Annotated:
             for part, own in self.parts.items()
         }
         note = (
-            f"outlines are read from {form}: the task is segmentation; the box around each, where "
-            "there is one an image: --set task=localisation"
+            f"outlines are read from {form}: the task is segmentation; the box around each: "
+            "--set task=detection"
             if self.masks
-            else f"boxes are read from {form}: the task is localisation; another: --set task=NAME, "
+            else f"boxes are read from {form}: the task is {self.task}; another: --set task=NAME, "
             "such as classification"
         )
         return Listing(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tlkit.data.box_targets import CORNERS, BoxTargets
+from tlkit.data.box_targets import CORNERS, DetectionTargets
 from tlkit.data.pictures.files import parse_json, read_file
 from tlkit.data.readers.annotated import form_of_annotations
 from tlkit.data.readers.folder_names import parts_of, says_images, says_masks
@@ -19,7 +20,7 @@ from tlkit.spec.tables import TableSpec
 DEEPEST = 5
 """Folders around the data that are gone into."""
 
-FOUND = ("segmentation", "localisation")
+FOUND = ("segmentation", "localisation", "detection")
 """Tasks that are found from the data; others are asked for."""
 
 OUTLINED = 0.5
@@ -42,7 +43,7 @@ def find_task(data: Any, table: Any = None) -> str | None:
 
     A folder of masks beside one of images, in it or in its training part, is `segmentation`;
     so are annotations with polygons or run lengths; with boxes alone they, or a table with their
-    corners, are `localisation`.
+    corners, are `localisation` where each image has one, else `detection`.
 
     Args:
         table: how a table is read, fields of `TableSpec`.
@@ -54,11 +55,11 @@ def find_task(data: Any, table: Any = None) -> str | None:
         return None
     form, data = form_of(data), os.fspath(data)
     if form == "table":
-        return "localisation" if _has_corners(data, table) else None
+        return _boxes_of(data, table)
     if form == "dataset":
         return _prepared_for(Path(data))
     if form == "annotations":
-        return "segmentation" if _has_outlines(data) else "localisation"
+        return _objects_of(data)
     if form != "folder" or not os.path.isdir(data):
         return None
     if has_masks(data):
@@ -66,7 +67,7 @@ def find_task(data: Any, table: Any = None) -> str | None:
     if not form_of_annotations(Path(data)):
         _check_tables(data, table)
         return None
-    return "segmentation" if _has_outlines(data) else "localisation"
+    return _objects_of(data)
 
 
 def _prepared_for(folder: Path) -> str | None:
@@ -78,23 +79,32 @@ def _prepared_for(folder: Path) -> str | None:
     return task if task in FOUND else None
 
 
-def _has_outlines(data: str) -> bool:
-    """Tell whether most objects have outlines that say more than their boxes."""
+def _objects_of(data: str) -> str:
+    """Return the task that annotations are for."""
     try:
-        listing = read_annotated(data, BoxTargets())
+        listing = read_annotated(data, DetectionTargets())
     except DataError:  # said where the data is read
-        return False
-    every = [box for own in listing.parts.values() for e in own for box in e.label.boxes]
-    return sum(box.outlined for box in every) > OUTLINED * len(every)
+        return "detection"
+    labels = [e.label for own in listing.parts.values() for e in own]
+    every = [box for label in labels for box in label.boxes]
+    if sum(box.outlined for box in every) > OUTLINED * len(every):
+        return "segmentation"
+    return "localisation" if all(len(label.sound) <= 1 for label in labels) else "detection"
 
 
-def _has_corners(data: str, table: Any) -> bool:
+def _boxes_of(path: str, table: Any) -> str | None:
+    """Return the task that a table of boxes is for; None: it is none of boxes."""
     try:
         asked = TableSpec.model_validate(table or {})
-        rows = read_rows(Path(data), asked, [asked.image, *CORNERS], lambda text: False, [])
+        rows = read_rows(Path(path), asked, [asked.image, *CORNERS], lambda text: False, [])
     except (DataError, ValueError):  # said where the data is read
-        return False
-    return not asked.targets and set(CORNERS) <= set(rows.header)
+        return None
+    if asked.targets or not set(CORNERS) <= set(rows.header):
+        return None
+    boxes = Counter()
+    for _, row in rows.rows:
+        boxes[row.get(asked.image)] += any(row[name] for name in CORNERS)
+    return "localisation" if set(boxes.values()) <= {0, 1} else "detection"
 
 
 def _check_tables(folder: str, table: Any) -> None:
@@ -104,7 +114,7 @@ def _check_tables(folder: str, table: Any) -> None:
     except OSError:  # said when it is listed
         return
     for path in (os.path.join(folder, name) for name in names):
-        if is_table(path) and os.path.isfile(path) and _has_corners(path, table):
+        if is_table(path) and os.path.isfile(path) and _boxes_of(path, table):
             raise DataError(
                 f"data {folder}: {os.path.basename(path)} in it has boxes ({', '.join(CORNERS)}). "
                 f"Allowed: {path}, for them, or --set task=classification, for its folders"

@@ -65,6 +65,7 @@ def fit_boxes(
     findings: dict[str, Finding],
     size: Size | None = None,
     fit: str = STRETCH,
+    empties: bool = False,
 ) -> Fitted:
     """Put the boxes of examples into their upright images.
 
@@ -75,6 +76,7 @@ def fit_boxes(
         findings: of each example, by id.
         size: size of the model's input, see `sides`; None: boxes are held against the image alone.
         fit: how images are brought to it, see `placement`.
+        empties: whether images without a box are used; else they are left out.
 
     Raises:
         DataError: of images that are turned by EXIF some sizes are given as stored, others as
@@ -87,7 +89,7 @@ def fit_boxes(
     frame = _frame(own, findings)
     fitted = Fitted(report={"clipped": [], "dropped": [], "inside": 0, "boxes": 0, "without": 0})
     for example in own:
-        _fit(example, findings[example.id], frame, (size, fit), fitted)
+        _fit(example, findings[example.id], frame, (size, fit), fitted, empties)
     turned = sum(findings[e.id].orientation != 1 for e in own)
     boxes = fitted.report["boxes"]
     share = round(fitted.report["inside"] / boxes, 4) if boxes else None
@@ -136,7 +138,8 @@ def _frame(examples: Sequence[Example], findings: dict[str, Finding]) -> str:
 
 
 def _fit(
-    example: Example, finding: Finding, frame: str, seen: tuple[Size | None, str], fitted: Fitted
+    example: Example, finding: Finding, frame: str, seen: tuple[Size | None, str], fitted: Fitted,
+    empties: bool,
 ) -> None:
     label, (height, width) = example.label, _sides(finding)
     given = (label.height, label.width) if label.width else None
@@ -171,6 +174,7 @@ def _fit(
         places.append(place)
     if not kept:
         fitted.report["without"] += 1
+    if not kept and not empties:
         fitted.problems[example.id] = "has no box"
         if label.boxes:
             w, h = (_round(x) for x in label.boxes[0].extent)

@@ -88,6 +88,7 @@ def scan(
     rendering: Rendering = PLAIN,
     telling: Collection[Example] | None = None,
     size: Size | None = None,
+    empties: bool = False,
 ) -> Scan:
     """Look at every example, in parallel; files that an earlier scan knows are not read again.
 
@@ -101,6 +102,7 @@ def scan(
             16-bit sample of `telling`.
         telling: those of `examples` that decide on bits; None, or none of 16 bits: all.
         size: size of the model's input, see `sides`, against which boxes are held; None: none.
+        empties: whether images without a box are used.
 
     Raises:
         DataError: `strict` is set and some cannot be decoded; names the first five.
@@ -121,7 +123,7 @@ def scan(
         again = [e for e in examples if not findings[e.id].holds_for(rendering)]
         findings |= {e.id: finding for e, finding in _look_at(again, near, rendering, kept)}
     labels, problems, resized = _look_at_labels(examples, findings, kept)
-    annotations = fit_boxes(examples, findings, size, rendering.fit)
+    annotations = fit_boxes(examples, findings, size, rendering.fit, empties)
     problems |= annotations.problems
     left_out |= {id_: problem for id_, problem in problems.items() if id_ in digests}
     digests = {id_: digest for id_, digest in digests.items() if id_ not in problems}

@@ -1,0 +1,200 @@
+"""Detection: all objects in an image, a box and a class for each."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from tlkit.backbones.sides import Size, sides
+from tlkit.data.annotations import Annotations
+from tlkit.data.box_sets import ROW, BoxSets
+from tlkit.data.box_targets import DetectionTargets
+from tlkit.data.pictures.placement import STRETCH
+from tlkit.planning import rules
+from tlkit.spec.parts import HeadSpec
+from tlkit.spec.run import RunSpec
+from tlkit.tasks.assignment import Detected
+from tlkit.tasks.box_frame import Frame
+from tlkit.tasks.decoders import BATCH_NORM_FROM
+from tlkit.tasks.detection_ap import ap50, average_precisions
+from tlkit.tasks.detection_drawing import draw_boxes
+from tlkit.tasks.detection_errors import best_thresholds
+from tlkit.tasks.detection_evaluator import DetectedObjects
+from tlkit.tasks.detection_metrics import detection_headline
+from tlkit.tasks.detections import Found, TrueObjects
+from tlkit.tasks.detector import PRIOR, STRIDES, Detector, one_stage
+from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.linear import shortened
+from tlkit.tasks.suppression import suppressed
+from tlkit.tasks.task import Task
+
+MOST_OVERLAP = 0.6
+"""Intersection over union up to which two boxes of one class are two objects."""
+
+
+@dataclass(frozen=True)
+class Detection(Task):
+    """Targets are rows of `BoxSets` (n, objects, 6), outputs (n, cells, 4 + classes): x1, y1, x2,
+    y2 as fractions of what the model sees, and a probability for each class, of every cell.
+
+    Attributes:
+        size, resize: of the network's input, and how images are brought to it, see `placement`.
+        kind, channels: of the detector.
+        batch_norm: see `Decoder`.
+        thresholds: the score from which on a box is an answer, for each class; empty: 0.5.
+    """
+
+    size: Size = 0
+    resize: str = STRETCH
+    kind: str = "one-stage"
+    channels: int = 96
+    batch_norm: bool = True
+    thresholds: tuple[float, ...] = ()
+    name: ClassVar[str] = "detection"
+    labels: ClassVar[type] = DetectionTargets
+    metric: ClassVar[str] = "ap50"
+    answers: ClassVar[str] = "outputs"
+    fields: ClassVar[tuple[str, ...]] = ("detections",)
+    strides: ClassVar[tuple[int, ...]] = STRIDES
+    keeps_views: ClassVar[bool] = True
+    drawable: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Detection:
+        own, large = spec.detector, spec.batch_size >= BATCH_NORM_FROM
+        return cls(outputs, spec.size, spec.resize, own.kind, own.channels, large)
+
+    @classmethod
+    def copies(cls, examples: int) -> int:
+        return rules.dense_copies(examples)
+
+    @property
+    def numbers(self) -> int:
+        return len(self.outputs) + 4
+
+    @property
+    def frame(self) -> Frame:
+        """How boxes of the network's input become such of an image."""
+        return Frame(self.size, self.resize)
+
+    def encode(self, labels: Sequence[Annotations]) -> BoxSets:
+        index = {label: i for i, label in enumerate(self.outputs)}
+        sizes = np.array([(label.height, label.width) for label in labels], np.int64).reshape(-1, 2)
+        most = max((len(label.boxes) for label in labels), default=0)
+        rows = np.zeros((len(labels), max(1, most), ROW), np.float64)
+        for row, label in zip(rows, labels, strict=True):
+            for place, box in zip(row, label.boxes, strict=False):
+                place[:] = (index[box.name], *box.corners, 1, not box.aside)
+        rows[:, :, 1:5] /= np.maximum(np.tile(sizes[:, ::-1], 2), 1)[:, None]
+        rows[:, :, 1:5] = self.frame.seen(rows[:, :, 1:5], sizes) * rows[:, :, 5:6]
+        return BoxSets(rows.astype(np.float32), sizes.astype(np.int32))
+
+    def head(self, features: dict[int, keras.KerasTensor], head: HeadSpec) -> keras.KerasTensor:
+        made = Detector(len(self.outputs), self.size, self.channels, self.batch_norm, head)
+        return one_stage(features, made)
+
+    def bias(self, targets: BoxSets) -> np.ndarray:
+        return np.full(len(self.outputs), math.log(PRIOR / (1 - PRIOR)))
+
+    def loss(self) -> keras.losses.Loss:
+        return Detected(self.size, name="loss")
+
+    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+        found = ap50(self._true(targets), self._found(outputs), len(self.outputs))
+        return 0.0 if found is None else found
+
+    def score(self, loss: float, metric: float) -> tuple[float, ...]:
+        """The average precision at IoU 0.5; between equals the lower loss."""
+        return (round(metric, 6), -loss)
+
+    def tuned(self, answered: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Detection:
+        """Return this task with the score of each class that has the highest F1."""
+        targets, outputs = answered()
+        classes = len(self.outputs)
+        matches = average_precisions(self._true(targets), self._found(outputs), classes)[-1]
+        return replace(self, thresholds=tuple(map(float, best_thresholds(matches, classes))))
+
+    def _true(self, targets: np.ndarray) -> list[TrueObjects]:
+        """Return the objects of rows of targets, in pixels of the network's input."""
+        height, width = sides(self.size)
+        every = []
+        for row in targets:
+            own = row[row[:, 5] > 0]
+            named, aside = own[:, 0].astype(np.int64), own[:, 6] == 0
+            every.append(TrueObjects(own[:, 1:5] * self.frame.whole, named, aside, height, width))
+        return every
+
+    def _found(self, outputs: np.ndarray) -> list[Found]:
+        """Return what is found, in pixels of the network's input."""
+        boxes = np.clip(outputs[:, :, :4], 0.0, 1.0) * self.frame.whole
+        pairs = zip(boxes, outputs[:, :, 4:], strict=True)
+        return [suppressed(own, shares, MOST_OVERLAP) for own, shares in pairs]
+
+    def found(self, row: np.ndarray, height: int, width: int) -> Found:
+        """Return what is found in an image, in its own pixels, whatever the thresholds are.
+
+        Args:
+            row: of the model's output (cells, 4 + classes).
+            height, width: of the upright original.
+        """
+        boxes = np.clip(row[None, :, :4].astype(np.float64), 0.0, 1.0)
+        boxes = self.frame.of_image(boxes, np.array([[height, width]]))[0]
+        return suppressed(boxes * (width, height, width, height), row[:, 4:], MOST_OVERLAP)
+
+    def accepted(self, row: np.ndarray, height: int, width: int) -> Found:
+        """Return those of `found` whose score reaches the threshold of their class."""
+        found = self.found(row, height, width)
+        least = np.array(self.thresholds or [0.5] * len(self.outputs))
+        kept = found.scores >= least[found.classes]
+        return Found(*(x[kept] for x in found))
+
+    def flip(self, outputs: Any) -> Any:
+        left, top, right, bottom = (outputs[..., i : i + 1] for i in range(4))
+        mirrored = [1 - right, top, 1 - left, bottom, outputs[..., 4:]]
+        return keras.ops.concatenate(mirrored, axis=-1)
+
+    def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
+        return {self.answers: outputs}
+
+    def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
+        rows = zip(*self.accepted(row, height, width), strict=True)
+        found = [
+            {
+                "label": self.outputs[number],
+                "score": round(float(score), 6),
+                "box": [round(float(x), 2) for x in box],
+            }
+            for box, score, number in rows
+        ]
+        return {"detections": found}
+
+    def describe(self, target: np.ndarray) -> str:
+        named = target[target[:, 5] > 0, 0].astype(int)
+        counts = Counter(self.outputs[i] for i in named.tolist())
+        return "\n".join(f"{shortened(name)}: {n}" for name, n in counts.items()) or "nothing"
+
+    def shown(self, image: np.ndarray, target: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        own = target[target[:, 5] > 0]
+        boxes = own[:, 1:5] * (width, height, width, height)
+        return draw_boxes(image, boxes, own[:, 0].astype(int), self.outputs)
+
+    def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
+        found = self.accepted(row, *image.shape[:2])
+        return draw_boxes(image, found.boxes, found.classes, self.outputs, found.scores)
+
+    def evaluator(self) -> Evaluator:
+        return DetectedObjects(self.outputs, self.found, self.thresholds)
+
+    def headline(self, metrics: dict[str, Any]) -> str:
+        return detection_headline(metrics)
+
+    def to_json(self) -> dict[str, Any]:
+        own = ("size", "resize", "kind", "channels", "batch_norm", "thresholds")
+        return {**super().to_json(), **{name: getattr(self, name) for name in own}}
