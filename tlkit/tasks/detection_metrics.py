@@ -60,14 +60,15 @@ class Assessment:
             "ap50_interval95": interval(matches, classes),
             "examples": matches.images,
             "objects": int((~matches.aside).sum()),
-            "per_class": {name: self._of_class(k) for k, name in enumerate(self.names)},
+            "per_class": {name: self.of_class(k) for k, name in enumerate(self.names)},
             "errors": self.kinds.count(),
             "confusion": confusion_with_background(matches, self.kinds, classes).tolist(),
         }
         more = {"difficult_left_out": int(matches.aside.sum()), "beyond_limit": _beyond(matches)}
         return {**found, **{name: count for name, count in more.items() if count}}
 
-    def _of_class(self, k: int) -> dict[str, Any]:
+    def of_class(self, k: int) -> dict[str, Any]:
+        """Return the metrics of one class."""
         matches = self.matches
         count = int(matches.count(len(self.names))[k])
         accepted = matches.counted & (matches.classes == k) & (matches.scores >= self.thresholds[k])

@@ -64,8 +64,14 @@ def draw_scatter(
     save_figure(figure, path)
 
 
-def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
-    """Draw rows of true classes against columns of predicted ones, shaded by share of the row."""
+def draw_confusion(
+    confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path, title: str = ""
+) -> None:
+    """Draw rows of true classes against columns of predicted ones, shaded by share of the row.
+
+    Args:
+        title: what stands above; empty: accuracy, of one class an image.
+    """
     counts = np.asarray(confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = min(14.0, 3.5 + 0.45 * len(labels))
@@ -83,7 +89,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
                 colour = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
     right = np.trace(counts) / max(1, counts.sum())
-    axes.set_title(f"{counts.sum():,} images, accuracy {right:.3f}")
+    axes.set_title(title or f"{counts.sum():,} images, accuracy {right:.3f}")
     save_figure(figure, path)
 
 
