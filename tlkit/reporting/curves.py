@@ -80,8 +80,9 @@ def _drawings(phase: str, rows: Sequence[Mapping[str, str]]) -> list[Any]:
         lines = [
             Line(called, at, [float(row[key]) for row in rows])
             for called, key in (("training", name), ("validation", f"val_{name}"))
+            if rows[0][key]  # of a metric of whole parts training has none
         ]
-        ends = f"{lines[1].ys[0]:.3f} to {lines[1].ys[-1]:.3f}"
+        ends = f"{lines[-1].ys[0]:.3f} to {lines[-1].ys[-1]:.3f}"
         label = f"Phase {phase}: {name} over {x.name}; validation from {ends}"
         drawings.append(plot(lines, x, Axis(name), label))
     if not solved and all(row["learning_rate"] for row in rows):

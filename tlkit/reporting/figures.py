@@ -57,7 +57,8 @@ def _draw_phase(axes: Axes, rows: Sequence[Row], name: str, chosen: Row | None) 
     along = "l2" if rows[0]["l2"] else "epoch"
     at = [float(row[along]) for row in rows]
     for part, key in (("training", name), ("validation", f"val_{name}")):
-        axes.plot(at, [float(row[key]) for row in rows], ".-", label=part)
+        if rows[0][key]:  # of a metric of whole parts training has none
+            axes.plot(at, [float(row[key]) for row in rows], ".-", label=part)
     if chosen in rows:
         point = float(chosen[along]), float(chosen[f"val_{name}"])
         axes.plot(*point, "o", ms=11, mfc="none", mec="black", mew=1.5, label="chosen")

@@ -64,6 +64,7 @@ class Detection(Task):
     strides: ClassVar[tuple[int, ...]] = STRIDES
     keeps_views: ClassVar[bool] = True
     drawable: ClassVar[bool] = True
+    ranks_whole: ClassVar[bool] = True
 
     @classmethod
     def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Detection:

@@ -69,6 +69,7 @@ class Task(ABC):
             beside loss and metric.
         pools: whether the head begins with a pooling, so that what is kept for it is small.
         calibrates: whether a temperature may be fitted, see `probabilities.ProbabilityTask`.
+        ranks_whole: whether the metric is of a whole part, and no mean over batches.
         hub: the task's name on the Hugging Face Hub (`pipeline_tag`); empty: it has none.
     """
 
@@ -91,6 +92,7 @@ class Task(ABC):
     val_figures: ClassVar[tuple[str, ...]] = ()
     pools: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
+    ranks_whole: ClassVar[bool] = False
     hub: ClassVar[str] = ""
 
     @property
@@ -187,9 +189,9 @@ class Task(ABC):
         """Return the metric of fitted phases, under the name `metric`; None: the loss ranks."""
         return None
 
-    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float | None:
-        """Return the metric of a whole part, where it is no mean over batches; None: it is one."""
-        return None
+    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+        """Return the metric of all answers to a part; of tasks with `ranks_whole`."""
+        raise NotImplementedError
 
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
         """Return the key by which models are ranked, from validation loss and metric; higher is

@@ -261,7 +261,7 @@ class Log(keras.callbacks.Callback):
             {
                 "phase": self._phase,
                 "epoch": epoch + 1,
-                **{name: f"{logs[name]:.6g}" for name in names},
+                **{name: f"{logs[name]:.6g}" for name in names if name in logs},
                 "learning_rate": f"{peak_rate(self.model.optimizer):.6g}",
                 "seconds": f"{time.monotonic() - self._start:.3f}",
             },

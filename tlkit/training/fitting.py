@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from tlkit.training.callbacks import Bar, Log, Resumption, WholeEpochs
 from tlkit.training.schedule import Averages, counting_callbacks, make_optimizer, scaled
 from tlkit.training.session import Session
 from tlkit.training.timing import TRIAL_STEPS, Speed, seconds_per_step
+from tlkit.training.whole import WholePart
 
 
 class Fitting:
@@ -158,32 +159,34 @@ class Fitting:
 
     def _data(self, phase: Phase) -> tuple[Any, Any]:
         """Return the batches of all epochs to come, and those of the validation, without end."""
-        session, batch = self._session, self._session.batch_size
         if self._rows is None:
-            return self._streams(phase)
-        train, val = self._rows
+            return self._stream(phase), endless(self._validation)
+        session, batch = self._session, self._session.batch_size
         epochs = range(session.checkpoints.state.epoch, phase.epochs)
-        own, seed = session.train, session.spec.seed
-        targets, others = session.kept_targets
-        train = FeatureBatches(train, targets, batch, seed, own.balance, epochs, own.views)
-        return train, endless(FeatureBatches(val, others, batch).__iter__)
+        own, targets = session.train, session.kept_targets[0]
+        train = FeatureBatches(
+            self._rows[0], targets, batch, session.spec.seed, own.balance, epochs, own.views
+        )
+        return train, endless(self._validation)
 
-    def _streams(self, phase: Phase) -> tuple[Any, Any]:
-        """Return the same for a phase whose features are not kept."""
+    def _validation(self) -> Iterable[tuple[Any, ...]]:
+        """Return the batches of the validation part."""
+        session = self._session
+        if self._rows is not None:
+            targets = session.kept_targets[1]
+            return iter(FeatureBatches(self._rows[1], targets, session.batch_size))
+        images = session.val.batches(range(len(session.val)))
+        return images if self._cut is None else computed(session.store.function(self._cut), images)
+
+    def _stream(self, phase: Phase) -> Any:
+        """Return the batches of all epochs to come of a phase whose features are not kept."""
         session, cut = self._session, self._cut
         epochs = range(session.checkpoints.state.epoch, phase.epochs)
         # Where views cannot be kept, they are drawn.
         train = session.train.epochs(phase.augment or session.train.views > 1, epochs)
-        prefix = None if cut is None else session.store.function(cut)
-        val = session.val
-
-        def validation():
-            images = val.batches(range(len(val)))
-            return images if prefix is None else computed(prefix, images)
-
-        if prefix is not None:
-            train = endless(partial(computed, prefix, train))
-        return train, endless(validation)
+        if cut is None:
+            return train
+        return endless(partial(computed, session.store.function(cut), train))
 
     def _compile(self, phase: Phase, steps: int) -> None:
         session, suffix, options = self._session, self._suffix, self._session.spec.optimizer
@@ -214,7 +217,7 @@ class Fitting:
         if isinstance(train, FeatureBatches):
             trial = (train[i] for i in range(min(len(train), TRIAL_STEPS + 1)))
         else:  # the phase's own stream must not lose its first batches
-            trial, _ = self._streams(phase)
+            trial = self._stream(phase)
         seconds = steps * seconds_per_step(self._suffix, trial)
         session.reset_generators()
         shorter = session.budget.shortened(phase, seconds, self._deepest, session.progress)
@@ -226,7 +229,9 @@ class Fitting:
     ) -> Sequence[keras.callbacks.Callback]:
         session, options = self._session, self._session.spec.optimizer
         counting, folder = counting_callbacks(phase, options), session.folder
+        whole = [WholePart(session.task, self._validation)] if session.task.ranks_whole else []
         made = [
+            *whole,
             session.checkpoints,
             Log(folder, phase.name, session.task.metric),
             *watching,

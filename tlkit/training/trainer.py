@@ -22,6 +22,7 @@ from tlkit.training.fitting import Fitting
 from tlkit.training.session import Session
 from tlkit.training.smoothing import smoothed
 from tlkit.training.solving import solved_head
+from tlkit.training.whole import whole_metric
 
 
 class Trainer:
@@ -64,6 +65,8 @@ class Trainer:
         images = endless(lambda: val.batches(range(len(val))))
         steps = math.ceil(len(val) / session.batch_size)
         found = model.evaluate(images, steps=steps, verbose=0, return_dict=True)
+        if task.ranks_whole:
+            found[task.metric] = whole_metric(task, model, val.batches(range(len(val))))
         session.checkpoints.offer(found["loss"], found[task.metric])
         value = f"validation {task.metric} {found[task.metric]:.3f}"
         session.progress.say("init", f"{value} before any training")
