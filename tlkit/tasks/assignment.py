@@ -131,4 +131,5 @@ class Detected(keras.losses.Loss):
         shares = ops.clip(shares, 1e-6, 1 - 1e-6)
         entropy = -wanted.shares * ops.log(shares) - (1 - wanted.shares) * ops.log(1 - shares)
         total = BOX_WEIGHT * ops.sum(missed, axis=1) + ops.sum(entropy, axis=(1, 2))
-        return total / ops.maximum(ops.mean(ops.sum(worth, axis=1)), 1 / ops.shape(total)[0])
+        images = ops.sum(ops.ones_like(total))
+        return total * images / ops.maximum(ops.sum(worth), 1.0)
