@@ -98,6 +98,9 @@ def check_parity(
     for through, (sizes, outputs) in opened.answers(encoded).items():
         others = {k: np.asarray(value) for k, value in task.answer(expected, sizes).items()}
         others.pop(task.answers)
+        if task.finds:  # what formats without suppression do not list
+            listed = task.listed(expected, sizes).items()
+            others |= {k: value for k, value in listed if k in outputs}
         got = outputs[task.answers].astype(np.float32)
         difference = float(np.abs(got - expected).max()) / scale
         agreement = task.agreement(expected, got)

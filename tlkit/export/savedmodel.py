@@ -20,6 +20,7 @@ from tlkit.errors import ExportError
 from tlkit.export.about import BESIDE, About, Answered, about_from_json, read_beside
 from tlkit.export.foreign import check_graph
 from tlkit.export.network import check_backend
+from tlkit.export.objects import found_objects
 from tlkit.runfolder.record import file_digest, is_one_of
 from tlkit.spec.coding import VOID
 from tlkit.tasks.registry import task_from_json
@@ -56,7 +57,7 @@ def write(model: keras.Model, about: About, path: Path, calibration: Any = None)
         4), x1, y1, x2, y2 in pixels of the original image, upright. For maps of classes
         (segmentation) also label_map uint8 (n, height, width) of the size of the upright original;
         of originals of several sizes the largest sides, with `VOID` beyond the others' sizes int32
-        (n, 2); and class_names string (classes,).
+        (n, 2); and class_names string (classes,). For detection what `found_objects` returns.
 
     Raises:
         ExportError: Keras runs on another backend than TensorFlow.
@@ -194,6 +195,8 @@ def signature_outputs(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> dict[str,
     if task.maps:
         answers |= {"label_map": _label_maps(task, raw, sizes), "sizes": sizes}
         answers["class_names"] = tf.identity(names)
+    if task.finds:
+        answers |= found_objects(task, raw, sizes)
     return answers
 
 

@@ -164,8 +164,8 @@ class RunSpec(Part):
         None,
         "Copies of each training image, changed at random by augment (auto: light), whose frozen "
         "features are kept beside its own; heads are solved on all of them, fine-tuning takes "
-        "another in each epoch. Default: 0, for masks and detection 3 to 11, for one box 4 to 7, under a budget up "
-        "to 3 if there is time.",
+        "another in each epoch. Default: 0, for masks and detection 3 to 11, for one box 4 to "
+        "7, under a budget up to 3 if there is time.",
         unit="0 to 63",
         ge=0,
         le=63,

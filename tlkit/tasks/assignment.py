@@ -19,6 +19,7 @@ cells that answer for one: alpha and beta of Feng et al. 2021 (TOOD, section 3.2
 BOX_WEIGHT = 2.5
 """Of the loss of boxes against that of classes."""
 
+
 class Assigned(NamedTuple):
     """What each cell should answer.
 
@@ -43,7 +44,7 @@ def assign(truth: Any, boxes: Any, shares: Any, centres: np.ndarray) -> Assigned
     (section 3.2.2).
 
     Args:
-        truth: (n, objects, 7), rows of `BoxSets`, but boxes in pixels of the input, weight 0: nothing is there.
+        truth: (n, objects, 7), rows of `BoxSets`, but boxes in pixels of the input.
         boxes: answered (n, cells, 4), in the same pixels.
         shares: answered (n, cells, classes).
         centres: of the cells (cells, 2).
@@ -57,9 +58,7 @@ def assign(truth: Any, boxes: Any, shares: Any, centres: np.ndarray) -> Assigned
     true = truth[..., 1:5]
     x, y = (ops.convert_to_tensor(centres[None, None, :, i]) for i in (0, 1))
     edges = [x - true[..., 0:1], y - true[..., 1:2], true[..., 2:3] - x, true[..., 3:4] - y]
-    nearest = ops.minimum(
-        ops.minimum(edges[0], edges[1]), ops.minimum(edges[2], edges[3])
-    )
+    nearest = ops.minimum(ops.minimum(edges[0], edges[1]), ops.minimum(edges[2], edges[3]))
     allowed = ops.cast(nearest > 0, boxes.dtype) * there[..., None]
     overlap = overlaps(true, boxes)
     own = ops.matmul(named, ops.transpose(shares, (0, 2, 1)))

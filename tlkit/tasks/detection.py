@@ -27,19 +27,26 @@ from tlkit.tasks.detection_drawing import draw_boxes
 from tlkit.tasks.detection_errors import best_thresholds
 from tlkit.tasks.detection_evaluator import DetectedObjects
 from tlkit.tasks.detection_metrics import detection_headline
+from tlkit.tasks.detection_reports import detection_figures, detection_parts
 from tlkit.tasks.detections import Found, TrueObjects
-from tlkit.tasks.detector import PRIOR, STRIDES, Detector, one_stage
+from tlkit.tasks.detector import PRIOR, STRIDES, Detector, one_stage, shape_at
 from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.finding import FindingTask
 from tlkit.tasks.linear import shortened
+from tlkit.tasks.shown import Answers, Figure, Shown
 from tlkit.tasks.suppression import suppressed
-from tlkit.tasks.task import Task
 
 MOST_OVERLAP = 0.6
 """Intersection over union up to which two boxes of one class are two objects."""
 
+SIZES, WANTED = (320, 416, 512, 640), 0.95
+"""Sizes of the input in pixels, of which the first is taken at which this share of the objects is
+as wide and as high as the finest stride. More pixels are not better for large objects, and cost by
+their square."""
+
 
 @dataclass(frozen=True)
-class Detection(Task):
+class Detection(FindingTask):
     """Targets are rows of `BoxSets` (n, objects, 6), outputs (n, cells, 4 + classes): x1, y1, x2,
     y2 as fractions of what the model sees, and a probability for each class, of every cell.
 
@@ -64,7 +71,6 @@ class Detection(Task):
     strides: ClassVar[tuple[int, ...]] = STRIDES
     keeps_views: ClassVar[bool] = True
     drawable: ClassVar[bool] = True
-    ranks_whole: ClassVar[bool] = True
 
     @classmethod
     def of(cls, outputs: tuple[str, ...], spec: RunSpec) -> Detection:
@@ -83,6 +89,18 @@ class Detection(Task):
     def frame(self) -> Frame:
         """How boxes of the network's input become such of an image."""
         return Frame(self.size, self.resize)
+
+    @classmethod
+    def input_size(cls, labels: Sequence[Annotations], resize: str) -> tuple[int, str]:
+        """Return the smallest of `SIZES` at which `WANTED` of the objects are wide and high enough
+        for a cell of the finest map, and how many are."""
+        sides = np.array([(x.width, x.height) for x in labels for _ in x.boxes]).reshape(-1, 2)
+        extents = np.array([box.extent for x in labels for box in x.boxes]).reshape(-1, 2)
+        if resize != STRETCH:
+            sides = sides.max(axis=1, keepdims=True)
+        shares = {size: float(_least(extents, sides, size).mean()) for size in SIZES}
+        chosen = next((size for size, share in shares.items() if share >= WANTED), SIZES[-1])
+        return chosen, f"{shares[chosen]:.1%} of the objects span {STRIDES[0]} px there or more"
 
     def encode(self, labels: Sequence[Annotations]) -> BoxSets:
         index = {label: i for i, label in enumerate(self.outputs)}
@@ -135,30 +153,35 @@ class Detection(Task):
         """Return what is found, in pixels of the network's input."""
         boxes = np.clip(outputs[:, :, :4], 0.0, 1.0) * self.frame.whole
         pairs = zip(boxes, outputs[:, :, 4:], strict=True)
-        return [suppressed(own, shares, MOST_OVERLAP) for own, shares in pairs]
+        return [suppressed(own, shares, self.most_overlap) for own, shares in pairs]
 
-    def found(self, row: np.ndarray, height: int, width: int) -> Found:
-        """Return what is found in an image, in its own pixels, whatever the thresholds are.
+    def candidates(self, outputs: Any, sizes: Any, xp: Any = keras.ops) -> tuple[Any, Any]:
+        boxes = self.frame.of_image(xp.clip(outputs[..., :4], 0.0, 1.0), sizes, xp)
+        whole = xp.concatenate([sizes[:, ::-1]] * 2, axis=1)[:, None]
+        whole = whole if xp is np else xp.cast(whole, "float32")
+        return boxes * whole, outputs[..., 4:]
 
-        Args:
-            row: of the model's output (cells, 4 + classes).
-            height, width: of the upright original.
-        """
-        boxes = np.clip(row[None, :, :4].astype(np.float64), 0.0, 1.0)
-        boxes = self.frame.of_image(boxes, np.array([[height, width]]))[0]
-        return suppressed(boxes * (width, height, width, height), row[:, 4:], MOST_OVERLAP)
+    @property
+    def most_overlap(self) -> float:
+        return MOST_OVERLAP
 
-    def accepted(self, row: np.ndarray, height: int, width: int) -> Found:
-        """Return those of `found` whose score reaches the threshold of their class."""
-        found = self.found(row, height, width)
-        least = np.array(self.thresholds or [0.5] * len(self.outputs))
-        kept = found.scores >= least[found.classes]
-        return Found(*(x[kept] for x in found))
+    @property
+    def least_scores(self) -> tuple[float, ...]:
+        return self.thresholds or (0.5,) * len(self.outputs)
 
     def flip(self, outputs: Any) -> Any:
+        """Mirror boxes, and the cells that answer with them."""
+        ops = keras.ops
         left, top, right, bottom = (outputs[..., i : i + 1] for i in range(4))
-        mirrored = [1 - right, top, 1 - left, bottom, outputs[..., 4:]]
-        return keras.ops.concatenate(mirrored, axis=-1)
+        mirrored = ops.concatenate([1 - right, top, 1 - left, bottom, outputs[..., 4:]], axis=-1)
+        levels, start = [], 0
+        for height, width in (shape_at(self.size, stride) for stride in STRIDES):
+            own = mirrored[:, start : start + height * width]
+            start += height * width
+            form = ops.shape(own)
+            grid = ops.reshape(own, (-1, height, width, form[-1]))
+            levels.append(ops.reshape(ops.flip(grid, axis=2), (-1, height * width, form[-1])))
+        return ops.concatenate(levels, axis=1)
 
     def answer(self, outputs: Any, sizes: Any) -> dict[str, Any]:
         return {self.answers: outputs}
@@ -193,9 +216,20 @@ class Detection(Task):
     def evaluator(self) -> Evaluator:
         return DetectedObjects(self.outputs, self.found, self.thresholds)
 
+    def figures(self, metrics: dict[str, Any], answers: Answers | None) -> list[Figure]:
+        return detection_figures(metrics)
+
+    def parts(self, metrics: dict[str, Any], answers: Answers | None) -> list[Shown]:
+        return detection_parts(metrics, self.outputs)
+
     def headline(self, metrics: dict[str, Any]) -> str:
         return detection_headline(metrics)
 
     def to_json(self) -> dict[str, Any]:
         own = ("size", "resize", "kind", "channels", "batch_norm", "thresholds")
         return {**super().to_json(), **{name: getattr(self, name) for name in own}}
+
+
+def _least(extents: np.ndarray, sides: np.ndarray, size: int) -> np.ndarray:
+    """Tell of which boxes both sides reach the finest stride at a size of the input."""
+    return (extents / sides * size >= STRIDES[0]).all(axis=1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -30,8 +29,8 @@ and 160 px, which overlap most with the objects that their level suits. So the a
 begins as one by anchors would."""
 
 PRIOR = 0.01
-"""Probability of each class at the start: nearly all cells show nothing (Lin et al. 2017, RetinaNet,
-section 4.1)."""
+"""Probability of each class at the start: nearly all cells show nothing (Lin et al. 2017, focal
+loss, section 4.1)."""
 
 FARTHEST = 6.0
 """Largest logarithm of a distance in strides that is answered: e^6 strides of 8 leave any image."""
@@ -67,7 +66,8 @@ class Detector(Decoder):
             if self.head.dropout:
                 classes = drop(classes)
             shares = keras.ops.sigmoid(named(classes))
-            boxes = self._boxes(reach(self._branch(x, branches["box"], f"head_box_{stride}")), stride)
+            edges = reach(self._branch(x, branches["box"], f"head_box_{stride}"))
+            boxes = self._boxes(edges, stride)
             both = keras.ops.concatenate([boxes, shares], axis=-1)
             answers.append(keras.ops.reshape(both, (-1, x.shape[1] * x.shape[2], both.shape[-1])))
         return keras.layers.Concatenate(axis=1, dtype="float32", name="head_outputs")(answers)

@@ -230,7 +230,8 @@ class Localisation(Task):
     def decode(self, row: np.ndarray, height: int, width: int) -> dict[str, Any]:
         named = self.classifier.decode(row[:-4])
         box = inside(row[None, -4:].astype(np.float64), np)
-        box = self.frame.of_image(box, np.array([[height, width]]))[0] * (width, height, width, height)
+        box = self.frame.of_image(box, np.array([[height, width]]))[0]
+        box = box * (width, height, width, height)
         return {
             "label": named["label"],
             "score": named["score"],

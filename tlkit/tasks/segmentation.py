@@ -24,8 +24,8 @@ from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.decoders import BATCH_NORM_FROM, DECODERS, Decoder
 from tlkit.tasks.evaluator import Evaluator
+from tlkit.tasks.mapping import MapTask
 from tlkit.tasks.mask_evaluator import Overlaps, overlap_headline
-from tlkit.tasks.task import Task
 
 COUNTED = 64
 """Masks whose pixels tell how frequent the classes are: their bias at the start."""
@@ -65,7 +65,7 @@ class CrossEntropyAndDice(keras.losses.Loss):
 
 
 @dataclass(frozen=True)
-class Segmentation(Task):
+class Segmentation(MapTask):
     """Targets are class numbers uint8 (n, height, width), outputs probabilities (n, height, width,
     classes), both of the size that the network sees, brought to it as images are.
 
@@ -91,7 +91,6 @@ class Segmentation(Task):
     fields: ClassVar[tuple[str, ...]] = ("areas",)
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
     keeps_views: ClassVar[bool] = True
-    maps: ClassVar[bool] = True
     drawable: ClassVar[bool] = True
 
     @classmethod

@@ -59,9 +59,7 @@ class Task(ABC):
             target goes with it.
         strides: of the levels of the pyramid (`Built.pyramid`) that the head reads; empty: it reads
             the backbone's last feature map.
-        maps: whether an answer is a map of classes, see `label_map`. Such tasks take in the place
-            of a row, in `decode`, `label_map`, `overlay` and their evaluator, also a map of the
-            original's size that was put together of tiles: class numbers uint8 (height, width).
+        maps: whether an answer is a map of classes, see `mapping.MapTask`.
         drawable: whether an answer can be drawn over its image, see `overlay`.
         roams: whether changed training images are set, smaller, at random places as well, since the
             place of an object is what is asked for.
@@ -69,7 +67,9 @@ class Task(ABC):
             beside loss and metric.
         pools: whether the head begins with a pooling, so that what is kept for it is small.
         calibrates: whether a temperature may be fitted, see `probabilities.ProbabilityTask`.
-        ranks_whole: whether the metric is of a whole part, and no mean over batches.
+        ranks_whole: whether the metric is of a whole part, and no mean over batches: it is what
+            `whole_metric(targets, outputs)` returns of all answers to it.
+        finds: whether an answer is any number of objects, see `finding.FindingTask`.
         hub: the task's name on the Hugging Face Hub (`pipeline_tag`); empty: it has none.
     """
 
@@ -93,6 +93,7 @@ class Task(ABC):
     pools: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     ranks_whole: ClassVar[bool] = False
+    finds: ClassVar[bool] = False
     hub: ClassVar[str] = ""
 
     @property
@@ -115,6 +116,16 @@ class Task(ABC):
         """Return of how many views of each training image features are kept unless asked otherwise,
         of so many training images."""
         return 1
+
+    @classmethod
+    def input_size(cls, labels: Sequence[Any], resize: str) -> tuple[int, str] | None:
+        """Return the size of the model's input in pixels that the labels of the training part ask
+        for unless another is given, and why; None: it is the backbone's own.
+
+        Args:
+            resize: see `placement`.
+        """
+        return None
 
     @classmethod
     def solving(cls, views: int, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -189,10 +200,6 @@ class Task(ABC):
         """Return the metric of fitted phases, under the name `metric`; None: the loss ranks."""
         return None
 
-    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float:
-        """Return the metric of all answers to a part; of tasks with `ranks_whole`."""
-        raise NotImplementedError
-
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
         """Return the key by which models are ranked, from validation loss and metric; higher is
         better."""
@@ -262,19 +269,6 @@ class Task(ABC):
             height, width: of the original image in pixels, upright: what is said of places in it is
                 said in its own pixels.
         """
-
-    def label_map(self, row: Any, height: Any, width: Any) -> Any:
-        """Return a row of the model's output as a map of class numbers uint8 (height, width), in
-        graph code of TensorFlow, which exports use too; of tasks with `maps`.
-
-        Args:
-            height, width: of the upright image, in pixels.
-        """
-        raise NotImplementedError
-
-    def spread(self, row: Any, height: int, width: int) -> Any:
-        """Return what `label_map` takes the largest of: float32 (height, width, classes)."""
-        raise NotImplementedError
 
     def overlay(self, image: np.ndarray, row: np.ndarray) -> np.ndarray:
         """Return an upright image uint8 (height, width, 3) with a row of the model's output drawn

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.backbones.sides import told
 from tlkit.data.column import read_by, seen_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import Augmenter, augmenter
 from tlkit.data.feed.examples import Batches, Encode, Examples, TargetEncoder
 from tlkit.data.feed.mix import mixer
 from tlkit.data.feed.pipeline import Draws, batches, seed_of
-from tlkit.data.feed.say import say_data
-from tlkit.data.groups import groups_json, groups_line
+from tlkit.data.feed.say import say_before, say_data, say_groups, say_near, say_size
+from tlkit.data.groups import groups_json
 from tlkit.data.membership import Members, members
-from tlkit.data.pictures.rendering import PLAIN, rendering_of
+from tlkit.data.pictures.rendering import rendering_of
 from tlkit.data.readers.open import open_source
 from tlkit.data.scan.box_frames import say_boxes
 from tlkit.data.scan.pixel_facts import say_pixels
@@ -29,7 +28,6 @@ from tlkit.data.scan.reading import Reading
 from tlkit.data.scan.scan import Scan, scan
 from tlkit.data.scan.summary import near_duplicates, summarise
 from tlkit.data.split import Before, Split, split
-from tlkit.data.wording import few
 from tlkit.errors import DataError, printable
 from tlkit.progress import Progress
 from tlkit.spec.run import ARRAYS, RunSpec
@@ -219,25 +217,27 @@ def load_dataset(
     source = _with_split(source, parts)
     if before:
         source = replace(source, outputs=before.ordered(source.outputs))
-        _say_before(before, found, parts, source, progress)
+        say_before(before, found, parts, source, progress)
     say_data(spec, source, found, parts, progress)
-    _say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
+    say_groups(groups_json(source.parts, found.digests, source.grouping), progress)
     say_boxes(found.annotations.report, progress)
     say_pixels(found, asked, progress)
-    _say_size(spec, found, progress)
+    spec = _sized(spec, parts, progress)
+    say_size(spec, found, progress)
     if spec.near_duplicates:
-        _say_near(near_duplicates(parts.parts(), found), progress)
+        say_near(near_duplicates(parts.parts(), found), progress)
     return Prepared(_with_full_paths(spec), source, found, parts, time.monotonic() - start)
 
 
-def _say_size(spec: RunSpec, found: Scan, progress: Progress) -> None:
-    """Say what the size of the input is where it is no square, and if `resize` changes nothing."""
-    size = spec.known_size
-    looks = [found.findings[id_] for id_ in found.digests if id_ in found.findings]
-    if isinstance(size, tuple):
-        progress.say("size", f"images are brought to {told(size)} pixels")
-    elif spec.resize != PLAIN.fit and all(look.width == look.height > 0 for look in looks):
-        progress.say("resize", f"{spec.resize}: all images are square; it changes nothing")
+def _sized(spec: RunSpec, parts: Split, progress: Progress) -> RunSpec:
+    """Return the spec with the size of the input that the objects of the training part ask for."""
+    labels = [e.label for e in parts.train]
+    asked = None if spec.image_size else lookup(spec.task).input_size(labels, spec.resize)
+    if asked is None:
+        return spec
+    size, why = asked
+    progress.say("size", f"{size} pixels (--image-size): {why}")
+    return spec.model_copy(update={"image_size": size})
 
 
 @contextlib.contextmanager
@@ -285,35 +285,3 @@ def _with_full_paths(spec: RunSpec) -> RunSpec:
         path = {"weights": str(Path(weights).resolve())}
         full["backbone"] = spec.backbone.model_copy(update=path)
     return spec.model_copy(update=full)
-
-
-def _say_before(
-    before: Before, found: Scan, parts: Split, source: Source, progress: Progress
-) -> None:
-    known = {
-        part: sum(found.digests[e.id] in before.parts for e in group)
-        for part, group in parts.parts().items()
-    }
-    counts = ", ".join(f"{count:,} {part}" for part, count in known.items())
-    progress.say("init", f"{before.run}: images it knows stay in their parts: {counts}")
-    new = source.outputs[len(before.outputs) :]
-    progress.say(
-        "", f"its {len(before.outputs)} outputs keep their places; new: {few(new) or 'none'}"
-    )
-
-
-def _say_groups(found: dict[str, Any] | None, progress: Progress) -> None:
-    if found:
-        progress.say("groups", f"{groups_line(found)}: each on one side of every split")
-
-
-def _say_near(near: dict[str, Any], progress: Progress) -> None:
-    if near["note"]:
-        progress.say("near", f"duplicates were not searched: {near['note']}")
-    elif near["across_parts"]:
-        shown = " and ".join(near["pairs"][0]["ids"])
-        progress.say(
-            "near",
-            f"{near['across_parts']} pairs of images much alike stand in two parts (scan.json), "
-            f"such as {shown}",
-        )

@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tlkit.backbones.sides import told
 from tlkit.data.example import Source, count_labels
+from tlkit.data.groups import groups_line
+from tlkit.data.pictures.rendering import PLAIN
 from tlkit.data.scan.scan import Scan
 from tlkit.data.scan.summary import imbalance
-from tlkit.data.split import Split
+from tlkit.data.split import Before, Split
 from tlkit.data.wording import SHOWN, few, number
 from tlkit.progress import Progress
 from tlkit.spec.run import RunSpec
@@ -123,3 +126,45 @@ def imbalance_text(uneven: dict[str, Any]) -> str:
         f"{most['class']} has {uneven['ratio']:g} times as many as {least['class']} "
         f"({most['usable']:,} and {least['usable']:,}); {uneven['hint']}"
     )
+
+
+def say_size(spec: RunSpec, found: Scan, progress: Progress) -> None:
+    """Say what the size of the input is where it is no square, and if `resize` changes nothing."""
+    size = spec.known_size
+    looks = [found.findings[id_] for id_ in found.digests if id_ in found.findings]
+    if isinstance(size, tuple):
+        progress.say("size", f"images are brought to {told(size)} pixels")
+    elif spec.resize != PLAIN.fit and all(look.width == look.height > 0 for look in looks):
+        progress.say("resize", f"{spec.resize}: all images are square; it changes nothing")
+
+
+def say_before(
+    before: Before, found: Scan, parts: Split, source: Source, progress: Progress
+) -> None:
+    known = {
+        part: sum(found.digests[e.id] in before.parts for e in group)
+        for part, group in parts.parts().items()
+    }
+    counts = ", ".join(f"{count:,} {part}" for part, count in known.items())
+    progress.say("init", f"{before.run}: images it knows stay in their parts: {counts}")
+    new = source.outputs[len(before.outputs) :]
+    progress.say(
+        "", f"its {len(before.outputs)} outputs keep their places; new: {few(new) or 'none'}"
+    )
+
+
+def say_groups(found: dict[str, Any] | None, progress: Progress) -> None:
+    if found:
+        progress.say("groups", f"{groups_line(found)}: each on one side of every split")
+
+
+def say_near(near: dict[str, Any], progress: Progress) -> None:
+    if near["note"]:
+        progress.say("near", f"duplicates were not searched: {near['note']}")
+    elif near["across_parts"]:
+        shown = " and ".join(near["pairs"][0]["ids"])
+        progress.say(
+            "near",
+            f"{near['across_parts']} pairs of images much alike stand in two parts (scan.json), "
+            f"such as {shown}",
+        )

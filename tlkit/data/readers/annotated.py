@@ -14,6 +14,7 @@ from tlkit.data.example import Example, Listing
 from tlkit.data.names import checked
 from tlkit.data.pictures.files import EXTENSIONS, check_regular
 from tlkit.data.readers.folder_names import part_of
+from tlkit.data.targets import Targets
 from tlkit.data.wording import few, number
 from tlkit.errors import DataError, printable
 
@@ -98,20 +99,20 @@ class Annotated:
 
     Attributes:
         root: the folder.
-        task: what they are read for.
+        targets: what they are read for.
         parts: annotations by image, for each part; "" where there are no parts.
         notes: of a listing.
     """
 
     root: Path
-    task: str
+    targets: Targets
     parts: dict[str, dict[Path, Annotations]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def masks(self) -> bool:
         """Whether outlines are asked for, not boxes."""
-        return self.task == "segmentation"
+        return self.targets.family == "masks"
 
     def add(self, part: str | None, image: Path, label: Annotations) -> None:
         """Add the objects of an image; more of them to one that is known.
@@ -163,7 +164,7 @@ class Annotated:
             f"outlines are read from {form}: the task is segmentation; the box around each: "
             "--set task=detection"
             if self.masks
-            else f"boxes are read from {form}: the task is {self.task}; another: --set task=NAME, "
+            else f"boxes are read from {form}: the task is {self.targets.task}; another: --set task=NAME, "
             "such as classification"
         )
         return Listing(

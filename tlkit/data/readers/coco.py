@@ -32,7 +32,7 @@ def read_coco(data: str | Path, targets: Targets) -> Listing:
     path = Path(data)
     root = path.parent if path.is_file() else path
     files = [path] if path.is_file() else [p for p in files_below(root) if p.suffix == ".json"]
-    images, made, listed = Images(root), Annotated(root, targets.task), set()
+    images, made, listed = Images(root), Annotated(root, targets), set()
     for file in files:
         listed |= _read(file, images, made)
     others = [] if path.is_file() else [image for image in images.all if image not in listed]

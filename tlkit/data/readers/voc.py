@@ -29,7 +29,7 @@ def read_voc(data: str | Path, targets: Targets) -> Listing:
         DataError: names file and reason; see also `Annotated`.
     """
     root = Path(data)
-    images, made = Images(root), Annotated(root, targets.task)
+    images, made = Images(root), Annotated(root, targets)
     parts, found, missing = image_sets(root, "Main"), {}, []
     for path in files_below(root):
         if path.suffix.lower() != ".xml":

@@ -31,7 +31,7 @@ def read_yolo(data: str | Path, targets: Targets) -> Listing:
         DataError: names file, line and reason; see also `Annotated`.
     """
     root = Path(data).parent if Path(data).is_file() else Path(data)
-    images, made = Images(root), Annotated(root, targets.task)
+    images, made = Images(root), Annotated(root, targets)
     files = {image: file for image in images.all if (file := _label_file(image, root))}
     names = _names(root)
     if names is None:

@@ -138,7 +138,11 @@ def _frame(examples: Sequence[Example], findings: dict[str, Finding]) -> str:
 
 
 def _fit(
-    example: Example, finding: Finding, frame: str, seen: tuple[Size | None, str], fitted: Fitted,
+    example: Example,
+    finding: Finding,
+    frame: str,
+    seen: tuple[Size | None, str],
+    fitted: Fitted,
     empties: bool,
 ) -> None:
     label, (height, width) = example.label, _sides(finding)
