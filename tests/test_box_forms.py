@@ -286,12 +286,14 @@ def test_several_boxes_in_an_image_are_refused_with_what_can_be_done(table, tmp_
     shutil.copytree(table.parent / "images", tmp_path / "images")
     again = "images/00.png,red,1,1,9,9"
     (tmp_path / "boxes.csv").write_text("\n".join([*lines, again]) + "\n")
-    result = CliRunner().invoke(main, ["plan", str(tmp_path / "boxes.csv")])
+    data = str(tmp_path / "boxes.csv")
+    assert find_task(data) == "detection"
+    result = CliRunner().invoke(main, ["plan", data, "--set", "task=localisation"])
     assert result.exit_code == 2
     text = " ".join(result.stderr.split())
     assert "1 image of 12 in the training data have more than one box" in text
     assert "such as images/00.png with 2" in text
-    assert "(detection) is not there yet" in text
+    assert "To find several objects in an image: --set task=detection" in text
 
 
 @pytest.mark.parametrize(

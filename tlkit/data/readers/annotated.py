@@ -164,8 +164,8 @@ class Annotated:
             f"outlines are read from {form}: the task is segmentation; the box around each: "
             "--set task=detection"
             if self.masks
-            else f"boxes are read from {form}: the task is {self.targets.task}; another: --set task=NAME, "
-            "such as classification"
+            else f"boxes are read from {form}: the task is {self.targets.task}; another: "
+            "--set task=NAME, such as classification"
         )
         return Listing(
             printable(self.root.resolve().name), parts, [note, *dict.fromkeys(self.notes)]
