@@ -17,13 +17,19 @@ MOST_CANDIDATES = 1_000
 MOST_FOUND = 100
 """Answers for an image: as many as COCO's average precision takes (pycocotools, `maxDets`)."""
 
+VOTING = 0.65
+"""Intersection over union from which a candidate has a say in where a kept box is (Gidaris &
+Komodakis 2015, section 5, who take 0.5). Measured with MobileNetV2 at 320 px on 142 images of one
+class, seed 0, AP and AP75 on validation and test: 0.396 and 0.201, 0.428 and 0.230 without voting;
+0.413 and 0.262, 0.492 and 0.385 with it; 0.416 and 0.262, 0.491 and 0.385 from 0.5 on."""
+
 
 def suppressed(boxes: np.ndarray, scores: np.ndarray, most_overlap: float) -> Found:
     """Return the objects of one image.
 
     Of the boxes of a class, from the best score on, those that overlap by more with one that was
-    kept are dropped (Girshick et al. 2014, section 2.2): what `tf.image.
-    combined_non_max_suppression` does in exports.
+    kept are dropped (Girshick et al. 2014, section 2.2), as `export.objects` does it in graphs.
+    Where a kept box lies is then the mean of all that overlap with it by `VOTING`, by their scores.
 
     Args:
         boxes: (cells, 4), in pixels of the image.
@@ -45,9 +51,12 @@ def suppressed(boxes: np.ndarray, scores: np.ndarray, most_overlap: float) -> Fo
             own = own[overlap(boxes[own], boxes[first][None], np) <= most_overlap]
     kept.sort(key=lambda row: -row[0])
     kept = kept[:MOST_FOUND]
-    places = [place for _, place, _ in kept]
+    places, numbers = [place for _, place, _ in kept], [number for _, _, number in kept]
+    found = boxes[places].reshape(-1, 4)
+    near = overlap(found[:, None], boxes[None], np) >= VOTING
+    votes = near * scores[:, numbers].T
     return Found(
-        boxes[places].astype(np.float32).reshape(-1, 4),
+        (votes @ boxes / votes.sum(axis=1, keepdims=True)).astype(np.float32),
         np.array([score for score, _, _ in kept], np.float32),
-        np.array([number for _, _, number in kept], np.int64),
+        np.array(numbers, np.int64),
     )
