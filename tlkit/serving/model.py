@@ -180,5 +180,5 @@ def described(served: Served) -> dict[str, Any]:
         "maps": served.maps is not None,
         "why_no_maps": served.why_no_maps,
         "masks": served.task.maps,
-        "boxes": "box" in served.task.fields,
+        "boxes": served.task.finds or "box" in served.task.fields,
     }

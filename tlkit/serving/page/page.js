@@ -38,7 +38,7 @@ async function start() {
 function layerName() {
   if (about.maps) return "Show what speaks for the answer";
   if (about.masks) return "Show the classes over the image";
-  return about.boxes ? "Show the box" : "";
+  return about.boxes ? "Show the boxes" : "";
 }
 
 async function ask(file) {
@@ -107,15 +107,23 @@ function say(text) {
 // What is said of an answer
 
 function inWords(answer) {
+  if (answer.detections) return counted(answer.detections) || "nothing found";
   if (answer.labels) return answer.labels.join(", ") || "none of the labels";
   if (answer.label) return `${answer.label}, ${percent(answer.score)}`;
   if (answer.areas) return ranked(answer.areas).filter(([, share]) => share > 0.005).map(([name, share]) => `${name} ${percent(share)}`).join(", ");
   return Object.entries(answer.values).map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ");
 }
 
+function counted(detections) {
+  const counts = new Map();
+  for (const { label } of detections) counts.set(label, (counts.get(label) || 0) + 1);
+  return [...counts].map(([label, count]) => `${count} ${label}`).join(", ");
+}
+
 const ranked = (shares) => Object.entries(shares).sort((a, b) => b[1] - a[1]);
 
 function lists(answer) {
+  if (answer.detections) return folded(answer.detections.map(({ label, score }) => row(label, percent(score), score, {})));
   const shares = answer.probabilities || answer.areas;
   if (!shares) {
     return [made("ol", {}, ...Object.entries(answer.values).map(([name, value]) => row(name, value.toPrecision(4), 0, {})))];
@@ -123,12 +131,17 @@ function lists(answer) {
   const given = answer.labels || (answer.label ? [answer.label] : []);
   const rows = ranked(shares).map(([name, share]) =>
     row(name, percent(share), share, { given: given.includes(name), colour: answer.areas ? colourOf(name) : "" }));
+  const found = folded(rows);
+  if (answer.map) found.push(made("p", { className: "small", textContent: `Map: red places speak most for ${answer.map.explained}.` }));
+  return found;
+}
+
+function folded(rows) {
   const found = [made("ol", {}, ...rows.slice(0, FIRST))];
   if (rows.length > FIRST) {
     const rest = made("ol", {}, ...rows.slice(FIRST));
     found.push(made("details", {}, made("summary", { textContent: `${rows.length - FIRST} more` }), rest));
   }
-  if (answer.map) found.push(made("p", { className: "small", textContent: `Map: red places speak most for ${answer.map.explained}.` }));
   return found;
 }
 
@@ -164,7 +177,7 @@ function drawing(image, answer, words) {
     if (!part("layer").checked) return;
     if (answer.map) pen.drawImage(heat(answer.map.values), 0, 0, canvas.width, canvas.height);
     if (answer.mask) await drawMask(pen, canvas, answer.mask);
-    if (answer.box) drawBox(pen, answer, scale);
+    for (const found of answer.detections || (answer.box ? [answer] : [])) drawBox(pen, found, scale);
   };
   shown.push(draw);
   draw();
@@ -197,9 +210,9 @@ async function drawMask(pen, canvas, encoded) {
   pen.restore();
 }
 
-function drawBox(pen, answer, scale) {
-  const [x1, y1, x2, y2] = answer.box.map((value) => value * scale);
-  const words = `${answer.label} ${percent(answer.score)}`;
+function drawBox(pen, { box, label, score }, scale) {
+  const [x1, y1, x2, y2] = box.map((value) => value * scale);
+  const words = `${label} ${percent(score)}`;
   const size = Math.max(14, Math.round(pen.canvas.width / 40));
   pen.lineWidth = Math.max(3, size / 5);
   pen.strokeStyle = "#fff";
