@@ -77,6 +77,11 @@ def ap50(truths: Sequence[TrueObjects], found: Sequence[Found], classes: int) ->
     return _mean(evaluation.eval["precision"])
 
 
+def match(truths: Sequence[TrueObjects], found: Sequence[Found], classes: int) -> Matches:
+    """Return which answers and objects belong together, as quickly as `ap50`."""
+    return _matches(_evaluated(truths, found, classes, (RIGHT_FROM,), sizes=1), truths, found)
+
+
 def average_precisions(
     truths: Sequence[TrueObjects], found: Sequence[Found], classes: int
 ) -> tuple[dict[str, float | None], list[dict[str, float | None]], Matches]:
@@ -116,7 +121,7 @@ def _evaluation_class() -> type:
         may find one (Everingham et al. 2010, development kit, `VOCevaldet`).
         """
 
-        def computeIoU(self, image: int, category: int) -> Any:  # noqa: N802, theirs
+        def computeIoU(self, image: int, category: int) -> Any:
             ious = super().computeIoU(image, category)
             plain = [g["iscrowd"] and not g["crowd"] for g in self._gts[image, category]]
             if len(ious) and any(plain):
@@ -198,9 +203,7 @@ def _sides(boxes: np.ndarray) -> list[list[float]]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
 
 
-def _matches(
-    evaluation: Any, truths: Sequence[TrueObjects], found: Sequence[Found]
-) -> Matches:
+def _matches(evaluation: Any, truths: Sequence[TrueObjects], found: Sequence[Found]) -> Matches:
     """Return what belongs together at the first threshold, in boxes of all sizes."""
     image, true_image = (
         np.repeat(np.arange(len(every)), [len(own.boxes) for own in every])

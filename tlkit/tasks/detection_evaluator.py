@@ -12,8 +12,8 @@ import numpy as np
 from tlkit.data.annotations import Annotations
 from tlkit.data.csv_cells import csv_cell
 from tlkit.lettering import lettering, missing_note
-from tlkit.tasks.box_drawing import TRUE_INK, draw_tiles
 from tlkit.tasks.box_drawing import INK as ANSWER_INK
+from tlkit.tasks.box_drawing import TRUE_INK, draw_tiles
 from tlkit.tasks.detection_drawing import draw_boxes, draw_curves, draw_errors
 from tlkit.tasks.detection_errors import ERRORS, KINDS, MISSED, RIGHT
 from tlkit.tasks.detection_metrics import Assessment, assess
