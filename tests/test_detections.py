@@ -444,34 +444,39 @@ def test_names_that_a_spreadsheet_would_run_are_made_safe():
 
 
 def colours(path):
-    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
-    return {tuple(map(int, p)) for p in np.unique(pixels, axis=0)}
+    with Image.open(path) as image:
+        return {own for _, own in image.convert("RGB").getcolors(maxcolors=2**24)}
 
 
 def test_drawings(data, tmp_path):
-    evaluator = evaluated(*data)
+    evaluator = evaluated(*(part[:5] for part in data))
     assert evaluator.draw(tmp_path) == ""
     names = {"pr.png", "confusion.png", "errors.png", "worst.png"}
     assert {p.name for p in tmp_path.iterdir()} == names
     for name in names:
-        width, height = Image.open(tmp_path / name).size
-        assert width > 300
-        assert height > 300
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 300
     assert {INK, TRUE_INK} <= colours(tmp_path / "worst.png")
     assert class_ink(0) in colours(tmp_path / "pr.png")
 
 
 def test_nothing_worse_is_drawn_than_there_is(tmp_path):
-    """Nothing is wrong; then all is, but no image can be read; then no images at all."""
-    good = [truth(ONE)], [answers(*ERROR_CASES["right"])]
-    evaluated(*good).draw(tmp_path)
-    assert not (tmp_path / "worst.png").exists()
+    """Some is wrong, but no image can be read; then there is none."""
     for case in ("no answers", "no images"):
         evaluator = evaluated(*EMPTY[case])
         evaluator.original = lambda id_: None
         evaluator.draw(tmp_path)
         assert not (tmp_path / "worst.png").exists()
         assert (tmp_path / "pr.png").stat().st_size > 1000
+
+
+def test_images_without_errors_are_not_among_the_worst():
+    found = answers(*ERROR_CASES["right"]), answers(*ERROR_CASES["place"]), answers()
+    evaluator = evaluated([truth(ONE), truth(ONE), truth()], found, (0.5, 0.5, 0.5))
+    assert evaluator.error_counts().tolist() == [[0] * 6, [0, 1, 0, 0, 0, 0], [0] * 6]
+    ((image, text),) = evaluator._worst()
+    assert text == "1.jpg\n1 place"
+    assert image.shape == (HEIGHT, WIDTH, 3)
 
 
 def test_a_report_shows_tables_of_all(data):
