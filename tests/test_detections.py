@@ -287,6 +287,12 @@ def test_thresholds_have_the_best_f1_of_all(data):
         assert own["f1"] == pytest.approx(2 * p * r / (p + r))
 
 
+def test_thresholds_lie_between_scores_that_occur():
+    rows = [(0, 0.9, 0, 0, 9, 9), (0, 0.5, 100, 100, 160, 160), (0, 0.25, 1, 1, 9, 9)]
+    assert chosen_thresholds([truth(ONE)], [answers(*rows)], 3) == (0.375, 0.5, 0.5)
+    assert chosen_thresholds([truth(ONE)], [answers(*rows[:2])], 3) == (0.25, 0.5, 0.5)
+
+
 def test_given_thresholds_decide_what_is_accepted(data):
     none = detection_metrics(*data, NAMES, (1.1, 1.1, 1.1))
     assert none["errors"] == dict.fromkeys(ERRORS[:-1], 0) | {"missed": none["objects"]}
@@ -392,6 +398,7 @@ def evaluated(truths, found, thresholds=None, batch=5):
 
 def test_the_evaluator_gives_the_metrics_of_all_batches(data):
     assert evaluated(*data).result() == detection_metrics(*data, NAMES)
+    assert evaluated(*data, ()).result() == detection_metrics(*data, NAMES)
     thresholds = (0.3, 0.4, 0.5)
     assert evaluated(*data, thresholds).result() == detection_metrics(*data, NAMES, thresholds)
 

@@ -94,12 +94,12 @@ def assess(
     Args:
         truths, found: of the same images.
         names: of the classes.
-        thresholds: of the classes, chosen on other images; None: those with the best F1 on these.
+        thresholds: of the classes, chosen on other images; None or empty: those with the best F1 on
+            these.
     """
     averages, by_class, matches = average_precisions(truths, found, len(names))
-    chosen = (
-        best_thresholds(matches, len(names)) if thresholds is None else np.array(thresholds, float)
-    )
+    given = thresholds is not None and len(thresholds) > 0
+    chosen = np.array(thresholds, float) if given else best_thresholds(matches, len(names))
     return Assessment(names, averages, by_class, matches, chosen, kinds_of(matches, chosen))
 
 
