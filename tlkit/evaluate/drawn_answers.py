@@ -14,6 +14,7 @@ from tlkit.data.mask_colours import palette
 from tlkit.data.pictures.decode import decode
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import DataError, SpecError
+from tlkit.evaluate.stems import Stems
 from tlkit.places import check_free
 from tlkit.tasks.task import Task
 
@@ -39,7 +40,7 @@ class DrawnAnswers:
     rendering: Rendering
     masks: Path | None = None
     overlay: Path | None = None
-    _used: set[str] = field(default_factory=set)
+    _stems: Stems = field(default_factory=Stems)
 
     def __post_init__(self):
         if self.masks is not None and self.masks == self.overlay:
@@ -79,7 +80,7 @@ class DrawnAnswers:
         """
         if not (self.masks or self.overlay):
             return {}
-        stem, written = self._stem(name), {}
+        stem, written = self._stems.free(name), {}
         try:
             if self.masks:
                 numbers = np.asarray(self.task.label_map(row, height, width))
@@ -93,15 +94,6 @@ class DrawnAnswers:
         except OSError as error:
             raise DataError(f"{stem}.png: cannot be written: {error.strerror or error}") from error
         return written
-
-    def _stem(self, name: str) -> str:
-        stem = own = Path(name).stem or "image"
-        number = 1
-        while own.casefold() in self._used:
-            number += 1
-            own = f"{stem}-{number}"
-        self._used.add(own.casefold())
-        return own
 
 
 def _save(image: Image.Image, path: Path) -> str:

@@ -77,6 +77,11 @@ def ap50(truths: Sequence[TrueObjects], found: Sequence[Found], classes: int) ->
     return _mean(evaluation.eval["precision"])
 
 
+def match(truths: Sequence[TrueObjects], found: Sequence[Found], classes: int) -> Matches:
+    """Return which answers and objects belong together, as quickly as `ap50`."""
+    return _matches(_evaluated(truths, found, classes, (RIGHT_FROM,), sizes=1), truths, found)
+
+
 def average_precisions(
     truths: Sequence[TrueObjects], found: Sequence[Found], classes: int
 ) -> tuple[dict[str, float | None], list[dict[str, float | None]], Matches]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.tasks.detection_ap import MOST_ANSWERS, Matches, average_precisions
+from tlkit.tasks.detection_ap import MOST_ANSWERS, Matches, average_precisions, match
 from tlkit.tasks.detection_errors import (
     RIGHT,
     Kinds,
@@ -94,12 +94,12 @@ def assess(
     Args:
         truths, found: of the same images.
         names: of the classes.
-        thresholds: of the classes, chosen on other images; None: those with the best F1 on these.
+        thresholds: of the classes, chosen on other images; None or empty: those with the best F1 on
+            these.
     """
     averages, by_class, matches = average_precisions(truths, found, len(names))
-    chosen = (
-        best_thresholds(matches, len(names)) if thresholds is None else np.array(thresholds, float)
-    )
+    given = thresholds is not None and len(thresholds) > 0
+    chosen = np.array(thresholds, float) if given else best_thresholds(matches, len(names))
     return Assessment(names, averages, by_class, matches, chosen, kinds_of(matches, chosen))
 
 
@@ -111,6 +111,13 @@ def detection_metrics(
 ) -> dict[str, Any]:
     """Return all metrics, see `assess` and `Assessment.metrics`."""
     return assess(truths, found, names, thresholds).metrics()
+
+
+def chosen_thresholds(
+    truths: Sequence[TrueObjects], found: Sequence[Found], classes: int
+) -> tuple[float, ...]:
+    """Return the thresholds of the classes with the best F1 on images, see `best_thresholds`."""
+    return tuple(map(float, best_thresholds(match(truths, found, classes), classes)))
 
 
 def _beyond(matches: Matches) -> int:
