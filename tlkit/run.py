@@ -14,6 +14,7 @@ import keras
 from tlkit.compute.engines import inference
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.errors import RunFolderError
+from tlkit.evaluate.answer_files import AnswerFiles
 from tlkit.evaluate.calibrated import calibrated, decided
 from tlkit.evaluate.labelled import Answering, evaluate_on
 from tlkit.evaluate.own_test import own_test, recognised_by
@@ -165,6 +166,8 @@ class Run(OpenedFolder):
         coverage: float | None = None,
         masks: str | Path | None = None,
         overlay: str | Path | None = None,
+        coco: str | Path | None = None,
+        yolo: str | Path | None = None,
         progress: bool | Progress = False,
     ) -> list[dict[str, Any]]:
         """Predict images, in the order given; a bad one never stops the others.
@@ -177,12 +180,16 @@ class Run(OpenedFolder):
                 true one this often, over images like those of the validation part.
             masks, overlay: new or empty folders for PNG files of the originals' size: maps of
                 classes, and images with their answers drawn over them.
+            coco, yolo: objects found as COCO's results in a file, with a second that says what the
+                numbers in it mean, and as YOLO's text in a new or empty folder: see
+                `tlkit.evaluate.detection_files`.
 
         Returns:
             For each image a dict: for classification `{"path", "label", "score", "probabilities":
             {label: p}, "error"}`, for multi-label also `labels`, for regression `values: {name: x}`
             instead, for localisation also `box: [x1, y1, x2, y2]` in pixels of the original,
-            upright; `error` says why the others are None.
+            upright, for detection `detections`, each with `label`, `score` and `box`; `error` says
+            why the others are None.
 
         Raises:
             SpecError: see `evaluate`; `overlay`, and the answers have no place in an image.
@@ -194,7 +201,8 @@ class Run(OpenedFolder):
         answer = answers_of(model, how, shown)
         if tile is not None:
             answer = Tiling(model.predict_on_batch, task, self.spec.size, how, tile)
-        return predict_items(answer, task, items, shown, how, masks, overlay)
+        files = AnswerFiles(masks, overlay, coco, yolo)
+        return predict_items(answer, task, items, shown, how, files)
 
     def export(
         self,

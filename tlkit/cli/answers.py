@@ -27,8 +27,8 @@ _DECISIONS = (
         "--threshold",
         metavar="X",
         help="Of two classes: give the second, or that of --positive, from this probability on. "
-        "Or chosen on the validation part: f1, recall=0.95, precision=0.9. Of labels (multilabel): "
-        "a number, for all of them.",
+        "Or chosen on the validation part: f1, recall=0.95, precision=0.9. Of labels "
+        "(multilabel) and objects (detection): a number, for all of them.",
     ),
     click.option(
         "--positive", metavar="CLASS", help="The class that --threshold is of. [default: second]"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tlkit.atomic import write_file
 from tlkit.cli.answers import answer_options, check_asked
 from tlkit.cli.examples import examples
 from tlkit.cli.options import out_option, output, quiet_option, tile_option
+from tlkit.cli.predictions import show_predictions, write_csv
 from tlkit.cli.quiet import import_tensorflow
 from tlkit.data.wording import number
 from tlkit.errors import DataError, RunFolderError, SpecError
@@ -171,6 +169,19 @@ def _show_metrics(metrics: dict[str, Any], progress: Progress) -> None:
     metavar="DIR",
     help="A new or empty folder for images with their answers drawn over them.",
 )
+@click.option(
+    "--coco",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the objects found as COCO results; FILE-images beside says what the ids mean "
+    "(detection).",
+)
+@click.option(
+    "--yolo",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder for the objects found as YOLO text, with their scores (detection).",
+)
 def predict(
     model: Path,
     items: tuple[str, ...],
@@ -181,6 +192,8 @@ def predict(
     csv_file: Path | None,
     masks: Path | None,
     overlay: Path | None,
+    coco: Path | None,
+    yolo: Path | None,
     **asked: Any,
 ) -> None:
     """Label images with a run folder or an export of any format.
@@ -206,19 +219,19 @@ def predict(
     if csv_file:
         check_csv(csv_file, model, *items)
     asked = check_asked(model, _is_export(model), asked)
-    asked |= {"masks": masks, "overlay": overlay, "tile": tile}
+    files = {"masks": masks, "overlay": overlay, "coco": coco, "yolo": yolo}
+    asked |= {**files, "tile": tile}
     with output(as_json, quiet) as (progress, show):
         results = _predict(model, items, asked, progress)
-        for folder in (masks, overlay):
-            if folder:
-                progress.say("written", str(folder))
+        for path in filter(None, files.values()):
+            progress.say("written", str(path))
         if as_json:
             show(results)
         elif csv_file:
-            _write_csv(results, csv_file)
+            write_csv(results, csv_file)
             progress.say("predict", f"{number(len(results), 'image')} in {csv_file}")
         else:
-            _show_predictions(results, top or TOP, Progress())
+            show_predictions(results, top or TOP, Progress())
     if all(row["error"] for row in results):
         first = f"{results[0]['path']}: {results[0]['error']}"
         raise DataError(f"none of the {len(results)} files could be used. The first, {first}")
@@ -232,72 +245,6 @@ def _predict(
 
     opened = tlkit.open_export(model) if _is_export(model) else tlkit.open_run(model)
     return opened.predict(items, **asked, progress=progress)
-
-
-def _show_predictions(results: list[dict[str, Any]], top: int, progress: Progress) -> None:
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    table = Table(
-        Column("image", overflow="fold", ratio=3), "label", "score", Column("next", ratio=2)
-    )
-    for row in results:
-        if row["error"]:
-            table.add_row(Text(row["path"]), Text("-"), "", Text(row["error"]))
-            continue
-        table.add_row(Text(row["path"]), *map(Text, _columns(row, top)))
-    progress.console.print(table)
-    bad = sum(row["error"] is not None for row in results)
-    if bad:
-        progress.say("left out", f"{bad} of {len(results)} files could not be used")
-
-
-def _columns(row: dict[str, Any], top: int) -> tuple[str, str, str]:
-    """Return what stands in the table's columns `label`, `score` and `next`."""
-    if "label" not in row:  # numbers by name
-        numbers = [own for own in row.values() if isinstance(own, dict)]
-        return ", ".join(f"{n} {x:.4g}" for own in numbers for n, x in own.items()), "", ""
-    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-    given = row.get("labels", [row["label"]])
-    others = [f"{name} {p:.3f}" for name, p in ranked if name not in given]
-    score = "" if "labels" in row else f"{row['score']:.3f}"
-    if "set" in row:
-        return row["label"], score, f"set: {', '.join(row['set'])}"
-    if "box" in row:
-        others = ["box " + " ".join(f"{x:.0f}" for x in row["box"]), *others]
-        top += 1
-    return ", ".join(given) or "none", score, ", ".join(others[: top - 1])
-
-
-def _write_csv(results: list[dict[str, Any]], path: Path) -> None:
-    from tlkit.data.csv_cells import csv_cell
-
-    named = {key for row in results for key, own in row.items() if isinstance(own, dict)}
-    rows = [_flat(row, named | {"probabilities", "values"}) for row in results]
-    columns = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*columns, "error"], restval="")
-    writer.writerow({name: csv_cell(name) for name in (*columns, "error")})
-    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
-    try:
-        write_file(path, text.getvalue().encode("utf-8"))
-    except OSError as error:
-        raise DataError(f"--csv {path}: cannot be written: {error.strerror}") from error
-
-
-def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
-    """Return a prediction with a column for each probability or number, those of `named`."""
-    flat = {name: x for name, x in row.items() if name not in named}
-    if "box" in flat:
-        box = flat.pop("box") or [None] * 4
-        flat |= dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
-    for key in ("labels", "set"):
-        if flat.get(key) is not None:
-            flat[key] = "|".join(flat[key])
-    before = {"probabilities": "p_", "values": ""}
-    for key in [key for key in row if key in named]:
-        flat |= {f"{before.get(key, f'{key}_')}{name}": x for name, x in (row[key] or {}).items()}
-    return flat
 
 
 def check_run(path: Path, export: bool = False) -> None:

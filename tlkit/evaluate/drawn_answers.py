@@ -67,6 +67,12 @@ class DrawnAnswers:
                 problem = f"--{name} {folder}: cannot be written: {error.strerror}"
                 raise DataError(problem) from error
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys under which a prediction has its files."""
+        files = {"mask": self.masks, "overlay": self.overlay}
+        return tuple(key for key, folder in files.items() if folder)
+
     def write(
         self, name: str, content: bytes, row: np.ndarray, height: int, width: int
     ) -> dict[str, str]:

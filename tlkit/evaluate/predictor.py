@@ -29,7 +29,7 @@ from tlkit.data.readers.arrays import colours, value_range
 from tlkit.data.readers.open import image_files
 from tlkit.data.scan.pixel_facts import say_deep
 from tlkit.errors import DataError, printable
-from tlkit.evaluate.drawn_answers import DrawnAnswers
+from tlkit.evaluate.answer_files import NO_FILES, AnswerFiles, WrittenAnswers
 from tlkit.evaluate.tiles import Tiling
 from tlkit.places import unfolded
 from tlkit.progress import Progress
@@ -47,8 +47,7 @@ def predict_items(
     items: Any,
     progress: Progress,
     rendering: Rendering = PLAIN,
-    masks: str | Path | None = None,
-    overlay: str | Path | None = None,
+    files: AnswerFiles = NO_FILES,
 ) -> list[dict[str, Any]]:
     """Predict images in the order given; a bad one never stops the others.
 
@@ -57,7 +56,7 @@ def predict_items(
         items: files, folders and patterns of them (`images/*.jpg`), encoded images as bytes, images
             of Pillow, or arrays (height, width, 3), 0-255; or one of these.
         rendering: how `answer` decodes; where 16-bit samples do not fit it, that is said.
-        masks, overlay: folders for answers as images, see `DrawnAnswers`.
+        files: what is written beside.
 
     Returns:
         For each image a dict with `path`, the fields of `task.decode` (for classification
@@ -67,8 +66,7 @@ def predict_items(
     Raises:
         DataError: a folder holds no images.
     """
-    folders = (None if folder is None else Path(folder) for folder in (masks, overlay))
-    drawn = DrawnAnswers(task, rendering, *folders)
+    written = WrittenAnswers(files, task, rendering)
     found = _listed(items)
     results: list[dict[str, Any]] = []
     deep: dict[str, int] = {}
@@ -76,9 +74,10 @@ def predict_items(
         for batch in _batches(found):
             answers = _answer_usable(answer, batch)
             for image, row in zip(batch, answers, strict=True):
-                results.append(_prediction(image, row, task, drawn))
+                results.append(_prediction(image, row, task, written))
             deep.update(_depths(batch))
             advance(len(batch))
+    written.close()
     _say_depths(deep, rendering, progress)
     if isinstance(answer, Tiling):
         answer.say(progress)
@@ -250,11 +249,10 @@ def _as_png(pixels: np.ndarray) -> bytes:
 
 
 def _prediction(
-    image: _Image, row: np.ndarray | None, task: Task, drawn: DrawnAnswers
+    image: _Image, row: np.ndarray | None, task: Task, written: WrittenAnswers
 ) -> dict[str, Any]:
-    files = {"mask": drawn.masks, "overlay": drawn.overlay}
-    fields = dict.fromkeys((*task.fields, *(name for name, folder in files.items() if folder)))
+    fields = dict.fromkeys((*task.fields, *written.keys))
     if row is not None:
         fields |= task.decode(row, *image.size)
-        fields |= drawn.write(image.name, image.content, row, *image.size)
+        fields |= written.write(image.name, image.content, row, *image.size)
     return {"path": image.name, **fields, "error": image.error}

@@ -15,6 +15,7 @@ from tlkit.data.pictures.decode import traced_decode_and_resize
 from tlkit.data.pictures.files import check_regular
 from tlkit.data.readers.labelled import open_labelled
 from tlkit.errors import DataError, ExportError
+from tlkit.evaluate.answer_files import AnswerFiles
 from tlkit.evaluate.labelled import Answering, evaluate_on
 from tlkit.evaluate.predictor import predict_items
 from tlkit.evaluate.tiles import Tiling, check_tile
@@ -167,6 +168,8 @@ class Export:
         tile: int | None = None,
         masks: str | Path | None = None,
         overlay: str | Path | None = None,
+        coco: str | Path | None = None,
+        yolo: str | Path | None = None,
         progress: bool | Progress = False,
     ) -> list[dict[str, Any]]:
         """Predict images, in the order given; see `Run.predict`."""
@@ -177,7 +180,8 @@ class Export:
         if tile is not None:
             size = self.about.size
             answer = Tiling(opened.predict_resized, opened.task, size, rendering, tile)
-        return predict_items(answer, opened.task, items, shown, rendering, masks, overlay)
+        files = AnswerFiles(masks, overlay, coco, yolo)
+        return predict_items(answer, opened.task, items, shown, rendering, files)
 
     def evaluate(
         self,

@@ -89,6 +89,24 @@ def read_threshold(asked: float | str) -> Threshold:
     raise SpecError(f"threshold: Allowed: {ALLOWED}. Received: {received(asked)}")
 
 
+def common_threshold(asked: float | str, each: str, all_: str) -> float:
+    """Return one threshold for all outputs, where each has its own by the highest F1.
+
+    Args:
+        each, all_: what an output is called, and all of them.
+
+    Raises:
+        SpecError: it is to be chosen.
+    """
+    threshold = read_threshold(asked)
+    if threshold.chosen:
+        raise SpecError(
+            f"threshold: each {each} has the threshold with the highest F1 on validation images. "
+            f"Allowed: left out, or a number for all {all_}. Received: {asked}"
+        )
+    return threshold.value
+
+
 @dataclass(frozen=True)
 class Cutoff:
     """From which probability on the one of two classes is given that is looked for.

@@ -21,6 +21,7 @@ from tlkit.spec.parts import HeadSpec
 from tlkit.spec.run import RunSpec
 from tlkit.tasks.assignment import Detected
 from tlkit.tasks.box_frame import Frame
+from tlkit.tasks.decisions import Decision, common_threshold
 from tlkit.tasks.decoders import BATCH_NORM_FROM
 from tlkit.tasks.detection_ap import ap50, average_precisions
 from tlkit.tasks.detection_drawing import draw_boxes
@@ -138,6 +139,13 @@ class Detection(FindingTask):
         classes = len(self.outputs)
         matches = average_precisions(self._true(targets), self._found(outputs), classes)[-1]
         return replace(self, thresholds=tuple(map(float, best_thresholds(matches, classes))))
+
+    def decided(self, asked: Decision, found: Any) -> Detection:
+        """A number is the least score of all classes in place of those chosen by F1."""
+        if asked.threshold is None or len(asked.given()) > 1:
+            return super().decided(replace(asked, threshold=None), found)
+        threshold = common_threshold(asked.threshold, "class", "classes")
+        return replace(self, thresholds=(threshold,) * len(self.outputs))
 
     def _true(self, targets: np.ndarray) -> list[TrueObjects]:
         """Return the objects of rows of targets, in pixels of the network's input."""

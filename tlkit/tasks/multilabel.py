@@ -13,9 +13,8 @@ from scipy.special import expit
 
 from tlkit.data.balance import inverse_frequency
 from tlkit.data.targets import LabelsTargets
-from tlkit.errors import SpecError
 from tlkit.tasks.calibration import Calibration
-from tlkit.tasks.decisions import Decision, read_threshold
+from tlkit.tasks.decisions import Decision, common_threshold
 from tlkit.tasks.drawing import draw_labels
 from tlkit.tasks.metrics import (
     f1_of,
@@ -188,13 +187,8 @@ class Multilabel(ProbabilityTask):
         """A number is the threshold of all labels in place of those chosen by F1."""
         if asked.threshold is None or len(asked.given()) > 1:
             return super().decided(replace(asked, threshold=None), found)
-        threshold = read_threshold(asked.threshold)
-        if threshold.chosen:
-            raise SpecError(
-                "threshold: each label has the threshold with the highest F1 on validation images. "
-                f"Allowed: left out, or a number for all labels. Received: {asked.threshold}"
-            )
-        return replace(self, thresholds=(threshold.value,) * len(self.outputs))
+        threshold = common_threshold(asked.threshold, "label", "labels")
+        return replace(self, thresholds=(threshold,) * len(self.outputs))
 
     def metrics(self, targets: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         given, thresholds = self.chosen(outputs), self.thresholds or (0.5,) * len(self.outputs)
