@@ -307,5 +307,9 @@ class OptimizerSpec(Part):
         ge=1,
     )
     patience: int = option(
-        6, "Stop a phase after this many epochs without gain; 0: never.", unit="epochs", ge=0
+        6,
+        "Stop a phase after this many epochs without gain; 0: never, as detection has it unless "
+        "asked otherwise.",
+        unit="epochs",
+        ge=0,
     )

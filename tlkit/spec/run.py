@@ -265,6 +265,11 @@ class RunSpec(Part):
         if "batch_size" not in self.model_fields_set:
             # Not by an assignment, for which it would count as asked for.
             self.__dict__["batch_size"] = options_of(self.task).batch_size
+        patience = options_of(self.task).patience
+        if patience is not None and "patience" not in self.optimizer.model_fields_set:
+            whole = self.optimizer.model_copy()
+            whole.__dict__["patience"] = patience
+            self.__dict__["optimizer"] = whole
         problems = find_problems(self)
         if problems:
             raise ValueError("\n".join(problems))

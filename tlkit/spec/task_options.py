@@ -19,7 +19,7 @@ class TaskOptions:
         detects: objects are found, and what answers is a detector.
         boxes: a box is answered beside the class.
         image_size: unless one is asked for, in pixels; 0: the backbone's own.
-        batch_size: unless one is asked for.
+        batch_size, patience: unless one is asked for.
         refused: why an option has no use, what is allowed of it instead, by its name. A test holds
             it against what the class of the task can do.
     """
@@ -33,6 +33,7 @@ class TaskOptions:
     boxes: bool = False
     image_size: int = 0
     batch_size: int = 32
+    patience: int | None = None
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -102,6 +103,7 @@ TASK_OPTIONS = {
         detects=True,
         image_size=320,
         batch_size=8,
+        patience=0,  # average precision rises unevenly, and most at the end of a cosine
         refused=FITTED_HEAD
         | NO_MIXED_LABELS
         | {
