@@ -203,6 +203,15 @@ def test_any_box_inside_a_crowd_finds_it():
     assert metrics["errors"]["background"] == 0
 
 
+def test_a_crowd_beside_a_difficult_object_stays_a_crowd():
+    far = (0, 200, 100, 260, 160)
+    truths = [truth(BOX, ONE, far, aside=[2], crowd=[0])]
+    rows = [(0, 0.9, 20, 20, 40, 40), (0, 0.8, 210, 110, 230, 130), (0, 0.7, 100, 100, 160, 160)]
+    found = assess(truths, [answers(*rows)], NAMES, (0, 0, 0))
+    assert [KINDS[k] for k in found.kinds.kind] == ["aside", "place", "right"]
+    assert found.averages["ap50"] == pytest.approx(0.5)
+
+
 def numbers_of(value):
     """Return all numbers in nested metrics."""
     if isinstance(value, dict):
