@@ -620,6 +620,13 @@ def test_coco_results_that_cannot_be_written(tmp_path):
     for path in (tmp_path, tmp_path / "missing" / "found.json"):
         with pytest.raises(DataError, match="Allowed: a file in a folder that is there"):
             CocoResults(path, NAMES)
+    (tmp_path / "mine-images.json").write_text("other things")
+    with pytest.raises(
+        DataError, match=r"mine-images\.json: is there already, and mine\.json is not"
+    ):
+        CocoResults(tmp_path / "mine.json", NAMES)
+    for _ in range(2):  # what it wrote itself is written anew
+        written([answers()], tmp_path / "again.json")
     coco = CocoResults(tmp_path / "found.json", NAMES)
     (tmp_path / "found.json").mkdir()
     with pytest.raises(DataError, match=r"found\.json: cannot be written"):
