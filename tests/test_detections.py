@@ -27,6 +27,7 @@ from tlkit.tasks.detection_metrics import (
     chosen_thresholds,
     detection_headline,
     detection_metrics,
+    precision_and_recall,
 )
 from tlkit.tasks.detection_reports import detection_figures, detection_parts
 from tlkit.tasks.detections import Found, TrueObjects, true_objects
@@ -141,10 +142,13 @@ def slow_iou(a, b):
 
 
 def slow_ap(truths, found, k, threshold):
-    """Return the average precision of a class, written from its definition."""
+    """Return the average precision of a class, written from its definition: an answer that finds no
+    object that counts, but one that does not, is as if it were not there."""
     flags, objects = [], 0
     for true, own in zip(truths, found, strict=True):
-        free = [b.astype(float) for b, c in zip(true.boxes, true.classes, strict=True) if c == k]
+        here = true.classes == k
+        free = list(true.boxes[here & ~true.aside].astype(float))
+        aside = list(true.boxes[here & true.aside].astype(float))
         objects += len(free)
         for box, score, c in zip(*own, strict=True):
             if c == k:
@@ -152,7 +156,8 @@ def slow_ap(truths, found, k, threshold):
                 hit = bool(ious) and max(ious) >= threshold
                 if hit:
                     free.pop(int(np.argmax(ious)))
-                flags.append((float(score), hit))
+                if hit or all(slow_iou(box.astype(float), b) < threshold for b in aside):
+                    flags.append((float(score), hit))
     flags.sort(key=lambda f: -f[0])
     hits, points = 0, []
     for n, (_, hit) in enumerate(flags, start=1):
@@ -162,13 +167,17 @@ def slow_ap(truths, found, k, threshold):
     return float(np.mean(best))
 
 
-def test_average_precision_is_that_of_its_definition(data):
-    metrics = detection_metrics(*data, NAMES)
-    at = [[slow_ap(*data, k, t) for t in np.linspace(0.5, 0.95, 10)] for k in range(3)]
+@pytest.mark.parametrize("difficult", [0, 0.3])
+def test_average_precision_is_that_of_its_definition(difficult):
+    random, (truths, found) = np.random.default_rng(3), generated(8, objects=16)
+    truths = [t._replace(aside=random.random(len(t.aside)) < difficult) for t in truths]
+    metrics = detection_metrics(truths, found, NAMES)
+    at = [[slow_ap(truths, found, k, t) for t in np.linspace(0.5, 0.95, 10)] for k in range(3)]
     for own, expected in zip(metrics["per_class"].values(), at, strict=True):
         assert own["ap50"] == pytest.approx(expected[0], abs=1e-9)
         assert own["ap"] == pytest.approx(np.mean(expected), abs=1e-9)
     assert metrics["ap"] == pytest.approx(np.mean(at), abs=1e-9)
+    assert ("difficult_left_out" in metrics) == (difficult > 0)
 
 
 BOX = (0, 10, 10, 60, 60)
@@ -201,6 +210,15 @@ def test_any_box_inside_a_crowd_finds_it():
     metrics = detection_metrics(truths, [answers(*rows)], NAMES)
     assert metrics["ap50"] == pytest.approx(1)
     assert metrics["errors"]["background"] == 0
+
+
+def test_a_crowd_beside_a_difficult_object_stays_a_crowd():
+    far = (0, 200, 100, 260, 160)
+    truths = [truth(BOX, ONE, far, aside=[2], crowd=[0])]
+    rows = [(0, 0.9, 20, 20, 40, 40), (0, 0.8, 210, 110, 230, 130), (0, 0.7, 100, 100, 160, 160)]
+    found = assess(truths, [answers(*rows)], NAMES, (0, 0, 0))
+    assert [KINDS[k] for k in found.kinds.kind] == ["aside", "place", "right"]
+    assert found.averages["ap50"] == pytest.approx(0.5)
 
 
 def numbers_of(value):
@@ -285,6 +303,17 @@ def test_thresholds_have_the_best_f1_of_all(data):
         assert own["f1"] >= max(row[name]["f1"] or 0 for row in every)
         p, r = own["precision"], own["recall"]
         assert own["f1"] == pytest.approx(2 * p * r / (p + r))
+
+
+def test_answers_of_one_score_are_accepted_together():
+    truths = [truth(ONE, (0, 10, 10, 40, 40))]
+    rows = [(0, 0.8, *ONE[1:]), (0, 0.4, 10, 10, 40, 40)]
+    rows += [(0, 0.4, 200, 10 + i, 220, 30 + i) for i in range(5)]
+    found = assess(truths, [answers(*rows)], NAMES)
+    assert found.thresholds[0] == pytest.approx(0.6)  # F1 2/3; with the others 4/9
+    assert found.metrics()["per_class"]["ant"]["f1"] == pytest.approx(2 / 3)
+    precision, recall = precision_and_recall(found, 0)
+    assert (precision.tolist(), recall.tolist()) == ([1, 2 / 7], [0.5, 1])
 
 
 def test_thresholds_lie_between_scores_that_occur():
@@ -591,6 +620,13 @@ def test_coco_results_that_cannot_be_written(tmp_path):
     for path in (tmp_path, tmp_path / "missing" / "found.json"):
         with pytest.raises(DataError, match="Allowed: a file in a folder that is there"):
             CocoResults(path, NAMES)
+    (tmp_path / "mine-images.json").write_text("other things")
+    with pytest.raises(
+        DataError, match=r"mine-images\.json: is there already, and mine\.json is not"
+    ):
+        CocoResults(tmp_path / "mine.json", NAMES)
+    for _ in range(2):  # what it wrote itself is written anew
+        written([answers()], tmp_path / "again.json")
     coco = CocoResults(tmp_path / "found.json", NAMES)
     (tmp_path / "found.json").mkdir()
     with pytest.raises(DataError, match=r"found\.json: cannot be written"):

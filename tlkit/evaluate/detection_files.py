@@ -47,6 +47,11 @@ class CocoResults:
             raise DataError(
                 f"{self.path}: cannot hold COCO results. Allowed: a file in a folder that is there"
             )
+        if self.images_path.exists() and not self.path.exists():
+            raise DataError(
+                f"{self.images_path}: is there already, and {self.path.name} is not: it would be "
+                "overwritten. Allowed: a file that has none of this name beside it"
+            )
 
     @property
     def images_path(self) -> Path:

@@ -123,12 +123,13 @@ def _evaluation_class() -> type:
 
         def computeIoU(self, image: int, category: int) -> Any:
             ious = super().computeIoU(image, category)
-            plain = [g["iscrowd"] and not g["crowd"] for g in self._gts[image, category]]
-            if len(ious) and any(plain):
+            own = self._gts[image, category]
+            plain = np.array([bool(g["iscrowd"]) and not g["crowd"] for g in own], bool)
+            if len(ious) and plain.any():
                 given = self._dts[image, category]
                 order = np.argsort([-d["score"] for d in given], kind="mergesort")
                 boxes = [given[i]["bbox"] for i in order[: self.params.maxDets[-1]]]
-                truth = [g["bbox"] for g in self._gts[image, category]]
+                truth = [g["bbox"] for g in own]
                 ious[:, plain] = mask.iou(boxes, truth, [0] * len(truth))[:, plain]
             return ious
 
