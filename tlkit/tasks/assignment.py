@@ -72,7 +72,8 @@ def assign(truth: Any, boxes: Any, shares: Any, centres: np.ndarray) -> Assigned
     fit = fit * best
     highest = ops.max(fit, axis=2, keepdims=True)
     reached = ops.max(overlap * best, axis=2, keepdims=True)
-    worth = fit / ops.maximum(highest, 1e-9) * reached
+    # The overlap of a small object is tiny to the sixth power: no bound may be near it.
+    worth = fit / ops.where(highest > 0, highest, 1.0) * reached
     each = ops.transpose(best, (0, 2, 1))
     return Assigned(
         ops.matmul(each, true),
