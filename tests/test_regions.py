@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
+from PIL import Image
 
-from tlkit.errors import DataError
+import tlkit
+from tlkit.cli.main import main
+from tlkit.errors import DataError, SpecError
 from tlkit.solver import regions as solving
 from tlkit.solver.regions import Views, recall, solve_regions
 from tlkit.solver.window_layers import Softmax, loss_of, ridge, scale_of
@@ -170,27 +176,29 @@ def test_scaling_is_folded_into_the_weights():
 SIDE, CLASSES = 12, ("round", "square")
 
 
-def planted(count: int, seed: int, distractors: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return maps with objects of two classes, and now and then a third thing; every fifth image
-    is empty."""
+def planted(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return maps with two objects each, of two classes, that fade towards their edges; one in
+    seven is another thing. Every fifth image is empty."""
     rng = np.random.default_rng(seed)
-    x = rng.normal(0, 0.1, (count, SIDE, SIDE, 4)).astype(np.float32)
+    x = rng.normal(0, 0.05, (count, SIDE, SIDE, 4)).astype(np.float32)
     boxes = np.zeros((count, 2, 7), np.float32)
+    cells = np.arange(SIDE) + 0.5
     for i in range(count):
         if i % 5 == 4:
             continue
         for place in range(2):
-            width, height = rng.integers(3, 6, 2)
-            left, top = rng.integers(0, SIDE // 2 - width + 1) + place * 6, rng.integers(0, 7)
+            sides = rng.uniform(3, 5, 2)
+            low = rng.uniform(0, (6, SIDE) - sides) + (6 * place, 0)
+            across, down = (np.abs(cells - at) for at in low + sides / 2)
+            near = np.exp(-((across / sides[0]) ** 2) * 4) * np.exp(
+                -((down / sides[1]) ** 2)[:, None] * 4
+            )
             number = int(rng.integers(0, 2))
-            thing = x[i, top : top + height, left : left + width]
-            thing[..., 0] += 1
-            if distractors and rng.random() < 0.15:
-                thing[..., 3] += 1  # what tells it from an object, in few windows
-                continue
-            thing[..., 1 + number] += 1
-            corners = np.array([left, top, left + width, top + height]) / SIDE
-            boxes[i, place] = (number, *corners, 1, 1)
+            other = rng.random() < 1 / 7
+            for channel in (0, 3 if other else 1 + number):
+                x[i, :, :, channel] += near
+            if not other:
+                boxes[i, place] = (number, *low / SIDE, *(low + sides) / SIDE, 1, 1)
     return x, boxes
 
 
@@ -297,3 +305,93 @@ def test_the_task_is_made_again_from_json(found):
     again = task_from_json(task.to_json())
     assert again == task
     assert isinstance(again, RegionDetection)
+
+
+# The whole way
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table of boxes: up to two bright rectangles an image, each fifth image without."""
+    folder, random = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0)
+    rows = ["image,label,x1,y1,x2,y2"]
+    for i in range(30):
+        pixels = random.integers(90, 150, (48, 64, 3), dtype=np.uint8)
+        for place in range(0 if i % 5 == 4 else 1 + i % 2):
+            name = ("blue", "red")[int(random.integers(2))]
+            width, height = random.integers(12, 30, 2)
+            left, top = 32 * place + random.integers(0, 33 - width), random.integers(0, 49 - height)
+            box = left, top, left + width, top + height
+            pixels[top : box[3], left : box[2]] = (220, 60, 40) if name == "red" else (40, 80, 220)
+            rows.append(f"{i:02d}.png,{name},{','.join(map(str, box))}")
+        if i % 5 == 4:
+            rows.append(f"{i:02d}.png,,,,,")
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return folder / "boxes.csv"
+
+
+OPTIONS = {
+    "task": "detection",
+    "detector": {"kind": "rcnn"},
+    "image_size": 64,
+    "augmented_copies": 2,
+    "engine": "keras",
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def run(table, net, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return tlkit.train(table, out=out, backbone=net, **OPTIONS)
+
+
+def test_a_run_solves_regions_and_delivers_them(run, table):
+    (phase,) = run.plan["phases"]
+    assert (phase["name"], phase["method"], phase["views"]) == ("head", "solve", 3)
+    assert run.metrics["test"]["ap50"] > 0.3
+    assert run.metrics["val"]["ap50"] > 0.3
+    plain = keras.models.load_model(run.folder / "model.keras")
+    assert plain.output.shape[2:] == (6,)
+    image = table.parent / "00.png"
+    [row] = run.predict([image])
+    size = (64, 48, 64, 48)
+    for found in row["detections"]:
+        assert all(0 <= x <= side for x, side in zip(found["box"], size, strict=True))
+
+
+def test_the_command_says_the_ceiling_and_the_strengths(table, net, tmp_path):
+    more = ["augmented_copies=0", "engine=keras", "image_size=64", "task=detection"]
+    options = [x for one in [*more, "detector.kind=rcnn"] for x in ("--set", one)]
+    out = str(tmp_path / "run")
+    said = CliRunner().invoke(main, ["train", str(table), "--backbone", net, "-o", out, *options])
+    assert said.exit_code == 0, said.output
+    assert "of the training objects have one that overlaps by half (recall at IoU 0.5)" in " ".join(
+        said.output.split()
+    )
+    assert "by validation loss; stage 2: " in " ".join(said.output.split())
+    [row] = json.loads((tmp_path / "run" / "plan.json").read_text())["phases"]
+    assert row["method"] == "solve"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"regime": "large"}, "regime: windows are solved on a frozen backbone. Allowed"),
+        ({"freeze": "none"}, "freeze: windows are solved on a frozen backbone. Allowed"),
+        ({"head": {"solver": "fit"}}, "head.solver: windows are solved, never fitted. Allowed"),
+        ({"head": {"strength": "folds"}}, "head.strength: windows are many more than images"),
+        ({"head": {"refit": True}}, "head.refit: the validation part chooses the strengths"),
+        ({"head": {"hidden": [8]}}, "head.hidden: windows are solved by linear layers"),
+        ({"budget": "5m"}, "budget: windows are solved once, and nothing follows. Allowed"),
+        ({"epochs": 3}, "epochs: has no effect: the head is all that is trained, and it is solved"),
+        ({"optimizer": {"name": "sgd"}}, "Allowed: another detector.kind. Received: sgd"),
+        ({"detector": {"kind": "rcnn", "channels": 8}}, "detector.channels: windows are read off"),
+        ({"callbacks": [keras.callbacks.Callback()]}, "callbacks: would never be called, detector"),
+    ],
+)
+def test_what_has_no_use_where_all_is_solved_is_refused(table, net, options, said):
+    with pytest.raises(SpecError) as error:
+        tlkit.plan(table, backbone=net, **OPTIONS | options)
+    assert said in str(error.value)
