@@ -14,11 +14,13 @@ from PIL import Image
 import tlkit
 from tlkit.cli.main import main
 from tlkit.errors import DataError, SpecError
-from tlkit.solver import regions as solving
-from tlkit.solver.regions import Views, recall, solve_regions
+from tlkit.solver import window_samples
+from tlkit.solver.regions import STEPS, STRENGTHS, recall, solve_regions
 from tlkit.solver.window_layers import Softmax, loss_of, ridge, scale_of
+from tlkit.solver.window_samples import Views
 from tlkit.spec.parts import HeadSpec
 from tlkit.tasks import regions
+from tlkit.tasks.box_metrics import overlap
 from tlkit.tasks.regions import BINS, KEPT, MOST_WINDOWS, RegionDetection
 from tlkit.tasks.registry import task_from_json
 from tlkit.tasks.roi_align import SAMPLES, position_sensitive, roi_align, vectors, weights_at
@@ -188,7 +190,7 @@ def planted(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
             continue
         for place in range(2):
             sides = rng.uniform(3, 5, 2)
-            low = rng.uniform(0, (6, SIDE) - sides) + (6 * place, 0)
+            low = rng.uniform(0, (6, SIDE) - sides) + np.array((6 * place, 0))
             across, down = (np.abs(cells - at) for at in low + sides / 2)
             near = np.exp(-((across / sides[0]) ** 2) * 4) * np.exp(
                 -((down / sides[1]) ** 2)[:, None] * 4
@@ -223,7 +225,10 @@ def solved(x, boxes, val_x, val_boxes):
         Views(lambda rows, own=own: (own[rows],), truth)
         for own, truth in ((x, boxes), (val_x, val_boxes))
     ]
-    return task, model, solve_regions(*parts, task, judge, install)
+    steps = []
+    how = solve_regions(*parts, task, judge, install, advance=steps.append)
+    assert len(steps) == STEPS
+    return task, model, how
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +243,7 @@ def test_what_was_planted_is_found(found):
     outputs = model.predict(x, verbose=0)
     assert outputs.shape == (25, min(KEPT, len(task.windows)), 4 + len(CLASSES))
     assert task.whole_metric(boxes, outputs) > 0.85
-    assert [step.l2 for step in how.path] == list(solving.STRENGTHS)
+    assert [step.l2 for step in how.path] == list(STRENGTHS)
     assert min(how.path, key=lambda step: step.val_loss).l2 == how.l2
     assert max(step.val_metric for step in how.path) > 0.85
     assert "stage 1: " in how.reason
@@ -254,7 +259,7 @@ def test_the_second_stage_moves_boxes_nearer(found):
         answers = keras.Model(model.input, layer).predict(x, verbose=0)
         own = [
             max(
-                float(solving.overlap(row[1:5][None], answer[:, :4], np).max()),
+                float(overlap(row[1:5][None], answer[:, :4], np).max()),
                 0.0,
             )
             for truth, answer in zip(boxes, answers, strict=True)
@@ -270,15 +275,24 @@ def test_hard_negatives_teach_what_an_object_is_not(monkeypatch):
     x, boxes = planted(25, 2)
     alarms = {}
     for share in (1e-9, 0.25):
-        monkeypatch.setitem(solving.SHARES, "hard", share)
+        monkeypatch.setitem(window_samples.SHARES, "hard", share)
         _, model, _ = solved(*data)
         outputs = model.predict(x, verbose=0)
         alone = [
-            answer[solving.overlap(answer[:, None, :4], truth[None, :, 1:5], np).max(axis=1) < 0.1]
+            answer[overlap(answer[:, None, :4], truth[None, :, 1:5], np).max(axis=1) < 0.1]
             for answer, truth in zip(outputs, boxes, strict=True)
         ]
         alarms[share] = float(np.mean([rows[:, 4:].max() for rows in alone if len(rows)]))
     assert alarms[0.25] < alarms[1e-9]
+
+
+def test_wide_maps_are_read_along_principal_axes(monkeypatch):
+    monkeypatch.setattr(window_samples, "MOST_CHANNELS", 4)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][:4].astype(np.float32)
+    (x, boxes), (val_x, val_boxes) = planted(40, 0), planted(15, 1)
+    task, model, _ = solved(x @ turn, boxes, val_x @ turn, val_boxes)
+    x, boxes = planted(15, 2)
+    assert task.whole_metric(boxes, model.predict(x @ turn, verbose=0)) > 0.85
 
 
 def test_images_without_objects_and_a_class_without_images_do_not_crash():

@@ -40,6 +40,12 @@ STAGES = 2
 """Times that a window is judged and moved, each by weights of its own (Cai & Vasconcelos 2018,
 Cascade R-CNN, section 4)."""
 
+HELD = 2**27
+"""Numbers of vectors that are held at a time while solving: half a gigabyte."""
+
+NUMBERS, PASSES = 4_000, 500
+"""Of a vector (MobileNetV2: 4,032), and over all vectors that L-BFGS makes, for the estimate."""
+
 LEAST_SIDE = 1e-3
 """Of an answered box, as a fraction of the input's side."""
 
@@ -74,6 +80,15 @@ class RegionDetection(Detection):
             )
         sides = np.maximum(boxes[:, 2:] - boxes[:, :2], LEAST_SIDE)
         return replace(self, shapes=shapes_of(sides))
+
+    @classmethod
+    def solving(cls, views: int, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Count for each stage the products of vectors for the classes and, of about half of them,
+        for the boxes, and five Cholesky factors (Golub & Van Loan 2013, section 4.2), in double
+        precision and on one thread, hence four times."""
+        rows = min(64 * views, HELD // NUMBERS)
+        products = STAGES * (3 * rows * NUMBERS**2 // 4 + 4 * 5 * NUMBERS**3 // 3)
+        return products, PASSES * rows * NUMBERS
 
     @property
     def windows(self) -> np.ndarray:

@@ -11,13 +11,13 @@ import numpy as np
 
 from tlkit.backbones.pyramid import STRIDES
 from tlkit.compute.engines import inference
-from tlkit.features.cut import alone_or_list
 from tlkit.features.rows import Rows
 from tlkit.planning.phases import HEAD
 from tlkit.solver.l2_selection import selection_of, solve_head
 from tlkit.solver.located import STAGES, solve_located
-from tlkit.solver.regions import STRENGTHS, Views, recall, solve_regions
+from tlkit.solver.regions import STEPS, recall, solve_regions
 from tlkit.solver.solve import Step
+from tlkit.solver.window_samples import CHUNK, Views
 from tlkit.tasks import regions
 from tlkit.tasks.calibration import Calibration
 from tlkit.tasks.localisation import map_scale
@@ -93,16 +93,16 @@ def _regions(session: Session, train: Any, val: Any, refit: bool) -> Solved:
     task, model = session.task, session.model
     strides = [stride for stride in STRIDES if _has(model, regions.layer_name(1, stride))]
     inputs = [model.get_layer(regions.layer_name(1, stride)).input for stride in strides]
+    # Not `engines.inference`: it may freeze the weights, which change.
     judges = {
-        stage: inference(
-            keras.Model(alone_or_list(inputs), model.get_layer(regions.stage_name(stage)).output),
-            len(train),
-        )
+        stage: keras.Model(inputs, model.get_layer(regions.stage_name(stage)).output)
         for stage in range(1, regions.STAGES + 1)
     }
 
     def judge(stage: int, maps: tuple[np.ndarray, ...]) -> np.ndarray:
-        return np.asarray(judges[stage](alone_or_list(maps)), np.float32)
+        count = len(maps[0])
+        whole = np.arange(CHUNK) % count  # batches of one size: each other is traced anew
+        return judges[stage].predict_on_batch([own[whole] for own in maps])[:count]
 
     def install(stage: int, weights: np.ndarray) -> None:
         parts = regions.layer_weights(weights, [x.shape[-1] for x in inputs])
@@ -123,8 +123,7 @@ def _regions(session: Session, train: Any, val: Any, refit: bool) -> Solved:
         f"{len(task.windows):,} windows of {len(task.shapes)} shapes; {share:.1%} of the training "
         "objects have one that overlaps by half (recall at IoU 0.5)",
     )
-    steps = regions.STAGES * (4 + len(STRENGTHS))
-    with session.progress.bar(HEAD, "solved", steps) as advance:
+    with session.progress.bar(HEAD, "solved", STEPS) as advance:
         found = solve_regions(
             views(train, own[0]),
             views(val, own[1]),
@@ -132,9 +131,9 @@ def _regions(session: Session, train: Any, val: Any, refit: bool) -> Solved:
             judge,
             install,
             session.spec.seed,
-            lambda name: advance(1, note=name),
+            lambda name: advance(note=name),
         )
-        advance(note="")
+        advance(0, note="")
     names = [regions.layer_name(s, t) for s in range(1, regions.STAGES + 1) for t in strides]
     weights = {name: model.get_layer(name).get_weights() for name in names}
     return Solved(weights, found.path, found.l2, found.reason)
