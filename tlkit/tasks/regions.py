@@ -98,7 +98,7 @@ class RegionDetection(Detection):
     def head(self, features: dict[int, keras.KerasTensor], head: HeadSpec) -> keras.KerasTensor:
         first = next(iter(features.values()))
         nothing = keras.ops.zeros_like(first[:, 0, :1, :1])  # (batch, 1, 1): for each image
-        boxes = nothing + self.windows[None]
+        boxes = keras.ops.cast(nothing, "float32") + self.windows[None]
         for stage in range(1, STAGES + 1):
             if stage > 1:
                 boxes = best_of(boxes, KEPT)
@@ -187,7 +187,7 @@ def moved(boxes: Any, moves: Any, xp: Any) -> Any:
 def moves_to(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return what `moved` takes to bring boxes (n, 4) to others (Girshick et al. 2014, appendix C,
     equations 6 to 9)."""
-    sides, wanted = boxes[:, 2:] - boxes[:, :2], truth[:, 2:] - truth[:, :2]
+    sides, wanted = (np.maximum(part[:, 2:] - part[:, :2], LEAST_SIDE) for part in (boxes, truth))
     apart = (truth[:, :2] + truth[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / 2
     return np.concatenate([apart / sides, np.log(wanted / sides)], axis=1)
 
