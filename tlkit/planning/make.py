@@ -165,7 +165,7 @@ def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], li
         schedule = "plateau" if name == HEAD and not dense else "cosine"
     if options_of(spec).detects:
         epochs = rules.detector_epochs(name, examples)
-        rate = rules.decoder_rate(name, optimizer, spec.batch_size)
+        rate = rules.detector_rate(name, optimizer, spec.batch_size)
     elif dense:
         epochs = rules.decoder_epochs(name, examples)
         rate = rules.decoder_rate(name, optimizer, spec.batch_size)

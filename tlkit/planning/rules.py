@@ -74,7 +74,7 @@ of persons (MobileNetV2, 224 px, Adam at 1e-3, 5 views): validation mean IoU 0.8
 DECODER_EPOCHS = (6, 150)
 """Fewest and most epochs of that."""
 
-DETECTOR_IMAGES = 8_000
+DETECTOR_IMAGES = 6_000
 """Images that a detector is fitted on, over all its epochs."""
 
 DETECTOR_EPOCHS = (10, 150)
@@ -182,6 +182,20 @@ def decoder_epochs(phase: str, examples: int) -> Choice:
     fewest, most = DECODER_EPOCHS
     count = max(fewest, min(most, round(images / max(1, examples))))
     return Choice(count, f"{images:,} images are aimed at, {fewest} to {most} epochs")
+
+
+def detector_rate(phase: str, optimizer: str, batch_size: int) -> Choice:
+    """Return the peak learning rate of a fitted phase of a detector.
+
+    As `learning_rate` has it, but that of new layers is four times as high under Adam. Measured
+    with MobileNetV2 at 320 px on 205 images of blood cells (5 views, 20 epochs on a cosine,
+    seed 3), validation AP50 and test AP50, AP: 0.794 and 0.809, 0.461 at 2e-3; 0.840 and 0.826,
+    0.481 at 4e-3.
+    """
+    choice = learning_rate(phase, optimizer, batch_size)
+    if phase == "finetune" or optimizer == "sgd":
+        return choice
+    return Choice(4 * choice.value, f"four times {choice.reason}: few steps, on a cosine")
 
 
 def detector_epochs(phase: str, examples: int) -> Choice:

@@ -23,11 +23,10 @@ from tlkit.tasks.assignment import Detected
 from tlkit.tasks.box_frame import Frame
 from tlkit.tasks.decisions import Decision, common_threshold
 from tlkit.tasks.decoders import BATCH_NORM_FROM
-from tlkit.tasks.detection_ap import ap50, average_precisions
+from tlkit.tasks.detection_ap import ap50
 from tlkit.tasks.detection_drawing import draw_boxes
-from tlkit.tasks.detection_errors import best_thresholds
 from tlkit.tasks.detection_evaluator import DetectedObjects
-from tlkit.tasks.detection_metrics import detection_headline
+from tlkit.tasks.detection_metrics import chosen_thresholds, detection_headline
 from tlkit.tasks.detection_reports import detection_figures, detection_parts
 from tlkit.tasks.detections import Found, TrueObjects
 from tlkit.tasks.detector import PRIOR, STRIDES, Detector, one_stage, shape_at
@@ -136,9 +135,8 @@ class Detection(FindingTask):
     def tuned(self, answered: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Detection:
         """Return this task with the score of each class that has the highest F1."""
         targets, outputs = answered()
-        classes = len(self.outputs)
-        matches = average_precisions(self._true(targets), self._found(outputs), classes)[-1]
-        return replace(self, thresholds=tuple(map(float, best_thresholds(matches, classes))))
+        every = self._true(targets), self._found(outputs)
+        return replace(self, thresholds=chosen_thresholds(*every, len(self.outputs)))
 
     def decided(self, asked: Decision, found: Any) -> Detection:
         """A number is the least score of all classes in place of those chosen by F1."""
