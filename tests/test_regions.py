@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from PIL import Image
+from detected import SIZE, write_net, write_objects
 
 import tlkit
 from tlkit.cli.main import main
@@ -326,29 +326,19 @@ def test_the_task_is_made_again_from_json(found):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A table of boxes: up to two bright rectangles an image, each fifth image without."""
-    folder, random = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0)
-    rows = ["image,label,x1,y1,x2,y2"]
-    for i in range(30):
-        pixels = random.integers(90, 150, (48, 64, 3), dtype=np.uint8)
-        for place in range(0 if i % 5 == 4 else 1 + i % 2):
-            name = ("blue", "red")[int(random.integers(2))]
-            width, height = random.integers(12, 30, 2)
-            left, top = 32 * place + random.integers(0, 33 - width), random.integers(0, 49 - height)
-            box = left, top, left + width, top + height
-            pixels[top : box[3], left : box[2]] = (220, 60, 40) if name == "red" else (40, 80, 220)
-            rows.append(f"{i:02d}.png,{name},{','.join(map(str, box))}")
-        if i % 5 == 4:
-            rows.append(f"{i:02d}.png,,,,,")
-        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
-    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
-    return folder / "boxes.csv"
+    return write_objects(tmp_path_factory.mktemp("objects") / "set", 30, empty=5)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The path of a network with a map at each stride from 2 to 32."""
+    return write_net(tmp_path_factory.mktemp("net") / "small.keras")
 
 
 OPTIONS = {
     "task": "detection",
     "detector": {"kind": "rcnn"},
-    "image_size": 64,
+    "image_size": SIZE,
     "augmented_copies": 2,
     "engine": "keras",
     "progress": False,
@@ -356,11 +346,11 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def said_and_run(table, net, tmp_path_factory):
+def said_and_run(table, small, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("runs") / "run")
-    given = ["task=detection", "detector.kind=rcnn", "image_size=64", "augmented_copies=2"]
-    options = [x for one in [*given, "engine=keras"] for x in ("--set", one)]
-    done = CliRunner().invoke(main, ["train", str(table), "--backbone", net, "-o", out, *options])
+    given = ["detector.kind=rcnn", f"image_size={SIZE}", "augmented_copies=2", "engine=keras"]
+    options = [x for one in given for x in ("--set", one)]
+    done = CliRunner().invoke(main, ["train", str(table), "--backbone", small, "-o", out, *options])
     assert done.exit_code == 0, done.output
     return " ".join(done.output.split()), tlkit.open_run(out)
 
@@ -375,16 +365,22 @@ def test_a_run_solves_regions_and_delivers_them(said_and_run, table):
     assert run.metrics["val"]["ap50"] > 0.3
     plain = keras.models.load_model(run.folder / "model.keras")
     assert plain.output.shape[2:] == (6,)
-    [row] = run.predict([table.parent / "00.png"])
-    size = (64, 48, 64, 48)
-    for found in row["detections"]:
-        assert all(0 <= x <= side for x, side in zip(found["box"], size, strict=True))
 
 
-def test_measuring_a_run_anew_gives_the_same(said_and_run, table):
+def test_an_export_finds_what_the_run_finds(said_and_run, table, tmp_path):
     _, run = said_and_run
-    again = run.evaluate()
-    assert again["ap50"] == pytest.approx(run.metrics["test"]["ap50"], abs=1e-6)
+    files = sorted(table.parent.rglob("*.png"))
+    found = zip(files, run.predict(files, progress=False), strict=True)
+    file, row = max(found, key=lambda pair: len(pair[1]["detections"]))
+    assert row["detections"]
+    path = run.export(tmp_path / "served", progress=False)
+    served = tf.saved_model.load(str(path)).signatures["serving_default"](
+        image_bytes=tf.constant([file.read_bytes()])
+    )
+    assert int(served["count"][0]) == len(row["detections"])
+    for i, one in enumerate(row["detections"]):
+        np.testing.assert_allclose(served["boxes"][0, i], one["box"], atol=0.5)
+        assert float(served["scores"][0, i]) == pytest.approx(one["score"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -400,10 +396,15 @@ def test_measuring_a_run_anew_gives_the_same(said_and_run, table):
         ({"epochs": 3}, "epochs: has no effect: the head is all that is trained, and it is solved"),
         ({"optimizer": {"name": "sgd"}}, "Allowed: another detector.kind. Received: sgd"),
         ({"detector": {"kind": "rcnn", "channels": 8}}, "detector.channels: windows are read off"),
-        ({"callbacks": [keras.callbacks.Callback()]}, "callbacks: would never be called, detector"),
     ],
 )
-def test_what_has_no_use_where_all_is_solved_is_refused(table, net, options, said):
+def test_what_has_no_use_where_all_is_solved_is_refused(table, small, options, said):
     with pytest.raises(SpecError) as error:
-        tlkit.plan(table, backbone=net, **OPTIONS | options)
+        tlkit.plan(table, backbone=small, **OPTIONS | options)
     assert said in str(error.value)
+
+
+def test_callbacks_would_never_be_called(table, small, tmp_path):
+    given = {"out": tmp_path / "run", "callbacks": [keras.callbacks.Callback()]}
+    with pytest.raises(SpecError, match="callbacks: would never be called, detector.kind=rcnn"):
+        tlkit.train(table, backbone=small, **OPTIONS, **given)
