@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from PIL import Image
+from detected import SIZE, write_net, write_objects
 
 import tlkit
 from tlkit.cli.main import main
@@ -269,6 +267,7 @@ def test_the_second_stage_moves_boxes_nearer(found):
     assert reached[1] > reached[0] > 0.7
 
 
+@pytest.mark.full
 def test_hard_negatives_teach_what_an_object_is_not(monkeypatch):
     """Without them, things that few windows show are taken for objects more often."""
     data = *planted(60, 0), *planted(20, 1)
@@ -286,6 +285,7 @@ def test_hard_negatives_teach_what_an_object_is_not(monkeypatch):
     assert alarms[0.25] < alarms[1e-9]
 
 
+@pytest.mark.full
 def test_wide_maps_are_read_along_principal_axes(monkeypatch):
     monkeypatch.setattr(window_samples, "MOST_CHANNELS", 4)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][:4].astype(np.float32)
@@ -326,29 +326,19 @@ def test_the_task_is_made_again_from_json(found):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A table of boxes: up to two bright rectangles an image, each fifth image without."""
-    folder, random = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0)
-    rows = ["image,label,x1,y1,x2,y2"]
-    for i in range(30):
-        pixels = random.integers(90, 150, (48, 64, 3), dtype=np.uint8)
-        for place in range(0 if i % 5 == 4 else 1 + i % 2):
-            name = ("blue", "red")[int(random.integers(2))]
-            width, height = random.integers(12, 30, 2)
-            left, top = 32 * place + random.integers(0, 33 - width), random.integers(0, 49 - height)
-            box = left, top, left + width, top + height
-            pixels[top : box[3], left : box[2]] = (220, 60, 40) if name == "red" else (40, 80, 220)
-            rows.append(f"{i:02d}.png,{name},{','.join(map(str, box))}")
-        if i % 5 == 4:
-            rows.append(f"{i:02d}.png,,,,,")
-        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
-    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
-    return folder / "boxes.csv"
+    return write_objects(tmp_path_factory.mktemp("objects") / "set", 30, empty=5)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The path of a network with a map at each stride from 2 to 32."""
+    return write_net(tmp_path_factory.mktemp("net") / "small.keras")
 
 
 OPTIONS = {
     "task": "detection",
     "detector": {"kind": "rcnn"},
-    "image_size": 64,
+    "image_size": SIZE,
     "augmented_copies": 2,
     "engine": "keras",
     "progress": False,
@@ -356,37 +346,41 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def run(table, net, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "run"
-    return tlkit.train(table, out=out, backbone=net, **OPTIONS)
+def said_and_run(table, small, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("runs") / "run")
+    given = ["detector.kind=rcnn", f"image_size={SIZE}", "augmented_copies=2", "engine=keras"]
+    options = [x for one in given for x in ("--set", one)]
+    done = CliRunner().invoke(main, ["train", str(table), "--backbone", small, "-o", out, *options])
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split()), tlkit.open_run(out)
 
 
-def test_a_run_solves_regions_and_delivers_them(run, table):
+def test_a_run_solves_regions_and_delivers_them(said_and_run, table):
+    said, run = said_and_run
+    assert "of the training objects have one that overlaps by half (recall at IoU 0.5)" in said
+    assert "by validation loss; stage 2: " in said
     (phase,) = run.plan["phases"]
     assert (phase["name"], phase["method"], phase["views"]) == ("head", "solve", 3)
     assert run.metrics["test"]["ap50"] > 0.3
     assert run.metrics["val"]["ap50"] > 0.3
     plain = keras.models.load_model(run.folder / "model.keras")
     assert plain.output.shape[2:] == (6,)
-    image = table.parent / "00.png"
-    [row] = run.predict([image])
-    size = (64, 48, 64, 48)
-    for found in row["detections"]:
-        assert all(0 <= x <= side for x, side in zip(found["box"], size, strict=True))
 
 
-def test_the_command_says_the_ceiling_and_the_strengths(table, net, tmp_path):
-    more = ["augmented_copies=0", "engine=keras", "image_size=64", "task=detection"]
-    options = [x for one in [*more, "detector.kind=rcnn"] for x in ("--set", one)]
-    out = str(tmp_path / "run")
-    said = CliRunner().invoke(main, ["train", str(table), "--backbone", net, "-o", out, *options])
-    assert said.exit_code == 0, said.output
-    assert "of the training objects have one that overlaps by half (recall at IoU 0.5)" in " ".join(
-        said.output.split()
+def test_an_export_finds_what_the_run_finds(said_and_run, table, tmp_path):
+    _, run = said_and_run
+    files = sorted(table.parent.rglob("*.png"))
+    found = zip(files, run.predict(files, progress=False), strict=True)
+    file, row = max(found, key=lambda pair: len(pair[1]["detections"]))
+    assert row["detections"]
+    path = run.export(tmp_path / "served", progress=False)
+    served = tf.saved_model.load(str(path)).signatures["serving_default"](
+        image_bytes=tf.constant([file.read_bytes()])
     )
-    assert "by validation loss; stage 2: " in " ".join(said.output.split())
-    [row] = json.loads((tmp_path / "run" / "plan.json").read_text())["phases"]
-    assert row["method"] == "solve"
+    assert int(served["count"][0]) == len(row["detections"])
+    for i, one in enumerate(row["detections"]):
+        np.testing.assert_allclose(served["boxes"][0, i], one["box"], atol=0.5)
+        assert float(served["scores"][0, i]) == pytest.approx(one["score"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -402,10 +396,15 @@ def test_the_command_says_the_ceiling_and_the_strengths(table, net, tmp_path):
         ({"epochs": 3}, "epochs: has no effect: the head is all that is trained, and it is solved"),
         ({"optimizer": {"name": "sgd"}}, "Allowed: another detector.kind. Received: sgd"),
         ({"detector": {"kind": "rcnn", "channels": 8}}, "detector.channels: windows are read off"),
-        ({"callbacks": [keras.callbacks.Callback()]}, "callbacks: would never be called, detector"),
     ],
 )
-def test_what_has_no_use_where_all_is_solved_is_refused(table, net, options, said):
+def test_what_has_no_use_where_all_is_solved_is_refused(table, small, options, said):
     with pytest.raises(SpecError) as error:
-        tlkit.plan(table, backbone=net, **OPTIONS | options)
+        tlkit.plan(table, backbone=small, **OPTIONS | options)
     assert said in str(error.value)
+
+
+def test_callbacks_would_never_be_called(table, small, tmp_path):
+    given = {"out": tmp_path / "run", "callbacks": [keras.callbacks.Callback()]}
+    with pytest.raises(SpecError, match="callbacks: would never be called, detector.kind=rcnn"):
+        tlkit.train(table, backbone=small, **OPTIONS, **given)

@@ -20,6 +20,10 @@ CURVATURE = 0.15
 """Of the softmax, as it is thought to be before it is known: p (1 - p), between 0 and 1/4."""
 
 
+ROWS = 1024
+"""Vectors that are worked on at a time."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """Mean and deviation of each number of a vector; what never changes counts as nothing."""
@@ -43,8 +47,10 @@ class Scale:
 def scale_of(x: np.ndarray) -> Scale:
     """Return mean and deviation of vectors float32 (n, numbers)."""
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    square = np.einsum("ij,ij->j", x, x, dtype=np.float64) / len(x)
-    deviation = np.sqrt(np.maximum(square - mean.astype(np.float64) ** 2, 0.0))
+    square = np.zeros(x.shape[1])
+    for start in range(0, len(x), ROWS):
+        square += np.square(x[start : start + ROWS] - mean).sum(axis=0)
+    deviation = np.sqrt(square / len(x))
     return Scale(mean, np.where(deviation > 1e-4, deviation, np.inf).astype(np.float32))
 
 

@@ -40,8 +40,8 @@ STAGES = 2
 """Times that a window is judged and moved, each by weights of its own (Cai & Vasconcelos 2018,
 Cascade R-CNN, section 4)."""
 
-HELD = 2**27
-"""Numbers of vectors that are held at a time while solving: half a gigabyte."""
+HELD = 2**26
+"""Numbers of vectors that are held at a time while solving: a quarter of a gigabyte."""
 
 NUMBERS, PASSES = 4_000, 500
 """Of a vector (MobileNetV2: 4,032), and over all vectors that L-BFGS makes, for the estimate."""
