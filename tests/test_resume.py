@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from conftest import SMALL, TINY
+from conftest import SMALL
 from forked import Command, finished
 
 import tlkit
@@ -94,9 +94,8 @@ def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
 
 
 def test_the_seed_decides(whole, image_folder, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    tlkit.train(image_folder, seed=1, regime="small", out=out, progress=False, **TINY)
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    assert run(command(image_folder, out, "seed=1"), cache, monkeypatch).wait() == 0
     assert outcome(out)[2] != outcome(whole)[2]
     one, other = (json.loads((folder / "env.json").read_text()) for folder in (out, whole))
     assert one["weights"] != other["weights"]
