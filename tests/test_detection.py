@@ -63,7 +63,7 @@ def fields(small, **more):
 @pytest.fixture(scope="module")
 def run(table, small, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    return tlkit.train(table, out=out, **fields(small, epochs=30))
+    return tlkit.train(table, out=out, **fields(small, epochs=20))
 
 
 @pytest.fixture(scope="module")
