@@ -76,7 +76,8 @@ def evaluate_on(
     examples, notes, part = listed
     for note in notes:
         progress.say("note", note)
-    found = scan(examples, progress, rendering=answering.rendering, size=answering.size)
+    how = {"rendering": answering.rendering, "size": answering.size}
+    found = scan(examples, progress, **how, empties=answering.task.labels.empties)
     say_boxes(found.annotations.report, progress)
     say_facts(pixel_facts(found), len(found.digests), progress, options=False)
     if found.resized:

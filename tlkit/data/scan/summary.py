@@ -212,7 +212,8 @@ def scan_source(
     """
     source = open_source(data, targets=targets, group=group)
     examples = [e for part in source.parts.values() for e in part]
-    found = scan(examples, progress, False, True, rendering, source.parts["train"], size)
+    deciding, empties = source.parts["train"], targets.empties
+    found = scan(examples, progress, False, True, rendering, deciding, size, empties)
     parts = {part: found.hashed(own) for part, own in source.parts.items()}
     groups = groups_json(source.parts, found.digests, source.grouping)
     about = {"source": printable(data), "notes": list(source.notes), "groups": groups}
