@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tlkit.tasks.box_metrics import overlap
-from tlkit.tasks.suppression import LEAST_SCORE, MOST_CANDIDATES, MOST_FOUND, VOTING
+from tlkit.tasks.suppression import LEAST_SCORE, MOST_CANDIDATES, MOST_FOUND, VOTING, holds
 from tlkit.tasks.task import Task
 
 
@@ -24,6 +24,7 @@ def found_objects(task: Task, raw: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.
         it is 0, and empty.
     """
     boxes, scores = task.candidates(raw, tf.cast(sizes, tf.int64))
+    scores = tf.where(holds(boxes)[..., None], scores, tf.zeros_like(scores))
     best = tf.math.top_k(tf.reduce_max(scores, axis=2), min(MOST_CANDIDATES, raw.shape[1])).indices
     boxes, scores = (tf.gather(x, best, batch_dims=1) for x in (boxes, scores))
     least = tf.constant([*task.least_scores], tf.float32)

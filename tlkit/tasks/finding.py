@@ -59,10 +59,10 @@ class FindingTask(Task):
         return suppressed(boxes[0], scores[0], self.most_overlap)
 
     def accepted(self, row: np.ndarray, height: int, width: int) -> Found:
-        """Return those of `found` that are answers."""
-        found = self.found(row, height, width)
-        kept = found.scores >= np.array(self.least_scores, np.float32)[found.classes]
-        return Found(*(x[kept] for x in found))
+        """Return those that are answers: also where `found` is full of others."""
+        boxes, scores = self.candidates(row[None], np.array([[height, width]]), np)
+        least = np.array(self.least_scores, np.float32)
+        return suppressed(boxes[0], scores[0], self.most_overlap, least)
 
     def listed(self, outputs: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Return what an export lists of the answers, see `export.objects`: `boxes`, `scores`,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tlkit.tasks.box_metrics import overlap
@@ -24,24 +26,33 @@ class, seed 0, AP and AP75 on validation and test: 0.396 and 0.201, 0.428 and 0.
 0.413 and 0.262, 0.492 and 0.385 with it; 0.416 and 0.262, 0.491 and 0.385 from 0.5 on."""
 
 
-def suppressed(boxes: np.ndarray, scores: np.ndarray, most_overlap: float) -> Found:
+def suppressed(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    most_overlap: float,
+    least: np.ndarray | float = LEAST_SCORE,
+) -> Found:
     """Return the objects of one image.
 
     Of the boxes of a class, from the best score on, those that overlap by more with one that was
     kept are dropped (Girshick et al. 2014, section 2.2), as `export.objects` does it in graphs.
     Where a kept box lies is then the mean of all that overlap with it by `VOTING`, by their scores.
+    A box without an area, as one beside the image is once it is cut to it, is no object.
 
     Args:
         boxes: (cells, 4), in pixels of the image.
         scores: of each class (cells, classes).
         most_overlap: intersection over union up to which two boxes are two objects.
+        least: score from which on a box is an answer, one for all or of each class (classes,).
     """
+    scores = scores * holds(boxes)[:, None]
     best = scores.max(axis=1)
     order = np.argsort(-best, kind="stable")[:MOST_CANDIDATES]
     boxes, scores = boxes[order], scores[order]
     kept: list[tuple[float, int, int]] = []
-    for number in np.flatnonzero((scores > LEAST_SCORE).any(axis=0)):
-        own = np.flatnonzero(scores[:, number] > LEAST_SCORE)
+    allowed = (scores > LEAST_SCORE) & (scores >= least)
+    for number in np.flatnonzero(allowed.any(axis=0)):
+        own = np.flatnonzero(allowed[:, number])
         own = own[np.argsort(-scores[own, number], kind="stable")]
         count = 0
         while len(own) and count < MOST_FOUND:
@@ -60,3 +71,8 @@ def suppressed(boxes: np.ndarray, scores: np.ndarray, most_overlap: float) -> Fo
         np.array([score for score, _, _ in kept], np.float32),
         np.array(numbers, np.int64),
     )
+
+
+def holds(boxes: Any) -> Any:
+    """Tell which boxes (..., 4) have an area, as `bool` (...)."""
+    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
