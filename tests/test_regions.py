@@ -367,6 +367,7 @@ def test_a_run_solves_regions_and_delivers_them(said_and_run, table):
     assert plain.output.shape[2:] == (6,)
 
 
+@pytest.mark.full
 def test_an_export_finds_what_the_run_finds(said_and_run, table, tmp_path):
     _, run = said_and_run
     files = sorted(table.parent.rglob("*.png"))[:6]
