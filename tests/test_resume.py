@@ -6,8 +6,10 @@ import signal
 import time
 
 import pytest
+from conftest import SMALL, TINY
 from forked import Command, finished
 
+import tlkit
 from tlkit.data.readers.open import image_files
 
 SETTINGS = (
@@ -92,8 +94,9 @@ def test_sigterm_before_the_first_epoch_leaves_a_run_to_go_on_with(
 
 
 def test_the_seed_decides(whole, image_folder, tmp_path, monkeypatch):
-    out, cache = tmp_path / "run", tmp_path / "cache"
-    assert run(command(image_folder, out, "seed=1"), cache, monkeypatch).wait() == 0
+    out = tmp_path / "run"
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    tlkit.train(image_folder, seed=1, regime="small", out=out, progress=False, **TINY)
     assert outcome(out)[2] != outcome(whole)[2]
     one, other = (json.loads((folder / "env.json").read_text()) for folder in (out, whole))
     assert one["weights"] != other["weights"]
@@ -110,7 +113,7 @@ def test_env_json_says_what_a_run_started_from(whole, image_folder, tmp_path, mo
     changed = tmp_path / "changed"
     shutil.copytree(image_folder, changed)
     image_files(changed)[0].unlink()
-    out = tmp_path / "run"
-    assert run(command(changed, out), tmp_path / "cache", monkeypatch).wait() == 0
-    other = json.loads((out / "env.json").read_text())
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    fields = {**SMALL, "regime": "small", "out": tmp_path / "run", "progress": False}
+    other = json.loads((tlkit.train(changed, **fields).folder / "env.json").read_text())
     assert other["data"] != env["data"]
