@@ -348,7 +348,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def said_and_run(table, small, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("runs") / "run")
-    given = ["detector.kind=rcnn", f"image_size={SIZE}", "augmented_copies=2", "engine=keras"]
+    given = ["detector.kind=rcnn", f"image_size={SIZE}", "augmented_copies=1", "engine=keras"]
     options = [x for one in given for x in ("--set", one)]
     done = CliRunner().invoke(main, ["train", str(table), "--backbone", small, "-o", out, *options])
     assert done.exit_code == 0, done.output
@@ -360,16 +360,17 @@ def test_a_run_solves_regions_and_delivers_them(said_and_run, table):
     assert "of the training objects have one that overlaps by half (recall at IoU 0.5)" in said
     assert "by validation loss; stage 2: " in said
     (phase,) = run.plan["phases"]
-    assert (phase["name"], phase["method"], phase["views"]) == ("head", "solve", 3)
+    assert (phase["name"], phase["method"], phase["views"]) == ("head", "solve", 2)
     assert run.metrics["test"]["ap50"] > 0.3
     assert run.metrics["val"]["ap50"] > 0.3
     plain = keras.models.load_model(run.folder / "model.keras")
     assert plain.output.shape[2:] == (6,)
 
 
+@pytest.mark.full
 def test_an_export_finds_what_the_run_finds(said_and_run, table, tmp_path):
     _, run = said_and_run
-    files = sorted(table.parent.rglob("*.png"))
+    files = sorted(table.parent.rglob("*.png"))[:6]
     found = zip(files, run.predict(files, progress=False), strict=True)
     file, row = max(found, key=lambda pair: len(pair[1]["detections"]))
     assert row["detections"]
