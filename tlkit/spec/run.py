@@ -278,8 +278,8 @@ class RunSpec(Part):
     @property
     def size(self) -> Size:
         """Size of the model's input; of the user's own model once it is opened."""
-        own = options_of(self.task).image_size or lookup(self.backbone.name).default_size
-        return as_size(self.image_size or own)
+        asked = self.image_size or options_of(self.task).image_size
+        return as_size(asked or lookup(self.backbone.name).default_size)
 
     @property
     def known_size(self) -> Size | None:
