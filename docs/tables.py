@@ -53,6 +53,15 @@ def boxes(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [head, *(a + b for a, b in zip(own, cells, strict=True))]
 
 
+def detection(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of detection: average precisions, and the time of a whole run."""
+    head = ["data", "backbone", "`detector.kind`, regime", "AP50", "AP", "AP75", "seconds"]
+    own = [[row["data"], row["backbone"], row["what"]] for row in rows]
+    cells = [[_seeds(row[name]) for name in ("ap50", "ap", "ap75")] for row in rows]
+    ends = [[f"{min(row['seconds'])} to {max(row['seconds'])}"] for row in rows]
+    return [head, *(a + b + c for a, b, c in zip(own, cells, ends, strict=True))]
+
+
 def _seeds(values: list[float]) -> str:
     return f"{mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
 
@@ -77,6 +86,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], list[list[str]]]] = {
     "accuracy": accuracy,
     "speed": speed,
     "boxes": boxes,
+    "detection": detection,
     "calibration": calibration,
 }
 

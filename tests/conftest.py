@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image, ImageDraw
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -38,6 +39,13 @@ TINY = {
 }
 """Fields of a spec for the quickest real training there is. Frozen, this random net gives no
 features worth the name (they vanish); `tiny_weights` is the cure."""
+
+SMALL = {
+    "backbone": {"name": str(Path(__file__).with_name("small.keras"))},
+    "engine": "keras",
+}
+"""The same for tests to which the network is all one: three convolutions that tell `CLASSES` apart,
+of 32 x 32 pixels. A phase that fits takes half the time that it takes on TINY."""
 
 CLASSES = ("disc", "square", "stripes")
 PER_CLASS = 12
@@ -191,10 +199,16 @@ def reseal(folder: Path) -> None:
 
 
 SLOWEST = (
-    *("test_catalog.py", "test_training.py", "test_cli.py", "test_memory.py", "test_compare.py"),
-    *("test_tuning.py", "test_kill.py", "test_real.py", "test_jax_devices.py", "test_docs.py"),
+    *("test_integrity.py", "test_training.py", "test_catalog.py", "test_cli.py", "test_engines.py"),
+    *("test_kill.py", "test_tuning.py", "test_compare.py", "test_segmentation.py", "test_real.py"),
+    *("test_export.py", "test_memory.py", "test_letterbox.py", "test_docs.py", "test_jax.py"),
 )
-"""Files that take minutes: begun first, or one core would end with them alone."""
+"""Files that take longest: begun first, or one core would end with them alone."""
+
+
+# Examples of a property, where a test does not say how many.
+settings.register_profile("tlkit", max_examples=100 if FULL else 25)
+settings.load_profile("tlkit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -218,10 +232,27 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def fresh_session():
-    """Let go of the graphs of a module's models; a worker grew to several gigabytes."""
+    """Let go of the graphs of a module's models; a worker grew to several gigabytes.
+
+    What is left then stays: every later look for rubbish, two in each training, skips it.
+    """
     yield
     if "keras" in sys.modules:
         sys.modules["keras"].backend.clear_session()
+        gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unlaid_figures():
+    """Draw figures without arranging their axes first, which takes most of their time.
+
+    Full runs, and the processes that other tests begin, arrange them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not FULL:
+            engine = "matplotlib.layout_engine.ConstrainedLayoutEngine"
+            patch.setattr(f"{engine}.execute", lambda self, figure: None)
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

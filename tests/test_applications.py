@@ -138,8 +138,10 @@ def test_any_number_of_channels_and_any_size_as_keras_takes_them(name):
         ("MobileNetV3Small", {"input_shape": (64, 64, 1), "include_top": True}),
         ("EfficientNetV2B0", {"input_shape": (None, None, 1)}),
         ("ConvNeXtTiny", {"input_shape": (None, None, 1), "pooling": "avg"}),
-        ("NASNetMobile", {"input_shape": None}),
-        pytest.param("NASNetMobile", {"input_shape": (None, None, 1)}, marks=pytest.mark.full),
+        *(
+            pytest.param("NASNetMobile", {"input_shape": shape}, marks=pytest.mark.full)
+            for shape in (None, (None, None, 1))
+        ),
         ("MobileNetV2", {"input_shape": None, "pooling": "max"}),
         ("MobileNetV2", {"include_top": True, "classifier_activation": None}),
         ("MobileNetV2", {"include_top": True, "classes": 3, "input_shape": (32, 32, 1)}),
@@ -353,6 +355,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.full
 @needs_shared("data/imagenet100", "keras_home")
 def test_predictions_on_imagenet_are_those_of_keras(tmp_path):
     files = sorted((SHARED / "data/imagenet100").glob("*.JPEG"))

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, reseal, write_images
+from conftest import SMALL, reseal, write_images
 from scipy.special import expit, logit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -310,7 +310,7 @@ def pair(tiny_weights, tmp_path_factory):
             writer.writerow(
                 [path.relative_to(folder), ("disc", "square")[wrong ^ ("square" in path.name)]]
             )
-    fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}, "regime": "small"}
+    fields = {**SMALL, "regime": "small"}
     return tlkit.train(folder / "table.csv", out=folder / "run", val=0.3, progress=False, **fields)
 
 

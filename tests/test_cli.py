@@ -558,6 +558,7 @@ def start(folder: Path, *arguments: object, **env: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.full
 def test_weights_that_cannot_be_had(here, image_folder):
     nowhere = "http://127.0.0.1:9"  # the discard port: refused at once, no download is tried
     home = here / "keras_home"
@@ -792,7 +793,7 @@ def test_a_full_disk_under_standard_output_is_told_in_one_sentence(here, command
 @pytest.mark.parametrize(
     ("command", "unbuffered"),
     [
-        ("data scan messy --json", ""),
+        pytest.param("data scan messy --json", "", marks=pytest.mark.full),
         ("train messy --out run", ""),
         pytest.param("train messy --out run", "1", marks=pytest.mark.full),
     ],

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import SHARED, TINY, needs_shared
+from conftest import SHARED, needs_shared
+from conftest import SMALL as QUICKEST
 from forked import finished
 from PIL import Image
 from scipy.optimize import minimize
@@ -179,16 +180,16 @@ def test_the_files_say_what_was_found(compared):
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
-def test_the_numbers_are_those_of_training(image_folder, tiny_weights, tmp_path, monkeypatch):
+def test_the_numbers_are_those_of_training(image_folder, tmp_path, monkeypatch):
     """One backbone compared and trained: the same head, the same fine-tuning."""
     monkeypatch.setattr("tlkit.planning.rules.RANKED_BY_FOLDS", 0)
     data = Path(shutil.copytree(image_folder, tmp_path / "data"))
     for label in ("square", "stripes"):  # for weights to be told from none
         for file in sorted((data / label).iterdir())[5:]:
             file.unlink()
-    backbone = {**TINY["backbone"], "weights": tiny_weights}
-    fields = {"image_size": 32, "epochs": 2, "progress": False, "balance": "weights"}
-    found = tlkit.compare(data, f"MobileNet:alpha=0.25,weights={tiny_weights}", **fields)
+    backbone = QUICKEST["backbone"]["name"]
+    fields = {"epochs": 2, "progress": False, "balance": "weights"}
+    found = tlkit.compare(data, backbone, **fields)
     assert found.best.folded is None
     assert found.best.value == found.best.finetuned == found.best.score[0]
     small = tlkit.train(
@@ -196,7 +197,6 @@ def test_the_numbers_are_those_of_training(image_folder, tiny_weights, tmp_path,
         backbone=backbone,
         regime="small",
         out=tmp_path / "s",
-        image_size=32,
         balance="weights",
         progress=False,
     )
@@ -296,12 +296,13 @@ def test_a_folder_in_use_is_refused(image_folder, tmp_path):
         tlkit.compare(image_folder, SMALL, out=tmp_path, progress=False)
 
 
+@pytest.mark.full
 @needs_shared("data/flowers12", "keras_home/models")
 def test_pretrained_weights_win_over_random_ones(tmp_path):
     """Real weights, on a few real images of three flowers."""
     for label in sorted((SHARED / "data/flowers12/train").iterdir())[:3]:
         (tmp_path / "data" / label.name).mkdir(parents=True)
-        for file in sorted(label.iterdir())[:20]:
+        for file in sorted(label.iterdir())[:12]:
             shutil.copy(file, tmp_path / "data" / label.name)
     real = "MobileNet:alpha=0.25,image_size=128"
     asked = ["--backbones", f"{real},weights=none,{real}", "--regime", "small", "--json"]

@@ -1,13 +1,12 @@
 """Damaged run folders and unusable caches: one message that names the file, never a traceback."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, reseal
+from conftest import SMALL, reseal
 
 import tlkit
 from tlkit.cli.main import main
@@ -185,6 +184,7 @@ def test_a_model_that_is_damaged_names_its_copy(copied):
         tlkit.open_run(copied).model  # noqa: B018
 
 
+@pytest.mark.full
 def test_the_export_of_a_run_whose_images_were_damaged_says_so(
     copied, image_folder, tmp_path, capsys
 ):
@@ -212,10 +212,9 @@ def file_for_a_cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_unusable_cache_is_told_and_not_needed(file_for_a_cache, image_folder, tiny_weights):
+def test_an_unusable_cache_is_told_and_not_needed(file_for_a_cache, image_folder):
     out = file_for_a_cache / "run"
-    spec = json.dumps({**TINY["backbone"], "weights": tiny_weights})
-    words = ["train", str(image_folder), f"--set=backbone={spec}", "--image-size=32"]
+    words = ["train", str(image_folder), "--backbone", SMALL["backbone"]["name"]]
     words += ["--regime=small", f"--out={out}"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2, (done.output, done.exception)

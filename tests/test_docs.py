@@ -190,6 +190,10 @@ def test_tables_show_the_figures_of_the_results():
         if recipe := row.get("recipe"):
             said = (ROOT / "recipes" / f"{recipe}.yaml").read_text("utf-8")
             assert f"mean IoU {mean(row['mean_iou']):.3f}" in said, recipe
+    for row in results["detection"]["rows"]:
+        if recipe := row.get("recipe"):
+            said = (ROOT / "recipes" / f"{recipe}.yaml").read_text("utf-8")
+            assert f"AP50 {mean(row['ap50']):.3f}, AP {mean(row['ap']):.3f}" in said, recipe
 
 
 def check_calls(block: str) -> None:

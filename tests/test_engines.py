@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, reseal
+from conftest import SMALL, reseal
 
 import tlkit
 from tlkit.cli.main import main
@@ -225,13 +225,12 @@ def test_an_unknown_engine_is_refused(image_folder):
 
 
 @pytest.fixture
-def train(image_folder, tiny_weights, tmp_path, monkeypatch):
-    """Train TINY on the generated images, with a cache of its own."""
+def train(image_folder, tmp_path, monkeypatch):
+    """Train the small network on the generated images, with a cache of its own."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
 
     def make(name: str, **fields):
-        fields = {"regime": "small", "progress": False, **TINY, "engine": "auto", **fields}
-        fields["backbone"] = {**TINY["backbone"], "weights": tiny_weights}
+        fields = {"regime": "small", "progress": False, **SMALL, "engine": "auto", **fields}
         return tlkit.train(image_folder, out=tmp_path / name, **fields)
 
     return make

@@ -219,6 +219,12 @@ def test_labels_lie_next_to_the_model_for_a_server(exported):
     assert labels == ["disc", "square", "stripes"]
 
 
+def test_an_export_stores_each_weight_once(run, exported):
+    stored = sum(file.stat().st_size for file in (exported / "variables").iterdir())
+    weights = 4 * run.model.count_params()
+    assert weights < stored < 1.1 * weights + 50_000
+
+
 # Parity
 
 
@@ -231,6 +237,7 @@ def damage(monkeypatch):
     monkeypatch.setattr(savedmodel, "resize", nearest)
 
 
+@pytest.mark.full
 def test_an_export_that_resizes_otherwise_is_not_kept_and_the_command_ends_with_1(
     run, tmp_path, monkeypatch
 ):

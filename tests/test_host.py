@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY
+from conftest import SMALL
 
 HOST = """
 import gc, json, logging, os, random, signal, sys, warnings
@@ -143,7 +143,7 @@ CALLS = {
 
 def host(calls, data, folder):
     done = subprocess.run(
-        [sys.executable, "-c", HOST, str(data), str(folder), ",".join(calls), json.dumps(TINY)],
+        [sys.executable, "-c", HOST, str(data), str(folder), ",".join(calls), json.dumps(SMALL)],
         capture_output=True,
         text=True,
     )
@@ -167,6 +167,7 @@ def test_a_host_goes_on_as_if_nothing_had_been_between(calls, undisturbed, image
     assert host(CALLS[calls], image_folder, tmp_path) == undisturbed
 
 
+@pytest.mark.full
 def test_importing_tlkit_chooses_no_backend_of_matplotlib():
     code = (
         "import tlkit, tlkit.commands.train, tlkit.commands.lr_find, matplotlib\n"

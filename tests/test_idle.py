@@ -181,6 +181,7 @@ OTHERS = {
     **{"cache_size": "1", "seed": "3", "init": "first", "device": "cpu", "precision": "float32"},
     **{"engine": "keras", "deterministic": "true"},
     **{"mask_values": "[0=a, 1=b]", "decoder.kind": "deconv", "decoder.channels": "32"},
+    **{"detector.kind": "rcnn", "detector.channels": "32"},
     **{"table.image": "x", "table.folder": "x", "table.outside": "true", "table.label": "x"},
     **{"table.separator": "/", "table.group": "x", "table.targets": "[a, b]"},
     **{"table.unlabelled": "drop", "table.uncertain": "negative"},
@@ -225,6 +226,9 @@ def test_no_command_takes_an_option_that_it_does_not_go_by(name, tmp_path, monke
             continue
         if name in ("mask_values", "decoder.kind", "decoder.channels"):
             assert "belongs to the task segmentation" in result.stderr
+            continue
+        if name.startswith("detector."):
+            assert "belongs to the task detection" in result.stderr
             continue
         words = "says it. Allowed: left out." if command in INSTEAD else f"tlkit {command} trains"
         refused = f"{name}: has no effect: " in result.stderr and words in result.stderr

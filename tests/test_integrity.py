@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import CLASSES, TINY, reseal, write_images
+from conftest import CLASSES, SMALL, TINY, reseal, write_images
 from PIL import Image
 
 import tlkit
@@ -23,7 +23,7 @@ from tlkit.features.store import FeatureStore
 from tlkit.runfolder.folder import RunFolder
 from tlkit.runfolder.record import check_files, note
 
-QUICK = {"regime": "small", "progress": False, **TINY}
+QUICK = {"regime": "small", "progress": False, **SMALL}
 
 
 def call(*arguments: object) -> Result:
@@ -413,7 +413,7 @@ def test_a_run_does_not_begin_on_other_weights_than_it_was_started_with(here, mo
     with monkeypatch.context() as patch:
         patch.setattr(FeatureStore, "rows", press)
         with pytest.raises(Interrupted):
-            tlkit.train("data", out="new", **{**QUICK, "backbone": backbone})
+            tlkit.train("data", out="new", **{**QUICK, **TINY, "backbone": backbone})
     Path("own.weights.h5").rename("kept.weights.h5")
     for variable in net.variables:
         variable.assign(variable + 1)

@@ -7,17 +7,15 @@ import time
 import keras
 import pytest
 import yaml
+from conftest import SMALL
 from forked import Command, finished
 
 import tlkit
 from tlkit.data.readers.open import image_files
 
 OPTIONS = {
-    "backbone.name": "MobileNet",
-    "backbone.alpha": 0.25,
-    "backbone.weights": "none",
+    "backbone": SMALL["backbone"]["name"],
     "head.solver": "fit",
-    "image_size": 32,
     "regime": "small",
     "epochs": 5000,
     "optimizer.patience": 0,

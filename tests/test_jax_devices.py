@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import write_images
+from conftest import SMALL, write_images
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="the package jax is not installed"
@@ -23,8 +23,7 @@ import tlkit
 from tlkit.errors import SpecError
 from tlkit.compute.devices import data_parallel
 
-data, val, weights, out = sys.argv[1:]
-BACKBONE = {"name": "MobileNet", "weights": weights, "alpha": 0.25}
+data, val, backbone, out = sys.argv[1:]
 KINDS = {"last": {"freeze": "last=2"}}
 if os.environ.get("TLKIT_FULL") == "1":
     KINDS["whole"] = {"freeze": "none"}
@@ -34,7 +33,7 @@ told = {"halves": [], "problems": {}}
 
 
 def train(**fields):
-    return tlkit.train(data, val=val, test=0, backbone=BACKBONE, image_size=32, batch_size=8,
+    return tlkit.train(data, val=val, test=0, backbone=backbone, batch_size=8,
         epochs=2, augment="none", progress=False, **fields)
 
 
@@ -84,7 +83,7 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def told(tiny_weights, tmp_path_factory):
+def told(tmp_path_factory):
     """What the script says. In batches of 8 there are 3 images in the last one of the 27 to
     train on, and one in that of the 9 to validate on.
     """
@@ -92,7 +91,7 @@ def told(tiny_weights, tmp_path_factory):
     train = write_images(folder / "train", count=9, seed=1)
     val = write_images(folder / "val", count=3, seed=2)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, (train, val, tiny_weights, folder))],
+        [sys.executable, "-c", SCRIPT, *map(str, (train, val, SMALL["backbone"]["name"], folder))],
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",

@@ -160,6 +160,7 @@ def statistics(model):
     return [v.numpy() for layer in norms for v in (layer.moving_mean, layer.moving_variance)]
 
 
+@pytest.mark.full
 def test_the_guide_of_keras_runs_and_leaves_batchnorm_statistics_alone():
     """https://keras.io/guides/transfer_learning/, its end-to-end example with other numbers."""
     keras.backend.clear_session()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from conftest import TINY, write_images
+from conftest import SMALL, TINY, write_images
 
 import tlkit
 from tlkit.cli.main import main
@@ -22,7 +22,7 @@ from tlkit.errors import OutOfMemoryError, RunFolderError
 from tlkit.planning import rules
 from tlkit.training.callbacks import WholeEpochs
 
-FIELDS = {**TINY, "freeze": "last=2", "epochs": 2, "batch_size": 8, "deterministic": True}
+FIELDS = {**SMALL, "freeze": "last=2", "epochs": 2, "batch_size": 8, "deterministic": True}
 LAST = f"--set=backbone={json.dumps(TINY['backbone'])}"
 
 
@@ -209,7 +209,7 @@ def exhausted(monkeypatch):
 
 def test_the_epoch_is_begun_again_with_half_the_batch(image_folder, tmp_path, exhausted, capsys):
     exhausted.add(1)  # 24 training images: 3 steps an epoch of 8
-    run = tlkit.train(image_folder, out=tmp_path / "run", **FIELDS)
+    run = tlkit.train(image_folder, out=tmp_path / "run", **FIELDS | TINY)
     said = " ".join(capsys.readouterr().out.split())
     assert (
         "scratch out of memory with 8 images of 32 px a step: goes on with 4, from the start of "
@@ -228,8 +228,7 @@ def test_halved_before_its_first_epoch_it_is_the_run_that_asked_for_the_half(
     image_folder, tmp_path, exhausted, tiny_weights
 ):
     """The state is that of the start, and order, schedule and rate are those of the smaller."""
-    fields = {**FIELDS, "backbone": {**TINY["backbone"], "weights": tiny_weights}}
-    fields |= {"progress": False, "optimizer": {"name": "sgd", "schedule": "cosine"}}
+    fields = {**FIELDS, "progress": False, "optimizer": {"name": "sgd", "schedule": "cosine"}}
     asked = tlkit.train(image_folder, out=tmp_path / "asked", **{**fields, "batch_size": 4})
     exhausted.add(6 * 2 + 2)
     halved = tlkit.train(image_folder, out=tmp_path / "halved", **fields)
@@ -356,7 +355,7 @@ def test_features_answers_and_measures_take_smaller_batches(
 ):
     """None of them depends on its batches: same numbers, a line for each."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    fields = {**TINY, "backbone": {**TINY["backbone"], "weights": tiny_weights}, "engine": "keras"}
+    fields = {**SMALL}
     fields |= {"regime": "small", "batch_size": 16}
     before = tlkit.train(image_folder, out=tmp_path / "before", progress=False, **fields)
     expected = before.evaluate(progress=False), before.predict([image_folder / "disc"])

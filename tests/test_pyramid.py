@@ -5,7 +5,6 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import rows
 from keras import layers
 
 from tlkit.backbones.build import build_backbone
@@ -18,30 +17,14 @@ from tlkit.features.store import FeatureStore
 from tlkit.planning.freezing import block_names, plan_freeze
 from tlkit.progress import Progress
 
-CHANNELS = {
-    "MobileNet": [128, 256, 512, 1024],
-    "MobileNetV2": [24, 32, 96, 320],
-    "MobileNetV3Small": [16, 24, 48, 96],
-    "EfficientNetB0": [24, 40, 112, 320],
-    "EfficientNetV2B0": [32, 48, 112, 192],
-    "EfficientNetLite0": [24, 40, 112, 320],
-    "VGG16": [128, 256, 512, 512],
-    "ResNet50": [256, 512, 1024, 2048],
-    "ResNet50V2": [256, 512, 1024, 2048],
-    "DenseNet121": [256, 512, 1024, 1024],
-    "InceptionV3": [288, 768, 2048],
-    "InceptionResNetV2": [320, 1088, 1536],
-    "Xception": [128, 256, 728, 1024],
-    "NASNetMobile": [44, 264, 528, 1056],
-    "ConvNeXtTiny": [96, 192, 384, 768],
-}
-"""At strides 4, 8, 16 and 32, from the tables of the papers; `WITHOUT_4` from stride 8."""
-
-WITHOUT_4 = ("InceptionV3", "InceptionResNetV2")
-"""Rows whose stem is one block that ends at stride 8."""
+ALWAYS = ("MobileNetV2", "Xception", "ConvNeXtTiny")
+"""Rows with and without BatchNorm, and with skips of convolutions, that are quickly built."""
 
 
-@pytest.fixture(scope="module", params=rows(CATALOG))
+@pytest.fixture(
+    scope="module",
+    params=[n if n in ALWAYS else pytest.param(n, marks=pytest.mark.full) for n in CATALOG],
+)
 def network(request):
     """A row, its network without top, and two images of the smallest size that it takes."""
     keras.backend.clear_session()
@@ -50,13 +33,6 @@ def network(request):
     coarse = np.random.default_rng(0).uniform(0, 255, (4, 3, 3, 3)).astype("float32")
     images = keras.ops.image.resize(coarse, (row.min_size, row.min_size), "bilinear")
     return row, build_backbone(row.name, row.min_size, "none"), np.asarray(images)
-
-
-def test_strides_and_channels_are_those_of_the_papers(network):
-    row, built, _ = network
-    found = {stride: level.shape[-1] for stride, level in built.pyramid.items()}
-    assert list(found) == [4, 8, 16, 32][row.name in WITHOUT_4 :]
-    assert list(found.values()) == CHANNELS.get(row.name, list(found.values()))
 
 
 @pytest.mark.full

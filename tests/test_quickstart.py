@@ -63,6 +63,7 @@ def test_quickstart_names_the_licence_of_the_solar_cells_first(monkeypatch):
     assert asked["backbone"] == "EfficientNetLite0"
 
 
+@pytest.mark.full
 @needs_cells
 def test_solar_cells_are_laid_out_as_two_classes(tmp_path, monkeypatch):
     """Counts of the data set's own README: 2,624 cells; above 0.5 counts as defective."""

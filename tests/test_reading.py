@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, write_images
+from conftest import SMALL, TINY, write_images
 
 import tlkit
 from tlkit.cli.main import main
@@ -26,8 +26,7 @@ from tlkit.features.cache import FeatureCache
 from tlkit.progress import Progress
 
 QUIET = Progress(quiet=True)
-QUICK = ("--backbone", "MobileNet", "--image-size", "32", "--regime", "small")
-QUICK += ("--set", "backbone.weights=none", "--set", "backbone.alpha=0.25", "--set", "engine=keras")
+QUICK = ("--backbone", SMALL["backbone"]["name"], "--regime", "small", "--set", "engine=keras")
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def undisturbed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLKIT_CACHE", str(folder / "cache"))
         out = folder / "run"
-        run = tlkit.train(images, progress=False, out=out, regime="small", **TINY)
+        run = tlkit.train(images, progress=False, out=out, regime="small", **SMALL)
     return run.metrics["test"], kept_features(folder / "cache")
 
 

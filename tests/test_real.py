@@ -101,6 +101,7 @@ def among_flowers(tmp_path_factory):
     return root
 
 
+@pytest.mark.full
 @needs_shared("keras_home/models/mobilenet_2_5_128_tf_no_top.h5")
 @pytest.mark.parametrize("way", ["folder", pytest.param("prepared", marks=pytest.mark.full)])
 def test_difficult_files_are_a_class_like_others(among_flowers, tmp_path, way):

@@ -6,8 +6,10 @@ import signal
 import time
 
 import pytest
+from conftest import SMALL
 from forked import Command, finished
 
+import tlkit
 from tlkit.data.readers.open import image_files
 
 SETTINGS = (
@@ -110,7 +112,7 @@ def test_env_json_says_what_a_run_started_from(whole, image_folder, tmp_path, mo
     changed = tmp_path / "changed"
     shutil.copytree(image_folder, changed)
     image_files(changed)[0].unlink()
-    out = tmp_path / "run"
-    assert run(command(changed, out), tmp_path / "cache", monkeypatch).wait() == 0
-    other = json.loads((out / "env.json").read_text())
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    fields = {**SMALL, "regime": "small", "out": tmp_path / "run", "progress": False}
+    other = json.loads((tlkit.train(changed, **fields).folder / "env.json").read_text())
     assert other["data"] != env["data"]

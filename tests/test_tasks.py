@@ -152,7 +152,7 @@ print(json.dumps({name: value.numpy()[0].tolist() for name, value in answer.item
 @pytest.mark.parametrize(
     ("name", "outputs"),
     [
-        ("labels_run", {"probabilities", "score", "given"}),
+        pytest.param("labels_run", {"probabilities", "score", "given"}, marks=pytest.mark.full),
         pytest.param("numbers_run", {"values"}, marks=pytest.mark.full),
     ],
 )

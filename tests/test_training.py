@@ -239,7 +239,7 @@ def test_prefix_and_suffix_answer_as_the_whole_net_with_dropout_in_it(trainer, i
     assert relative_difference(model(images[0], training=True), expected) > 1e-2
 
 
-@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("skips", [pytest.param(False, marks=pytest.mark.full), True])
 def test_streamed_features_train_as_kept_ones_do(trainer, skips):
     """One batch an epoch, without dropout: only the place that features come from differs."""
     head = {"solver": "fit", "dropout": 0}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
+from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -300,11 +300,10 @@ def test_refit_is_refused_where_the_size_of_the_data_asks_for_more_phases():
 
 
 @pytest.fixture
-def tiny(image_folder, tiny_weights, tmp_path):
+def tiny(image_folder, tmp_path):
     def run(**fields):
-        backbone = {**TINY["backbone"], "weights": tiny_weights}
         fields = {"out": tmp_path / "run", "batch_size": 8, "progress": False, **fields}
-        return tlkit.train(image_folder, **{**TINY, **fields, "backbone": backbone})
+        return tlkit.train(image_folder, **{**SMALL, **fields})
 
     return run
 
@@ -433,18 +432,17 @@ def test_each_validation_sees_the_same_images(tiny, freeze):
 TWO = """
 import os, sys
 import tlkit
-data, weights, out = sys.argv[1:]
+data, backbone, out = sys.argv[1:]
 os.environ["TLKIT_CACHE"] = f"{out}/cache"
-backbone = {"name": "MobileNet", "weights": weights, "alpha": 0.25}
-tlkit.train(data, out=f"{out}/two", device="cpu:0,1", backbone=backbone, image_size=32,
+tlkit.train(data, out=f"{out}/two", device="cpu:0,1", backbone=backbone,
     engine="keras", batch_size=8, freeze="last=2", epochs=2, head={"dropout": 0}, progress=False)
 """
 
 
-def test_two_devices_train_as_one_does(tiny, image_folder, tiny_weights, tmp_path):
+def test_two_devices_train_as_one_does(tiny, image_folder, tmp_path):
     """24 training and 6 validation images in batches of 8 and 6: equal halves."""
     words = [sys.executable, "-X", "faulthandler", "-c", TWO]
-    words += [str(image_folder), tiny_weights, str(tmp_path)]
+    words += [str(image_folder), SMALL["backbone"]["name"], str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     one = tiny(freeze="last=2", epochs=2, head={"dropout": 0}, device="cpu")

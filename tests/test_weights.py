@@ -33,6 +33,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home/models"
 
 
+ALWAYS = ("MobileNetV2", "EfficientNetB0", "ResNet50V2", "DenseNet121")
 ONE_OF_EACH = (
     "MobileNet",
     "MobileNetV2",
@@ -55,7 +56,9 @@ class Asked(BaseException):
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")  # Keras, of its own default
 @pytest.mark.parametrize("top", [pytest.param(True, marks=pytest.mark.full), False])
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    "name", [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.full) for n in ONE_OF_EACH]
+)
 def test_the_catalog_names_the_file_that_keras_asks_for(name, top, monkeypatch):
     def get_file(fname, origin=None, file_hash=None, **_):
         raise Asked(fname, origin, file_hash)
@@ -167,8 +170,15 @@ def test_models_folder_is_that_of_keras(home):
     assert module.models_folder() == home
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("value", "own"),
+    [
+        (np.nan, False),
+        (np.inf, True),
+        pytest.param(np.inf, False, marks=pytest.mark.full),
+        pytest.param(np.nan, True, marks=pytest.mark.full),
+    ],
+)
 def test_weights_that_are_no_numbers_are_refused(image_folder, tiny_weights, tmp_path, value, own):
     net = keras.applications.MobileNet(
         input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None

@@ -27,7 +27,7 @@ from tlkit.features.store import kept_bytes
 from tlkit.planning.freezing import FreezePlan
 from tlkit.planning.phases import Phase, TrainPlan
 from tlkit.tasks.pooled import attach, read_by_head
-from tlkit.tasks.registry import lookup, task_of
+from tlkit.tasks.registry import class_of, task_of
 
 SHARE = 0.85
 """Of the time that both terms give, what a pass forward takes. Measured on two shared CPU cores in
@@ -145,7 +145,7 @@ def estimate(
     views = (plan.views - 1) * images["train"]
     # The scan has just decoded every image once, and found how long that takes here.
     decode = prepared.seconds / max(1, sum(images.values()))
-    task, phases, kept = lookup(prepared.spec.task), [], False
+    task, phases, kept = class_of(prepared.spec), [], False
     seen = images["train"] + views
     solving = machine.seconds(Work(*task.solving(seen, tuple(network.output.shape[1:]))))
     for phase in plan.phases:

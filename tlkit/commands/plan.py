@@ -20,12 +20,12 @@ from tlkit.spec.checks import find_problems
 from tlkit.spec.idle import find_idle
 from tlkit.spec.read import make_spec
 from tlkit.spec.run import RunSpec
-from tlkit.tasks.registry import lookup, task_of
+from tlkit.tasks.registry import class_of, task_of
 
 
 def plan_of(prepared: Prepared, built: Built, callbacks: bool = False) -> TrainPlan:
     """Return the plan of a run on `prepared`; `callbacks`: the user passed some."""
-    spec, task = prepared.spec, lookup(prepared.spec.task)
+    spec, task = prepared.spec, class_of(prepared.spec)
     if spec.augmented_copies is None and spec.budget is None and spec.augment != "none":
         spec = prepared.viewed(task.copies(len(prepared.split.train))).spec
     if not task.solver:  # its phases are fitted

@@ -31,8 +31,14 @@ def make_plan(
 
     Raises:
         FreezeError: `spec.freeze` cannot be read or matches nothing.
-        SpecError: `head.refit`, and the head is not all that is trained, or not solved.
+        SpecError: `head.refit`, and the head is not all that is trained, or not solved; callbacks
+            where nothing is ever fitted.
     """
+    if callbacks and options_of(spec).frozen:
+        raise SpecError(
+            f"callbacks: would never be called, detector.kind={spec.detector.kind} is solved. "
+            "Allowed: with a kind that is fitted. Received: some"
+        )
     pretrained = spec.backbone.weights != "none"
     if spec.regime == "auto":
         regime = rules.choose_regime(examples, classes, pretrained)
@@ -100,6 +106,8 @@ def _check_refit(spec: RunSpec, phases: Sequence[Phase], regime: str) -> None:
 
 
 def _freeze_rule(spec: RunSpec, layers: Sequence[LayerInfo], regime: str) -> tuple[str, str]:
+    if options_of(spec).frozen:
+        return "all", f"detector.kind={spec.detector.kind}: solved, on a frozen backbone"
     if spec.freeze != "auto":
         return spec.freeze, f"freeze {spec.freeze}, as asked for"
     blocks = len(block_names(layers))
@@ -120,7 +128,9 @@ def _phase(
 ) -> Phase:
     linear = freeze.all_frozen and not spec.head.hidden
     solve = linear and (
-        spec.head.solver == "lbfgs" or (spec.head.solver == "auto" and not asked_to_fit)
+        options_of(spec).frozen
+        or spec.head.solver == "lbfgs"
+        or (spec.head.solver == "auto" and not asked_to_fit)
     )
     augment = augment and not solve
     reasons, fitted = [reason], {}
@@ -145,17 +155,17 @@ def _phase(
 
 def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], list[str]]:
     """Return the values of `FITTED` for a phase, and why they are these."""
-    options, dense = spec.optimizer, options_of(spec.task).dense
-    boxes = options_of(spec.task).boxes and name == FINETUNE
+    options, dense = spec.optimizer, options_of(spec).dense
+    boxes = options_of(spec).boxes and name == FINETUNE
     optimizer = options.name
     if optimizer == "auto":
         optimizer = "sgd" if name == FINETUNE and not (dense or boxes) else "adam"
     schedule = options.schedule
     if schedule == "auto":
         schedule = "plateau" if name == HEAD and not dense else "cosine"
-    if options_of(spec.task).detects:
+    if options_of(spec).detects:
         epochs = rules.detector_epochs(name, examples)
-        rate = rules.decoder_rate(name, optimizer, spec.batch_size)
+        rate = rules.detector_rate(name, optimizer, spec.batch_size)
     elif dense:
         epochs = rules.decoder_epochs(name, examples)
         rate = rules.decoder_rate(name, optimizer, spec.batch_size)

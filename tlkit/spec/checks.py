@@ -33,7 +33,7 @@ def find_problems(spec: Any) -> list[str]:
 
 def _table(spec: Any) -> list[str]:
     """What the task and other fields of a table leave without effect."""
-    table, given, task = spec.table, spec.table.given(), options_of(spec.task)
+    table, given, task = spec.table, spec.table.given(), options_of(spec)
     without = {
         "label": bool(table.targets) and "the labels are in table.targets",
         "separator": "labels in one column alone are separated (task multilabel, no table.targets)"
@@ -74,7 +74,7 @@ def _task(spec: Any) -> list[str]:
     except SpecError as error:
         return [str(error)]
     problems = _masks(spec)
-    for name, (why, allowed) in options_of(spec.task).refused.items():
+    for name, (why, allowed) in options_of(spec).refused.items():
         parent, _, last = name.rpartition(".")
         part = getattr(spec, parent) if parent else spec
         value = getattr(part, last)
@@ -87,7 +87,7 @@ def _task(spec: Any) -> list[str]:
 
 def _masks(spec: Any) -> list[str]:
     """What belongs to masks, or to the finding of objects, alone."""
-    task = options_of(spec.task)
+    task = options_of(spec)
     owners = {"segmentation": ({"mask_values": spec.mask_values}, "decoder", task.masks)}
     owners["detection"] = ({}, "detector", task.detects)
     problems = []

@@ -135,22 +135,21 @@ def _rules(spec: Any, given: dict[str, Any], callbacks: bool) -> Iterator[tuple[
     alone = _head_alone(spec)
     varied = spec.kept_views == 1 and _varied(spec)
     asked = callbacks or spec.epochs is not None or varied
-    fitted, solves = options_of(spec.task).fitted, _solves(spec)
-    if alone and solves and (head.solver == "lbfgs" or not asked):
+    fitted, solves = options_of(spec).fitted, _solves(spec)
+    frozen = options_of(spec).frozen
+    if alone and solves and (head.solver == "lbfgs" or not asked or frozen):
         names = [*FITTED, *(name for name in given if name.startswith("optimizer."))]
         names += ["mixup", "cutmix", *(["augment"] if varied else [])]
-        yield (
-            names,
-            (
-                "the head is all that is trained, and it is solved. Allowed: head.solver=fit, or a "
-                "regime that trains more"
-            ),
+        other = (
+            "another detector.kind" if frozen else "head.solver=fit, or a regime that trains more"
         )
+        why = f"the head is all that is trained, and it is solved. Allowed: {other}"
+        yield ([*names, "epochs"] if frozen else names), why
     if not head.hidden:
         yield LINEAR, "it belongs to hidden layers. Allowed: with head.hidden, such as [256]"
     if (not solves and not fitted) or (alone and solves and head.solver == "auto" and asked):
         yield ["head.strength"], "the head is fitted, not solved. Allowed: with a solved head"
-    new = alone or spec.backbone.weights == "none" or options_of(spec.task).dense
+    new = alone or spec.backbone.weights == "none" or options_of(spec).dense
     if rates.name == "adam" or (rates.name == "auto" and new):  # adam trains new layers
         yield ["optimizer.momentum"], "adam has none. Allowed: with optimizer.name=sgd"
     schedule = _schedule(spec, alone)
@@ -181,12 +180,14 @@ def _head_alone(spec: Any) -> bool:
     """Tell whether the spec says that the backbone stays frozen."""
     if spec.budget is not None:
         return False
+    if options_of(spec).frozen:
+        return True
     return spec.freeze == "all" or (spec.freeze == "auto" and spec.regime == "small")
 
 
 def _solves(spec: Any) -> bool:
     """Tell whether the spec lets a head on frozen features be solved."""
-    return not spec.head.hidden and spec.head.solver != "fit" and not options_of(spec.task).fitted
+    return not spec.head.hidden and spec.head.solver != "fit" and not options_of(spec).fitted
 
 
 def _varied(spec: Any) -> bool:
@@ -198,7 +199,7 @@ def _schedule(spec: Any, alone: bool) -> str | None:
     """Return the one schedule of all fitted phases, as far as the spec says; None: open."""
     if spec.optimizer.schedule != "auto":
         return spec.optimizer.schedule
-    if options_of(spec.task).dense:
+    if options_of(spec).dense:
         return "cosine"
     if alone:
         return "plateau"

@@ -235,11 +235,12 @@ class DecoderSpec(Part):
 class DetectorSpec(Part):
     """What finds objects in feature maps at several strides."""
 
-    kind: Literal["one-stage"] = option(
+    kind: Literal["one-stage", "rcnn"] = option(
         "one-stage",
         "one-stage: each cell of the maps answers with a box and its classes, without anchors, as "
-        "YOLO does.",
-        source="Tian et al. 2019; Feng et al. 2021",
+        "YOLO does. rcnn: windows of a grid are told from background and moved to objects, both "
+        "solved on the frozen backbone, without epochs.",
+        source="Tian et al. 2019; Feng et al. 2021; Girshick et al. 2014",
     )
     channels: int = option(96, "Channels of the detector.", gt=0, le=1024)
 

@@ -264,8 +264,8 @@ class RunSpec(Part):
     def _holds_together(self) -> RunSpec:
         if "batch_size" not in self.model_fields_set:
             # Not by an assignment, for which it would count as asked for.
-            self.__dict__["batch_size"] = options_of(self.task).batch_size
-        patience = options_of(self.task).patience
+            self.__dict__["batch_size"] = options_of(self).batch_size
+        patience = options_of(self).patience
         if patience is not None and "patience" not in self.optimizer.model_fields_set:
             whole = self.optimizer.model_copy()
             whole.__dict__["patience"] = patience
@@ -278,7 +278,8 @@ class RunSpec(Part):
     @property
     def size(self) -> Size:
         """Size of the model's input; of the user's own model once it is opened."""
-        asked = self.image_size or options_of(self.task).image_size
+        # The catalog last: a model of the user's own is not in it.
+        asked = self.image_size or options_of(self).image_size
         return as_size(asked or lookup(self.backbone.name).default_size)
 
     @property

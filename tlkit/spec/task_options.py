@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class TaskOptions:
         masks: labels are masks, and what answers is a decoder.
         detects: objects are found, and what answers is a detector.
         boxes: a box is answered beside the class.
+        frozen: the head is all that is trained, and it is solved, whatever else is asked for.
         image_size: unless one is asked for, in pixels; 0: the backbone's own.
         batch_size, patience: unless one is asked for.
         refused: why an option has no use, what is allowed of it instead, by its name. A test holds
@@ -31,6 +33,7 @@ class TaskOptions:
     masks: bool = False
     detects: bool = False
     boxes: bool = False
+    frozen: bool = False
     image_size: int = 0
     batch_size: int = 32
     patience: int | None = None
@@ -57,6 +60,16 @@ NO_MIXED_LABELS = {
     "optimizer.label_smoothing": ("its loss takes whole labels", "0"),
 }
 """What has no use for a task whose answers have a place in the image."""
+
+DETECTION = {
+    **NO_MIXED_LABELS,
+    "table.targets": ("boxes are in the columns x1, y1, x2 and y2", "left out"),
+    "head.pooling": ("a detector answers for places, nothing is pooled", "avg"),
+    "head.bias": ("a detector begins with nothing found", "frequencies"),
+    "rare": ("an image has many objects; no class is dropped", "error"),
+    "balance": ("an image has many objects", "none"),
+}
+"""What has no use for the finding of objects."""
 
 TASK_OPTIONS = {
     "classification": TaskOptions(columns=2),
@@ -104,23 +117,40 @@ TASK_OPTIONS = {
         image_size=320,
         batch_size=8,
         patience=0,  # average precision rises unevenly, and most at the end of a cosine
-        refused=FITTED_HEAD
-        | NO_MIXED_LABELS
-        | {
-            "table.targets": ("boxes are in the columns x1, y1, x2 and y2", "left out"),
-            "head.pooling": ("a detector answers for places, nothing is pooled", "avg"),
-            "head.bias": ("a detector begins with nothing found", "frequencies"),
-            "rare": ("an image has many objects; no class is dropped", "error"),
-            "balance": ("an image has many objects", "none"),
-        },
+        refused=FITTED_HEAD | DETECTION,
     ),
 }
 """Of each task, by its name."""
+
+REGIONS = TaskOptions(
+    binary=False,
+    detects=True,
+    frozen=True,
+    image_size=320,
+    batch_size=8,
+    refused=DETECTION
+    | {
+        "head.solver": ("windows are solved, never fitted", "auto, lbfgs"),
+        "head.strength": ("windows are many more than images", "auto, validation"),
+        "head.refit": ("the validation part chooses the strengths", "false"),
+        "head.hidden": ("windows are solved by linear layers", "[]"),
+        "detector.channels": ("windows are read off the maps themselves", "left out"),
+        "regime": ("windows are solved on a frozen backbone", "auto, small"),
+        "freeze": ("windows are solved on a frozen backbone", "auto, all"),
+        "budget": ("windows are solved once, and nothing follows", "left out"),
+        "init": ("windows are solved anew", "left out"),
+    },
+)
+
+DETECTORS = {"rcnn": REGIONS}
+"""By `detector.kind`, where a kind is unlike the task in general."""
 
 NOT_YET = ("instances",)
 """Tasks that data may be for, and that nothing here does."""
 
 
-def options_of(task: str) -> TaskOptions:
-    """Return what options mean for a task; one that is not known has no rules of its own."""
-    return TASK_OPTIONS.get(task, TaskOptions())
+def options_of(spec: Any) -> TaskOptions:
+    """Return what options mean for the task of a `RunSpec`; one that is not known has no rules of
+    its own."""
+    found = TASK_OPTIONS.get(spec.task, TaskOptions())
+    return DETECTORS.get(spec.detector.kind, found) if found.detects else found

@@ -12,6 +12,7 @@ from tlkit.tasks.detection import Detection
 from tlkit.tasks.linear import LinearTask
 from tlkit.tasks.localisation import Localisation
 from tlkit.tasks.multilabel import Multilabel
+from tlkit.tasks.regions import RegionDetection
 from tlkit.tasks.regression import Regression
 from tlkit.tasks.segmentation import Segmentation
 from tlkit.tasks.task import Task
@@ -20,6 +21,10 @@ TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (Classification, Multilabel, Regression, Localisation, Segmentation, Detection)
 }
+
+
+DETECTORS: dict[str, type[Task]] = {RegionDetection.kind: RegionDetection}
+"""By `detector.kind`, the kinds that have a class of their own."""
 
 
 def lookup(name: str) -> type[Task]:
@@ -45,6 +50,11 @@ def check_solvable(spec: RunSpec, command: str) -> None:
         )
 
 
+def class_of(spec: RunSpec) -> type[Task]:
+    """Return the task of a run before its outputs are known."""
+    return DETECTORS.get(spec.detector.kind) or lookup(spec.task)
+
+
 def targets_of(spec: RunSpec) -> Targets:
     """Return how the labels of a run are read."""
     return lookup(spec.task).labels.of(spec)
@@ -52,10 +62,15 @@ def targets_of(spec: RunSpec) -> Targets:
 
 def task_of(spec: RunSpec, outputs: tuple[str, ...]) -> Task:
     """Return the task of a run whose model has these outputs."""
-    return lookup(spec.task).of(outputs, spec)
+    return class_of(spec).of(outputs, spec)
 
 
 def task_from_json(value: dict[str, Any]) -> Task:
     """Return the task that `Task.to_json` described."""
-    options = {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
-    return TASKS[options.pop("task")](**options)
+    options = {name: _frozen(x) for name, x in value.items()}
+    name = options.pop("task")
+    return (DETECTORS.get(options.get("kind")) or TASKS[name])(**options)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -9,12 +9,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.pyramid import STRIDES
 from tlkit.compute.engines import inference
 from tlkit.features.rows import Rows
 from tlkit.planning.phases import HEAD
 from tlkit.solver.l2_selection import selection_of, solve_head
 from tlkit.solver.located import STAGES, solve_located
+from tlkit.solver.regions import STEPS, recall, solve_regions
 from tlkit.solver.solve import Step
+from tlkit.solver.window_samples import CHUNK, Views
+from tlkit.tasks import regions
 from tlkit.tasks.calibration import Calibration
 from tlkit.tasks.localisation import map_scale
 from tlkit.tasks.pooled import PREDICTIONS
@@ -85,5 +89,62 @@ def _located(session: Session, train: Rows, val: Rows, refit: bool) -> Solved:
     return Solved(weights, found.path, found.l2, found.reason)
 
 
-SOLVERS: dict[str, Callable[[Session, Any, Any, bool], Solved]] = {"located": _located}
+def _regions(session: Session, train: Any, val: Any, refit: bool) -> Solved:
+    task, model = session.task, session.model
+    strides = [stride for stride in STRIDES if _has(model, regions.layer_name(1, stride))]
+    inputs = [model.get_layer(regions.layer_name(1, stride)).input for stride in strides]
+    # Not `engines.inference`: it may freeze the weights, which change.
+    judges = {
+        stage: keras.Model(inputs, model.get_layer(regions.stage_name(stage)).output)
+        for stage in range(1, regions.STAGES + 1)
+    }
+
+    def judge(stage: int, maps: tuple[np.ndarray, ...]) -> np.ndarray:
+        count = len(maps[0])
+        whole = np.arange(CHUNK) % count  # batches of one size: each other is traced anew
+        return judges[stage].predict_on_batch([own[whole] for own in maps])[:count]
+
+    def install(stage: int, weights: np.ndarray) -> None:
+        parts = regions.layer_weights(weights, [x.shape[-1] for x in inputs])
+        for stride, part in zip(strides, parts, strict=True):
+            model.get_layer(regions.layer_name(stage, stride)).set_weights(part)
+
+    def views(rows: Any, targets: Any) -> Views:
+        def maps(chosen: Any) -> tuple[np.ndarray, ...]:
+            taken = rows.take(chosen)
+            return taken if isinstance(taken, tuple) else (taken,)
+
+        return Views(maps, targets[:])
+
+    own = session.kept_targets
+    share = recall(task, session.train.targets[:])
+    session.progress.say(
+        HEAD,
+        f"{len(task.windows):,} windows of {len(task.shapes)} shapes; {share:.1%} of the training "
+        "objects have one that overlaps by half (recall at IoU 0.5)",
+    )
+    with session.progress.bar(HEAD, "solved", STEPS) as advance:
+        found = solve_regions(
+            views(train, own[0]),
+            views(val, own[1]),
+            task,
+            judge,
+            install,
+            session.spec.seed,
+            lambda name: advance(note=name),
+        )
+        advance(0, note="")
+    names = [regions.layer_name(s, t) for s in range(1, regions.STAGES + 1) for t in strides]
+    weights = {name: model.get_layer(name).get_weights() for name in names}
+    return Solved(weights, found.path, found.l2, found.reason)
+
+
+def _has(model: keras.Model, name: str) -> bool:
+    return any(layer.name == name for layer in model.layers)
+
+
+SOLVERS: dict[str, Callable[[Session, Any, Any, bool], Solved]] = {
+    "located": _located,
+    "regions": _regions,
+}
 """What solves heads that are more than one layer on pooled features, by `Task.solver`."""

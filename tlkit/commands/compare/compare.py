@@ -198,7 +198,7 @@ class _Comparer:
         prepared, task, built, model = setup.prepared, setup.task, setup.built, setup.model
         whole = self._timed(prepared.whole(task.encode, test=False))
         tuned = _tuned_plan(prepared, built).phases[-1]
-        if task.solver:
+        if task.solver and not task.strides:
             found = probe(setup, whole, tuned, self.progress)
         else:
             found = fit_head(setup, self._timed, self.deadline - END_SECONDS, self.progress)
