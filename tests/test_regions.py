@@ -240,7 +240,7 @@ def test_what_was_planted_is_found(found):
     x, boxes = planted(25, 2)
     outputs = model.predict(x, verbose=0)
     assert outputs.shape == (25, min(KEPT, len(task.windows)), 4 + len(CLASSES))
-    assert task.whole_metric(boxes, outputs) > 0.85
+    assert task.whole_metric([(boxes, outputs)]) > 0.85
     assert [step.l2 for step in how.path] == list(STRENGTHS)
     assert min(how.path, key=lambda step: step.val_loss).l2 == how.l2
     assert max(step.val_metric for step in how.path) > 0.85
@@ -292,7 +292,7 @@ def test_wide_maps_are_read_along_principal_axes(monkeypatch):
     (x, boxes), (val_x, val_boxes) = planted(40, 0), planted(15, 1)
     task, model, _ = solved(x @ turn, boxes, val_x @ turn, val_boxes)
     x, boxes = planted(15, 2)
-    assert task.whole_metric(boxes, model.predict(x @ turn, verbose=0)) > 0.85
+    assert task.whole_metric([(boxes, model.predict(x @ turn, verbose=0))]) > 0.85
 
 
 def test_images_without_objects_and_a_class_without_images_do_not_crash():

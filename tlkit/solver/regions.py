@@ -201,7 +201,7 @@ class _Stage:
         rows = np.arange(min(len(views.boxes), MEASURED))
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
         answers = [self._sampler.judge(self._stage, views.maps(part)) for part in parts]
-        return self._sampler.task.whole_metric(views.boxes[rows], np.concatenate(answers))
+        return self._sampler.task.whole_metric([(views.boxes[rows], np.concatenate(answers))])
 
     def _install(self, scale: Scale, named: np.ndarray, boxes: np.ndarray) -> None:
         self._put(self._stage, scale.folded(np.concatenate([named, boxes], axis=1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -91,16 +91,26 @@ class Detection(FindingTask):
         return Frame(self.size, self.resize)
 
     @classmethod
-    def input_size(cls, labels: Sequence[Annotations], resize: str) -> tuple[int, str]:
+    def input_size(
+        cls, labels: Sequence[Annotations], resize: str, asked: Size | None = None
+    ) -> tuple[Size, str]:
         """Return the smallest of `SIZES` at which `WANTED` of the objects are wide and high enough
-        for a cell of the finest map, and how many are."""
-        sides = np.array([(x.width, x.height) for x in labels for _ in x.boxes]).reshape(-1, 2)
+        for a cell of the finest map, and how many are: fewer are hardly found."""
+        whole = np.array([(x.width, x.height) for x in labels for _ in x.boxes]).reshape(-1, 2)
         extents = np.array([box.extent for x in labels for box in x.boxes]).reshape(-1, 2)
-        if resize != STRETCH:
-            sides = sides.max(axis=1, keepdims=True)
-        shares = {size: float(_least(extents, sides, size).mean()) for size in SIZES}
-        chosen = next((size for size, share in shares.items() if share >= WANTED), SIZES[-1])
-        return chosen, f"{shares[chosen]:.1%} of the objects span {STRIDES[0]} px there or more"
+        if not len(extents):
+            return asked or SIZES[0], "the training part has no objects to choose it by"
+
+        def share(size: Size) -> float:
+            scales = np.array(sides(size)[::-1]) / whole
+            if resize != STRETCH:
+                scales = scales.min(axis=1, keepdims=True)
+            return float((extents * scales >= STRIDES[0]).all(axis=1).mean())
+
+        chosen = asked or next((size for size in SIZES if share(size) >= WANTED), SIZES[-1])
+        found = share(chosen)
+        rest = "" if found == 1 else "; smaller ones are hardly found"
+        return chosen, f"{found:.1%} of the objects span {STRIDES[0]} px there or more{rest}"
 
     def encode(self, labels: Sequence[Annotations]) -> BoxSets:
         index = {label: i for i, label in enumerate(self.outputs)}
@@ -124,9 +134,12 @@ class Detection(FindingTask):
     def loss(self) -> keras.losses.Loss:
         return Detected(self.size, name="loss")
 
-    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float:
-        found = ap50(self._true(targets), self._found(outputs), len(self.outputs))
-        return 0.0 if found is None else found
+    def whole_metric(self, answered: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+        true, found = [], []
+        for targets, outputs in answered:  # the outputs of all images would not fit in memory
+            true += self._true(targets)
+            found += self._found(outputs)
+        return ap50(true, found, len(self.outputs)) or 0.0
 
     def score(self, loss: float, metric: float) -> tuple[float, ...]:
         """The average precision at IoU 0.5; between equals the lower loss."""
@@ -234,8 +247,3 @@ class Detection(FindingTask):
     def to_json(self) -> dict[str, Any]:
         own = ("size", "resize", "kind", "channels", "batch_norm", "thresholds")
         return {**super().to_json(), **{name: getattr(self, name) for name in own}}
-
-
-def _least(extents: np.ndarray, sides: np.ndarray, size: int) -> np.ndarray:
-    """Tell of which boxes both sides reach the finest stride at a size of the input."""
-    return (extents / sides * size >= STRIDES[0]).all(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -34,8 +35,8 @@ class FindingTask(Task):
         """The score from which on a box is an answer, for each class."""
 
     @abstractmethod
-    def whole_metric(self, targets: np.ndarray, outputs: np.ndarray) -> float:
-        """Return the metric of all answers to a part."""
+    def whole_metric(self, answered: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+        """Return the metric of all answers to a part: targets and outputs, batch by batch."""
 
     @abstractmethod
     def candidates(self, outputs: Any, sizes: Any, xp: Any = keras.ops) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tlkit.backbones.sides import Size
 from tlkit.data.balance import UNBALANCED, Balance
 from tlkit.data.column import Column
 from tlkit.data.targets import Targets
@@ -68,7 +69,7 @@ class Task(ABC):
         pools: whether the head begins with a pooling, so that what is kept for it is small.
         calibrates: whether a temperature may be fitted, see `probabilities.ProbabilityTask`.
         ranks_whole: whether the metric is of a whole part, and no mean over batches: it is what
-            `whole_metric(targets, outputs)` returns of all answers to it.
+            `finding.FindingTask.whole_metric` returns of all answers to it.
         finds: whether an answer is any number of objects, see `finding.FindingTask`.
         hub: the task's name on the Hugging Face Hub (`pipeline_tag`); empty: it has none.
     """
@@ -118,12 +119,11 @@ class Task(ABC):
         return 1
 
     @classmethod
-    def input_size(cls, labels: Sequence[Any], resize: str) -> tuple[int, str] | None:
-        """Return the size of the model's input in pixels that the labels of the training part ask
-        for unless another is given, and why; None: it is the backbone's own.
-
-        Args:
-            resize: see `placement`.
+    def input_size(
+        cls, labels: Sequence[Any], resize: str, asked: Size | None = None
+    ) -> tuple[Size, str] | None:
+        """Return the size of the model's input that the labels of the training part ask for unless
+        another is `asked` for, and what a person must know of it; None: it is the backbone's own.
         """
         return None
 

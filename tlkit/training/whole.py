@@ -29,8 +29,5 @@ class WholePart(keras.callbacks.Callback):
 
 def whole_metric(task: Task, model: keras.Model, batches: Iterable[tuple[Any, ...]]) -> float:
     """Return `Task.whole_metric` of a model's answers."""
-    targets, outputs = [], []
-    for inputs, own, *_ in batches:
-        outputs.append(np.asarray(model.predict_on_batch(inputs)).astype(np.float32))
-        targets.append(np.asarray(own))
-    return task.whole_metric(np.concatenate(targets), np.concatenate(outputs))
+    pairs = ((own, model.predict_on_batch(inputs)) for inputs, own, *_ in batches)
+    return task.whole_metric((np.asarray(own), np.asarray(row, np.float32)) for own, row in pairs)

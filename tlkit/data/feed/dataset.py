@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.sides import told
 from tlkit.data.column import read_by, seen_by, select
 from tlkit.data.example import Example, Source, count_labels
 from tlkit.data.feed.augment import Augmenter, augmenter
@@ -231,13 +232,12 @@ def load_dataset(
 
 def _sized(spec: RunSpec, parts: Split, progress: Progress) -> RunSpec:
     """Return the spec with the size of the input that the objects of the training part ask for."""
-    labels = [e.label for e in parts.train]
-    asked = None if spec.image_size else lookup(spec.task).input_size(labels, spec.resize)
-    if asked is None:
+    labels, asked = [e.label for e in parts.train], spec.size if spec.image_size else None
+    found = lookup(spec.task).input_size(labels, spec.resize, asked)
+    if found is None:
         return spec
-    size, why = asked
-    progress.say("size", f"{size} pixels (--image-size): {why}")
-    return spec.model_copy(update={"image_size": size})
+    progress.say("size", f"{told(found[0])} pixels (--image-size): {found[1]}")
+    return spec if asked else spec.model_copy(update={"image_size": found[0]})
 
 
 @contextlib.contextmanager
