@@ -103,11 +103,11 @@ def test_boxes_go_into_the_square_and_back():
     label = Annotations((Box("a", (10.0, 20.0, 30.0, 50.0)),), 50, 200)
     column = task.encode([label])
     np.testing.assert_allclose(column[:], [[0, 0.05, 0.475, 0.15, 0.625]], atol=1e-6)
-    back = task.of_image(column[:][:, 1:].astype(float), np.array([[50, 200]]))
+    back = task.frame.of_image(column[:][:, 1:].astype(float), np.array([[50, 200]]))
     np.testing.assert_allclose(back * (200, 50, 200, 50), [label.boxes[0].corners], atol=1e-4)
     # What lies on the bars is cut off.
     np.testing.assert_allclose(
-        task.of_image(np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([[50, 200]])), [[0, 0, 1, 1]]
+        task.frame.of_image(np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([[50, 200]])), [[0, 0, 1, 1]]
     )
 
 

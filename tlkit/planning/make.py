@@ -163,11 +163,9 @@ def _fitted(spec: RunSpec, name: str, examples: int) -> tuple[dict[str, Any], li
     schedule = options.schedule
     if schedule == "auto":
         schedule = "plateau" if name == HEAD and not dense else "cosine"
-    if options_of(spec).detects:
-        epochs = rules.detector_epochs(name, examples)
-        rate = rules.detector_rate(name, optimizer, spec.batch_size)
-    elif dense:
-        epochs = rules.decoder_epochs(name, examples)
+    if dense:
+        detects = options_of(spec).detects
+        epochs = (rules.detector_epochs if detects else rules.decoder_epochs)(name, examples)
         rate = rules.decoder_rate(name, optimizer, spec.batch_size)
     elif boxes:
         epochs, rate = rules.box_epochs(examples), rules.box_rate(optimizer, spec.batch_size)
