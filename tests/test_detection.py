@@ -499,7 +499,7 @@ def test_the_chosen_size_is_said_and_another_wins(table):
     assert "320 pixels (--image-size): 100.0% of the objects span 8 px there or more" in text
     result = CliRunner().invoke(main, [*words, "--image-size", "96"])
     assert result.exit_code == 0, result.output
-    assert "of the objects span" not in result.output
+    assert "size      96 pixels (--image-size): 100.0% of the objects span" in result.output
 
 
 def test_a_network_of_ones_own_keeps_its_size(table, small):

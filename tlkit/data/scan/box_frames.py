@@ -76,7 +76,7 @@ def fit_boxes(
         findings: of each example, by id.
         size: size of the model's input, see `sides`; None: boxes are held against the image alone.
         fit: how images are brought to it, see `placement`.
-        empties: whether images without a box are used; else they are left out.
+        empties: whether images that have no box from the start are used; else they are left out.
 
     Raises:
         DataError: of images that are turned by EXIF some sizes are given as stored, others as
@@ -178,7 +178,8 @@ def _fit(
         places.append(place)
     if not kept:
         fitted.report["without"] += 1
-    if not kept and not empties:
+    # Where boxes were dropped there is something: to train on it as empty would teach a fault.
+    if not kept and (label.boxes or not empties):
         fitted.problems[example.id] = "has no box"
         if label.boxes:
             w, h = (_round(x) for x in label.boxes[0].extent)
