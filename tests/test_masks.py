@@ -254,7 +254,7 @@ def test_other_folders_are_of_no_such_task(layout, tmp_path):
         write(tmp_path / "images", ["a"])
         (tmp_path / "labels").mkdir()
         (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .1 .1")
-    assert find_task(tmp_path) == ("localisation" if layout == "text" else None)
+    assert find_task(tmp_path) == ("detection" if layout == "text" else None)
     assert find_task(tmp_path / "gone") is None
     assert find_task(None) is None
 
