@@ -1,10 +1,11 @@
-"""One box and its class for each image, as a target column: boxes move with their images."""
+"""Boxes of images as a target column: they move with their images. One box and its class each."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -20,13 +21,16 @@ LEAST_SHOWN = 0.2
 shown: of less one could not tell where the object is. A choice, not measured."""
 
 
+CHUNK = 64
+"""Images whose boxes are moved in one call."""
+
+
 @dataclass(frozen=True)
-class Boxes:
-    """A column of boxes.
+class BoxColumn(ABC):
+    """A column of boxes, one row for each image, of whatever form.
 
     Attributes:
-        rows: float32 (n, 5): number of the class, and x1, y1, x2, y2 as fractions of the width and
-            height of what the model sees; `ABSENT` where it does not see the object.
+        rows: float32 (n, ...).
         sizes: int32 (n, 2), height and width of each image in pixels.
     """
 
@@ -39,25 +43,31 @@ class Boxes:
     def __getitem__(self, indices: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         return self.rows[indices]
 
-    def select(self, indices: Sequence[int]) -> Boxes:
+    def select(self, indices: Sequence[int]) -> Self:
         """Return the column of the rows with these indices."""
-        return Boxes(self.rows[indices], self.sizes[indices])
+        return replace(self, rows=self.rows[indices], sizes=self.sizes[indices])
 
-    def read_by(self, reading: LabelReading) -> Boxes:
+    def read_by(self, reading: LabelReading) -> Self:
         """Return the column itself: its labels are in no files of their own."""
         return self
 
-    def seen_by(self, changes: Geometry, seeds: np.ndarray, size: Size) -> Boxes:
+    def seen_by(self, changes: Geometry, seeds: np.ndarray, size: Size) -> Self:
         """Return the boxes of images that are changed by these seeds, see `column.seen_by`."""
-        moved = tf.function(
-            lambda row, sides, seed: _moved(row, sides, changes, size, seed),
-            [tf.TensorSpec(5), tf.TensorSpec(2, tf.int32), tf.TensorSpec(2, tf.int32)],
-            autograph=False,
-        )
-        rows = self.rows.copy()
+        form, pairs = self.rows.shape[1:], tf.TensorSpec((None, 2), tf.int32)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, *form)), pairs, pairs], autograph=False)
+        def moved(rows: tf.Tensor, sizes: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+            return tf.map_fn(
+                lambda item: self.moved(*item[:2], changes, size, item[2]),
+                (rows, sizes, seeds),
+                fn_output_signature=tf.TensorSpec(form),
+            )
+
+        rows, changed = self.rows.copy(), np.flatnonzero(seeds[:, 0] >= 0)
         with tf.device("/CPU:0"):
-            for i in np.flatnonzero(seeds[:, 0] >= 0):
-                rows[i] = moved(rows[i], self.sizes[i], seeds[i]).numpy()
+            for start in range(0, len(changed), CHUNK):
+                own = changed[start : start + CHUNK]
+                rows[own] = moved(rows[own], self.sizes[own], seeds[own].astype(np.int32)).numpy()
         return replace(self, rows=rows)
 
     def target(self, index: tf.Tensor, changes: Any, size: Size, seed: tf.Tensor) -> tf.Tensor:
@@ -70,16 +80,28 @@ class Boxes:
         row = tf.constant(self.rows)[index]
         if changes is None:
             return row
-        return _moved(row, tf.constant(self.sizes)[index], changes, size, seed)
+        return self.moved(row, tf.constant(self.sizes)[index], changes, size, seed)
+
+    @staticmethod
+    @abstractmethod
+    def moved(
+        row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: Size, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Return a row after what `changes` does by `seed`, see `moved_boxes`."""
 
 
-def _moved(
-    row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: Size, seed: tf.Tensor
-) -> tf.Tensor:
-    """Return a row after what `changes` does: the box around the moved corners, as far as seen."""
-    box, share = moved_boxes(row[None, 1:], sides, changes, size, seed)
-    shown = (share[0] >= LEAST_SHOWN) & (row[1] >= 0)
-    return tf.concat([row[:1], tf.where(shown, box[0], tf.fill((4,), ABSENT))], axis=0)
+class Boxes(BoxColumn):
+    """A column of one box an image: rows float32 (n, 5), number of the class, and x1, y1, x2, y2 as
+    fractions of the width and height of what the model sees; `ABSENT` where it does not see the
+    object."""
+
+    @staticmethod
+    def moved(
+        row: tf.Tensor, sides: tf.Tensor, changes: Geometry, size: Size, seed: tf.Tensor
+    ) -> tf.Tensor:
+        box, share = moved_boxes(row[None, 1:], sides, changes, size, seed)
+        shown = (share[0] >= LEAST_SHOWN) & (row[1] >= 0)
+        return tf.concat([row[:1], tf.where(shown, box[0], tf.fill((4,), ABSENT))], axis=0)
 
 
 def moved_boxes(
