@@ -57,27 +57,33 @@ class Decoder:
         convolution = keras.layers.Conv2D(
             channels, 1, use_bias=False, name=name, **weights_of(self.head)
         )
-        return self.normalised(convolution(x), name)
+        return self._normalised(convolution(x), name)
 
     def refined(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """Return two separable 3x3 convolutions, each normalised and rectified."""
-        weights, start = weights_of(self.head), self.head.initializer
         for i in (1, 2):
-            convolution = keras.layers.SeparableConv2D(
-                self.channels,
-                3,
-                padding="same",
-                use_bias=False,
-                depthwise_initializer=start,
-                pointwise_initializer=start,
-                pointwise_regularizer=weights["kernel_regularizer"],
-                name=f"{name}_{i}",
-            )
-            x = self.normalised(convolution(x), f"{name}_{i}")
-            x = keras.layers.ReLU(name=f"{name}_{i}_relu")(x)
+            x = self.rectified(self.separable(f"{name}_{i}")(x), f"{name}_{i}")
         return x
 
-    def normalised(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def separable(self, name: str) -> keras.layers.Layer:
+        """Return a separable 3x3 convolution, which has no bias: normalisation follows."""
+        start = self.head.initializer
+        return keras.layers.SeparableConv2D(
+            self.channels,
+            3,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=start,
+            pointwise_initializer=start,
+            pointwise_regularizer=weights_of(self.head)["kernel_regularizer"],
+            name=name,
+        )
+
+    def rectified(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        """Return what a convolution of this name gives, normalised and rectified."""
+        return keras.layers.ReLU(name=f"{name}_relu")(self._normalised(x, name))
+
+    def _normalised(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         if self.batch_norm:
             return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
         groups = math.gcd(GROUPS, x.shape[-1])

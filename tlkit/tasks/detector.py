@@ -73,27 +73,13 @@ class Detector(Decoder):
         return keras.layers.Concatenate(axis=1, dtype="float32", name="head_outputs")(answers)
 
     def _shared(self, name: str) -> list[keras.layers.Layer]:
-        weights, start = weights_of(self.head), self.head.initializer
-        return [
-            keras.layers.SeparableConv2D(
-                self.channels,
-                3,
-                padding="same",
-                use_bias=False,
-                depthwise_initializer=start,
-                pointwise_initializer=start,
-                pointwise_regularizer=weights["kernel_regularizer"],
-                name=f"head_{name}_{i}",
-            )
-            for i in range(1, CONVOLUTIONS + 1)
-        ]
+        return [self.separable(f"head_{name}_{i}") for i in range(1, CONVOLUTIONS + 1)]
 
     def _branch(
         self, x: keras.KerasTensor, layers: Sequence[keras.layers.Layer], name: str
     ) -> keras.KerasTensor:
         for i, layer in enumerate(layers, start=1):
-            x = self.normalised(layer(x), f"{name}_{i}")
-            x = keras.layers.ReLU(name=f"{name}_{i}_relu")(x)
+            x = self.rectified(layer(x), f"{name}_{i}")
         return x
 
     def _boxes(self, x: keras.KerasTensor, stride: int) -> keras.KerasTensor:
