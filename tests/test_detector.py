@@ -20,10 +20,10 @@ from tlkit.tasks.assignment import (
     OVERLAP_POWER,
     Detected,
     assign,
-    overlaps,
 )
+from tlkit.tasks.box_metrics import overlap
 from tlkit.tasks.detection import Detection
-from tlkit.tasks.detection_metrics import detection_metrics
+from tlkit.tasks.detection_metrics import assess
 from tlkit.tasks.detections import true_objects
 from tlkit.tasks.detector import FIRST_REACH, STRIDES, Detector, cells, one_stage, shape_at
 from tlkit.tasks.suppression import LEAST_SCORE, MOST_FOUND, VOTING, suppressed
@@ -224,7 +224,7 @@ def test_overlaps_agree_with_a_loop():
     random = np.random.default_rng(0)
     one, other = (random_boxes(random, n, 64, 64)[None] for n in (5, 7))
     expected = [[slow_overlap(a, b) for b in other[0]] for a in one[0]]
-    found = overlaps(one.astype(np.float32), other.astype(np.float32))
+    found = overlap(one[:, :, None].astype(np.float32), other[:, None].astype(np.float32), np)
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
@@ -531,7 +531,7 @@ def test_permuting_class_names_permutes_nothing_but_names():
         column = task.encode([label])
         value, _ = loss_and_gradient(column[:], own, 64)
         truths = [true_objects(label, names)]
-        metrics = detection_metrics(truths, [task.found(own[0], 64, 64)], names)
+        metrics = assess(truths, [task.found(own[0], 64, 64)], names).metrics()
         found = sorted(map(str, task.decode(own[0], 64, 64)["detections"]))
         results.append((value, metrics["ap"], metrics["per_class"]["a"]["ap50"], found))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 from keras.utils import bounding_boxes
 
 from tlkit.backbones.sides import Size, sides
+from tlkit.tasks.box_metrics import overlap
 from tlkit.tasks.detector import cells
 
 CLASS_POWER, OVERLAP_POWER, MOST_CELLS = 0.5, 6.0, 10
@@ -60,18 +61,18 @@ def assign(truth: Any, boxes: Any, shares: Any, centres: np.ndarray) -> Assigned
     edges = [x - true[..., 0:1], y - true[..., 1:2], true[..., 2:3] - x, true[..., 3:4] - y]
     nearest = ops.minimum(ops.minimum(edges[0], edges[1]), ops.minimum(edges[2], edges[3]))
     allowed = ops.cast(nearest > 0, boxes.dtype) * there[..., None]
-    overlap = overlaps(true, boxes)
+    shared = overlap(true[:, :, None], boxes[:, None], ops)
     own = ops.matmul(named, ops.transpose(shares, (0, 2, 1)))
-    fit = ops.power(own, CLASS_POWER) * ops.power(overlap, OVERLAP_POWER) * allowed
+    fit = ops.power(own, CLASS_POWER) * ops.power(shared, OVERLAP_POWER) * allowed
     last = ops.top_k(fit, min(MOST_CELLS, len(centres)))[0][..., -1:]
     taken = ops.cast((fit >= last) & (fit > 0), boxes.dtype)
     # A cell has one object: the one that its box overlaps with most, of equals the first.
-    wanted = overlap * taken
+    wanted = shared * taken
     best = ops.cast(wanted >= ops.max(wanted, axis=1, keepdims=True), boxes.dtype) * taken
     best = best * ops.cast(ops.cumsum(best, axis=1) == 1, boxes.dtype)
     fit = fit * best
     highest = ops.max(fit, axis=2, keepdims=True)
-    reached = ops.max(overlap * best, axis=2, keepdims=True)
+    reached = ops.max(shared * best, axis=2, keepdims=True)
     # The overlap of a small object is tiny to the sixth power: no bound may be near it.
     worth = fit / ops.where(highest > 0, highest, 1.0) * reached
     each = ops.transpose(best, (0, 2, 1))
@@ -80,17 +81,6 @@ def assign(truth: Any, boxes: Any, shares: Any, centres: np.ndarray) -> Assigned
         ops.matmul(ops.transpose(worth, (0, 2, 1)), named),
         ops.sum(best, axis=1),
     )
-
-
-def overlaps(one: Any, other: Any) -> Any:
-    """Return the intersection over union (n, m, k) of boxes (n, m, 4) with boxes (n, k, 4)."""
-    ops = keras.ops
-    a, b = ops.expand_dims(one, 2), ops.expand_dims(other, 1)
-    wide = ops.minimum(a[..., 2], b[..., 2]) - ops.maximum(a[..., 0], b[..., 0])
-    high = ops.minimum(a[..., 3], b[..., 3]) - ops.maximum(a[..., 1], b[..., 1])
-    both = ops.maximum(wide, 0.0) * ops.maximum(high, 0.0)
-    areas = ((x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, b))
-    return both / ops.maximum(sum(areas) - both, 1e-6)
 
 
 class Detected(keras.losses.Loss):

@@ -41,6 +41,17 @@ class Assessment:
     thresholds: np.ndarray
     kinds: Kinds
 
+    @property
+    def objects(self) -> int:
+        """How many objects count."""
+        return int((~self.matches.aside).sum())
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """True against answered classes (classes + 1, classes + 1), see
+        `confusion_with_background`."""
+        return confusion_with_background(self.matches, self.kinds, len(self.names)).tolist()
+
     def metrics(self) -> dict[str, Any]:
         """Return all metrics; what there is no object for is None.
 
@@ -59,10 +70,10 @@ class Assessment:
             **self.averages,
             "ap50_interval95": interval(matches, classes),
             "examples": matches.images,
-            "objects": int((~matches.aside).sum()),
+            "objects": self.objects,
             "per_class": {name: self.of_class(k) for k, name in enumerate(self.names)},
             "errors": self.kinds.count(),
-            "confusion": confusion_with_background(matches, self.kinds, classes).tolist(),
+            "confusion": self.confusion,
         }
         more = {"difficult_left_out": int(matches.aside.sum()), "beyond_limit": _beyond(matches)}
         return {**found, **{name: count for name, count in more.items() if count}}
@@ -101,16 +112,6 @@ def assess(
     given = thresholds is not None and len(thresholds) > 0
     chosen = np.array(thresholds, float) if given else best_thresholds(matches, len(names))
     return Assessment(names, averages, by_class, matches, chosen, kinds_of(matches, chosen))
-
-
-def detection_metrics(
-    truths: Sequence[TrueObjects],
-    found: Sequence[Found],
-    names: Sequence[str],
-    thresholds: Sequence[float] | None = None,
-) -> dict[str, Any]:
-    """Return all metrics, see `assess` and `Assessment.metrics`."""
-    return assess(truths, found, names, thresholds).metrics()
 
 
 def chosen_thresholds(
