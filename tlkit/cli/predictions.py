@@ -88,10 +88,12 @@ def _each(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _flat(row: dict[str, Any], named: set[str]) -> dict[str, Any]:
     """Return a prediction with a column for each probability or number, those of `named`."""
+    from tlkit.data.box_targets import CORNERS
+
     flat = {name: x for name, x in row.items() if name not in named}
     if "box" in flat:
         box = flat.pop("box") or [None] * 4
-        flat |= dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
+        flat |= dict(zip(CORNERS, box, strict=True))
     for key in ("labels", "set"):
         if flat.get(key) is not None:
             flat[key] = "|".join(flat[key])

@@ -65,9 +65,10 @@ class WrittenAnswers:
         self, name: str, content: bytes, row: np.ndarray, height: int, width: int
     ) -> dict[str, str]:
         """Write an answer, see `DrawnAnswers.write`."""
-        for objects in (self._coco, self._yolo):
-            if objects is not None:
-                objects.add(name, self._task.accepted(row, height, width), height, width)
+        files = [x for x in (self._coco, self._yolo) if x is not None]
+        found = self._task.accepted(row, height, width) if files else None
+        for file in files:
+            file.add(name, found, height, width)
         return self._drawn.write(name, content, row, height, width)
 
     def close(self) -> None:

@@ -12,11 +12,8 @@ import numpy as np
 
 from tlkit.atomic import write_file
 from tlkit.errors import DataError
-from tlkit.evaluate.stems import Stems
-from tlkit.places import check_free
+from tlkit.evaluate.stems import CLASSES, Stems, begin_folder
 from tlkit.tasks.detections import Found
-
-CLASSES = "classes.txt"
 
 
 @dataclass
@@ -107,12 +104,7 @@ class YoloText:
     _stems: Stems = field(default_factory=lambda: Stems({Path(CLASSES).stem}))
 
     def __post_init__(self):
-        check_free(self.folder, "--yolo", DataError)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{self.folder}: cannot be written: {error.strerror}") from error
-        _write(self.folder / CLASSES, "".join(f"{name}\n" for name in self.names))
+        begin_folder(self.folder, "--yolo", self.names)
 
     def add(self, name: str, found: Found, height: int, width: int) -> Path:
         """Write the answers for one image; return the file. See `CocoResults.add`.

@@ -14,11 +14,8 @@ from tlkit.data.mask_colours import palette
 from tlkit.data.pictures.decode import decode
 from tlkit.data.pictures.rendering import Rendering
 from tlkit.errors import DataError, SpecError
-from tlkit.evaluate.stems import Stems
-from tlkit.places import check_free
+from tlkit.evaluate.stems import Stems, begin_folder
 from tlkit.tasks.task import Task
-
-NAMES = "classes.txt"
 
 
 @dataclass
@@ -57,15 +54,7 @@ class DrawnAnswers:
                     f"{name}: the answers of the task {self.task.name} cannot be written as "
                     f"images. Allowed: left out. Received: {folder}"
                 )
-            check_free(folder, f"--{name}", DataError)
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if name == "masks":
-                    names = "".join(f"{name}\n" for name in self.task.outputs)
-                    write_file(folder / NAMES, names.encode("utf-8"))
-            except OSError as error:
-                problem = f"--{name} {folder}: cannot be written: {error.strerror}"
-                raise DataError(problem) from error
+            begin_folder(folder, f"--{name}", self.task.outputs if name == "masks" else None)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.annotations import Annotations
+from tlkit.data.box_targets import CORNERS
 from tlkit.data.csv_cells import csv_cell
 from tlkit.errors import DataError
 from tlkit.lettering import lettering, missing_note
@@ -17,8 +18,6 @@ from tlkit.tasks.box_drawing import TRUE_INK, draw_box, draw_overlaps, draw_tile
 from tlkit.tasks.box_loss import ciou
 from tlkit.tasks.box_metrics import inside, localisation_metrics, overlap
 from tlkit.tasks.evaluator import Evaluator
-
-EDGES = ("x1", "y1", "x2", "y2")
 
 WORST = 12
 """Images whose answers are drawn, those of a wrong class first, then by IoU."""
@@ -31,7 +30,7 @@ class LocatedObjects(Evaluator):
     Attributes:
         names: of the classes.
         decode: `Localisation.decode`.
-        of_image: `Localisation.of_image`.
+        of_image: `Frame.of_image`.
         aside: objects that are not counted.
     """
 
@@ -79,7 +78,7 @@ class LocatedObjects(Evaluator):
         return {**found, "difficult_left_out": self.aside} if self.aside else found
 
     def rows(self) -> list[list[str]]:
-        head = ["id", "truth", "prediction", "iou", *(f"truth_{x}" for x in EDGES), *EDGES]
+        head = ["id", "truth", "prediction", "iou", *(f"truth_{x}" for x in CORNERS), *CORNERS]
         rows = [[*head, *(f"p_{name}" for name in self.names)]]
         every = zip(
             self.ids, self.labels, np.concatenate(self.outputs), self._overlaps(), strict=True

@@ -47,7 +47,7 @@ their square."""
 
 @dataclass(frozen=True)
 class Detection(FindingTask):
-    """Targets are rows of `BoxSets` (n, objects, 6), outputs (n, cells, 4 + classes): x1, y1, x2,
+    """Targets are rows of `BoxSets` (n, objects, 7), outputs (n, cells, 4 + classes): x1, y1, x2,
     y2 as fractions of what the model sees, and a probability for each class, of every cell.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.data.annotations import Annotations
+from tlkit.data.box_targets import CORNERS
 from tlkit.data.csv_cells import csv_cell
 from tlkit.lettering import lettering, missing_note
 from tlkit.tasks.box_drawing import INK as ANSWER_INK
@@ -21,8 +22,6 @@ from tlkit.tasks.detections import Found, TrueObjects, true_objects
 from tlkit.tasks.drawing import draw_confusion
 from tlkit.tasks.evaluator import Evaluator
 
-EDGES = ("x1", "y1", "x2", "y2")
-
 NOTHING = "(background)"
 """What stands for no class in drawings and tables."""
 
@@ -31,8 +30,8 @@ WORST = 12
 
 COLUMNS = (
     *("id", "truth", "prediction", "kind", "score", "iou"),
-    *(f"truth_{x}" for x in EDGES),
-    *EDGES,
+    *(f"truth_{x}" for x in CORNERS),
+    *CORNERS,
 )
 
 
@@ -101,14 +100,13 @@ class DetectedObjects(Evaluator):
         return rows
 
     def draw(self, folder: Path) -> str:
-        found, metrics = self.assessment, self.result()
-        worst = self._worst()
+        found, worst = self.assessment, self._worst()
         with lettering((*self.names, *self.ids)) as shown:
             draw_curves(found, shown, folder / "pr.png")
             names = [*map(shown, self.names), NOTHING]
-            title = f"{metrics['objects']:,} objects, answers from their class's threshold on"
-            draw_confusion(metrics["confusion"], names, folder / "confusion.png", title)
-            draw_errors(metrics["errors"], metrics["objects"], folder / "errors.png")
+            title = f"{found.objects:,} objects, answers from their class's threshold on"
+            draw_confusion(found.confusion, names, folder / "confusion.png", title)
+            draw_errors(found.kinds.count(), found.objects, folder / "errors.png")
             if worst:
                 tiles = [(image, shown(text)) for image, text in worst]
                 title = "most errors at the thresholds; true boxes in green"
@@ -159,6 +157,6 @@ def _row(
     numbers: tuple[str, str], box: Sequence[float],
 ) -> list[str]:  # fmt: skip
     """Return a row of `COLUMNS`."""
-    boxes = [[f"{x:.2f}" for x in own] or [""] * len(EDGES) for own in (true_box, box)]
+    boxes = [[f"{x:.2f}" for x in own] or [""] * len(CORNERS) for own in (true_box, box)]
     named = [csv_cell(x) for x in (id_, truth, prediction)]
     return [*named, kind, *numbers, *boxes[0], *boxes[1]]

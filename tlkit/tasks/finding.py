@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tlkit.tasks.detections import Found
-from tlkit.tasks.suppression import MOST_FOUND, suppressed
+from tlkit.tasks.suppression import LEAST_SCORE, MOST_FOUND, suppressed
 from tlkit.tasks.task import Task
 
 
@@ -49,21 +49,22 @@ class FindingTask(Task):
             xp: `numpy` or `keras.ops`.
         """
 
-    def found(self, row: np.ndarray, height: int, width: int) -> Found:
+    def found(
+        self, row: np.ndarray, height: int, width: int, least: np.ndarray | float = LEAST_SCORE
+    ) -> Found:
         """Return what is found in an image, in its own pixels, whatever `least_scores` says.
 
         Args:
             row: of the model's output.
             height, width: of the upright original.
+            least: see `suppressed`.
         """
         boxes, scores = self.candidates(row[None], np.array([[height, width]]), np)
-        return suppressed(boxes[0], scores[0], self.most_overlap)
+        return suppressed(boxes[0], scores[0], self.most_overlap, least)
 
     def accepted(self, row: np.ndarray, height: int, width: int) -> Found:
         """Return those that are answers: also where `found` is full of others."""
-        boxes, scores = self.candidates(row[None], np.array([[height, width]]), np)
-        least = np.array(self.least_scores, np.float32)
-        return suppressed(boxes[0], scores[0], self.most_overlap, least)
+        return self.found(row, height, width, np.array(self.least_scores, np.float32))
 
     def listed(self, outputs: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Return what an export lists of the answers, see `export.objects`: `boxes`, `scores`,

@@ -40,57 +40,38 @@ def weights_at(low: Any, high: Any, bins: int, length: int, xp: Any, samples: in
     return xp.mean(xp.reshape(weights, form), axis=-2)
 
 
-def roi_align(maps: Any, boxes: Any, bins: int) -> Any:
-    """Return what maps hold in bins of boxes (He et al. 2017, section 3).
-
-    Args:
-        maps: (batch, height, width, channels).
-        boxes: (batch, boxes, 4): x1, y1, x2, y2 as fractions of width and height.
-        bins: along each side of a box.
-
-    Returns:
-        (batch, boxes, bins, bins, channels), rows before columns.
-    """
-    ops = keras.ops
-    down, across = _sides(boxes, maps.shape[1:3], bins)
-    rows = ops.einsum("bpyh,bhwc->bpywc", down, maps)
-    return ops.einsum("bpxw,bpywc->bpyxc", across, rows)
-
-
 def position_sensitive(maps: Any, boxes: Any, bins: int) -> Any:
     """Return the sum over bins, each read off channels of its own (Dai et al. 2016, R-FCN, section
     3).
 
-    What a linear layer answers to the vector of `roi_align` is this, of maps to which the layer's
-    weights for each bin were applied first: some numbers a cell instead of hundreds a window.
+    What a linear layer answers to `vectors` is this, of maps to which the layer's weights for each
+    bin were applied first: some numbers a cell instead of hundreds a window.
 
     Args:
         maps: (batch, height, width, bins * bins * outputs), rows of bins before columns.
-        boxes, bins: as for `roi_align`.
+        boxes: (batch, boxes, 4): x1, y1, x2, y2 as fractions of width and height.
+        bins: along each side of a box.
 
     Returns:
         (batch, boxes, outputs).
     """
     ops = keras.ops
     height, width, channels = maps.shape[1:]
-    down, across = _sides(boxes, (height, width), bins)
+    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+    down = weights_at(y1, y2, bins, height, ops)
+    across = weights_at(x1, x2, bins, width, ops)
     maps = ops.reshape(maps, (-1, height, width, bins, bins, channels // bins**2))
     rows = ops.einsum("bpyh,bhwyxo->bpwxo", down, maps)
     return ops.einsum("bpxw,bpwxo->bpo", across, rows)
 
 
-def _sides(boxes: Any, shape: tuple[int, int], bins: int) -> tuple[Any, Any]:
-    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
-    down = weights_at(y1, y2, bins, shape[0], keras.ops)
-    return down, weights_at(x1, x2, bins, shape[1], keras.ops)
-
-
 def vectors(maps: np.ndarray, boxes: np.ndarray, bins: int) -> np.ndarray:
-    """Return what `roi_align` gives of one image, flat: float32 (boxes, bins * bins * channels).
+    """Return what the maps of one image hold in bins of boxes (He et al. 2017, section 3), rows
+    before columns, flat: float32 (boxes, bins * bins * channels).
 
     Args:
         maps: (height, width, channels).
-        boxes: (boxes, 4).
+        boxes: (boxes, 4), bins: as for `position_sensitive`.
     """
     height, width, channels = maps.shape
     boxes = boxes.astype(np.float32)
